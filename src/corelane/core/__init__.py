@@ -1,0 +1,1 @@
+"""Core: errors, types, configuration loading and the clock. It imports nothing else of Corelane."""

@@ -1,0 +1,36 @@
+"""Types that every room speaks: JSON values, named arrays, the learning task, and what can save and load its state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Json: TypeAlias = None | bool | int | float | str | list[Any] | dict[str, Any]
+JsonObject: TypeAlias = dict[str, Any]
+
+Array: TypeAlias = NDArray[Any]
+"""A NumPy array; docstrings give its shape and dtype."""
+
+NamedArrays: TypeAlias = Mapping[str, Array]
+"""Arrays by name, all with the same first dimension (rows)."""
+
+FloatArray: TypeAlias = NDArray[np.float32]
+BoolArray: TypeAlias = NDArray[np.bool_]
+IntArray: TypeAlias = NDArray[np.int64]
+
+Task: TypeAlias = Literal["classification", "regression"]
+
+
+class Stateful(Protocol):
+    """Something whose state can be taken and given back. The dict is JSON or tensors and carries `"version"`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state as a dict with a `"version"` entry."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take `state` over. Raises `StateError` when its version or a leaf does not fit."""
+        ...
