@@ -1,7 +1,8 @@
-"""The strict configuration loader: YAML in, one validated model out, and errors that name the line and the nearest key.
+"""The strict configuration loader: YAML in, one validated model out; errors name the line and the nearest key.
 
-It loads, overrides and reports. Which sections exist and what they mean is declared by each room in a class derived from
-`Section`; `app` composes them into the root. Aliases are refused (they can unfold to gigabytes), duplicate keys too.
+It loads, overrides and reports. Which sections exist and what they mean is declared by each room in a class derived
+from `Section`; `app` composes them into the root. Aliases are refused (they can unfold to gigabytes), and so are
+duplicate keys.
 """
 
 from __future__ import annotations
@@ -34,11 +35,21 @@ class Section(BaseModel):
 SectionT = TypeVar("SectionT", bound=Section)
 
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?\s*$")
-_FACTORS = {None: 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_FACTORS = {
+    None: 1,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+    "Ti": 2**40,
+}
 
 
 def parse_bytes(value: object) -> object:
-    """Turn `"512MiB"`, `"1.5 GB"` or a plain number of bytes into an int; anything else is left for pydantic to refuse."""
+    """Turn `"512MiB"` or `"1.5 GB"` into bytes; a value that is not text is left for pydantic to judge."""
     if isinstance(value, str):
         match = _SIZE.match(value)
         if match is None:
@@ -110,7 +121,9 @@ def _read_yaml(text: str, name: str) -> tuple[dict[str, Any], dict[KeyPath, int]
     if node is None:
         return {}, {}
     if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"{name}:1: must be a mapping of sections, got a {node.id}; see `corelane config schema`")
+        raise ConfigError(
+            f"{name}:1: must hold sections, got a {node.tag.rpartition(':')[2]}; see `corelane config schema`"
+        )
     lines: dict[KeyPath, int] = {}
     values = _build(node, (), lines, name)
     return typing.cast(dict[str, Any], values), lines
@@ -136,7 +149,7 @@ def _build(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], name: str)
             items.append(_build(item, (*path, index), lines, name))
         return items
     try:
-        return yaml.SafeLoader("").construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+        return yaml.SafeLoader("").construct_object(node, deep=True)
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{name}:{node.start_mark.line + 1}: must be a plain value, got {node.value!r}") from error
 
@@ -163,7 +176,8 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 
 
 def _explain(errors: Sequence[ErrorDetails], root: type[BaseModel], lines: Mapping[KeyPath, int], name: str) -> str:
-    first = min(errors, key=lambda error: error["type"] != "extra_forbidden")  # a typo often causes the other complaints
+    # A typo in a key often causes the other complaints, so an unknown key is told first.
+    first = min(errors, key=lambda error: error["type"] != "extra_forbidden")
     path, line = _locate(first["loc"], lines)
     where = f"{name}:{line}" if line else name
     dotted = ".".join(str(part) for part in path)
@@ -177,7 +191,8 @@ def _explain(errors: Sequence[ErrorDetails], root: type[BaseModel], lines: Mappi
         return f"{where}: {dotted} must be given; add it"
     if first["type"] == "union_tag_invalid":
         context = first.get("ctx", {})
-        return f"{where}: {dotted}.{context['discriminator'].strip(chr(39))} must be one of {context['expected_tags']}, got {context['tag']!r}"
+        key = context["discriminator"].strip("'")
+        return f"{where}: {dotted}.{key} must be one of {context['expected_tags']}, got {context['tag']!r}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     verb = "" if message.startswith("must ") else "must be "
     got = "" if ", got " in message else f", got {_short(first['input'])}"

@@ -1,9 +1,9 @@
 """The error tree: every failure Corelane reports on purpose is one of these classes.
 
 A class says two things: its `code` (a stable string for logs, replies and tests) and whether it is transient (the same
-call may succeed later) or permanent. An instance carries a public message, safe to show to a remote caller, and a private
-detail for logs. Exit, HTTP and gRPC statuses are not decided here; the edges map codes to them (`web/status.py`, `cli.py`).
-Messages read `<what> must be <constraint>, got <value>; <what to do>`.
+call may succeed later) or permanent. An instance carries a public message, safe to show to a remote caller, and a
+private detail for logs. Exit, HTTP and gRPC statuses are not decided here; the edges map codes to them
+(`web/status.py`, `cli.py`). Messages read `<what> must be <constraint>, got <value>; <what to do>`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class CursorError(PermanentError):
 
 
 class BundleError(PermanentError):
-    """A bundle (checkpoint, package, prepared data) is torn, altered or of an unknown version; names the broken file."""
+    """A bundle (checkpoint, package, prepared data) is torn, altered or of an unknown version."""
 
     code = "bundle_broken"
 
