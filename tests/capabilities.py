@@ -1,0 +1,34 @@
+"""What a test may need of the machine, and the only reasons for which one may skip.
+
+Each capability has a probe and the Debian package that brings it; `scripts/setup` installs those packages where it can.
+With `--require-capabilities` (CI) an absent capability is a failure.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+
+
+class Capability(NamedTuple):
+    """A thing the machine may have: how to see it, and what to install for it."""
+
+    is_present: Callable[[], bool]
+    debian_package: str
+
+
+def _program(name: str) -> Callable[[], bool]:
+    return lambda: shutil.which(name) is not None or Path("/usr/sbin", name).exists()
+
+
+CAPABILITIES: dict[str, Capability] = {
+    "fashion-mnist": Capability(FASHION_MNIST.is_dir, "dataset-fashion-mnist"),
+    "nginx": Capability(_program("nginx"), "nginx-light"),
+    "haproxy": Capability(_program("haproxy"), "haproxy"),
+    "promtool": Capability(_program("promtool"), "prometheus"),
+    "wrk": Capability(_program("wrk"), "wrk"),
+}

@@ -1,0 +1,81 @@
+"""Fixtures of every test: capability skips (and no other skip), and a check that nothing leaks."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.capabilities import CAPABILITIES
+
+_unexplained_skips: list[str] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--require-capabilities",
+        action="store_true",
+        help="fail, instead of skipping, where the machine lacks a capability",
+    )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("needs"):
+        name = marker.args[0]
+        capability = CAPABILITIES[name]
+        if capability.is_present():
+            continue
+        reason = f"needs {name}: install the Debian package {capability.debian_package}"
+        if item.config.getoption("--require-capabilities"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not reason.removeprefix("Skipped: ").startswith("needs "):
+            _unexplained_skips.append(f"{report.nodeid}: {reason}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _unexplained_skips:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for skip in _unexplained_skips:
+        terminalreporter.write_line(f"FAILED: skipped for a reason outside tests/capabilities.py: {skip}", red=True)
+
+
+def _children() -> set[int]:
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {int(pid) for task in tasks for pid in task.read_text().split()}
+
+
+def _open_files() -> set[str]:
+    found = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            target = os.readlink(entry)
+        except FileNotFoundError:
+            continue
+        if target.startswith("/") and not target.startswith(("/dev/", "/proc/", "/usr/", "/sys/")):
+            found.add(target)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(tmp_path: Path) -> Iterator[None]:
+    """A test leaves no thread, no child process and no file of its own folder open behind it."""
+    threads, children = set(threading.enumerate()), _children()
+    yield
+    stray = [thread for thread in threading.enumerate() if thread not in threads and not thread.daemon]
+    for thread in stray:
+        thread.join(timeout=5.0)
+    assert not [thread.name for thread in stray if thread.is_alive()], "the test left threads running"
+    assert not _children() - children, "the test left child processes running"
+    assert not {path for path in _open_files() if path.startswith(str(tmp_path))}, "the test left files open"
