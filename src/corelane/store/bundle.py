@@ -1,0 +1,217 @@
+"""Bundles: directories whose `manifest.json`, written last, holds the size and SHA-256 of every other file.
+
+Checkpoints, packages and prepared data are bundles. A bundle appears under its name whole or not at all, never changes
+afterwards, and is verified before anything in it is used. This module does not know what the files mean. The manifest
+is canonical JSON (sorted keys, no spaces): a single changed byte anywhere in the directory is found.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import Any
+
+from corelane.core.errors import BundleError, ConfigError
+from corelane.store.durable import (
+    full_disk_reported,
+    remove_temporaries,
+    sync_directory,
+    sync_file,
+    temporary_directory,
+    write_atomic,
+)
+
+__all__ = ["Bundle", "FileEntry", "remove_temporaries", "verify_bundle", "write_atomic", "write_bundle"]
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 16 << 20  # about 100,000 files; a larger one is not ours
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """What the manifest promises of one file: its SHA-256 (hex) and its size in bytes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A verified bundle: where it lies, its digest (SHA-256 of the manifest's bytes) and its files by relative name."""
+
+    path: Path
+    digest: str
+    files: Mapping[str, FileEntry]
+
+
+@contextmanager
+def write_bundle(target: Path, kind: str) -> Iterator[Path]:
+    """Yield a temporary directory beside `target`; what is written into it becomes the bundle `target`.
+
+    On a clean exit every file is flushed to the device, the manifest is written last, and the directory is renamed. On an error
+    the temporary directory is removed and nothing that existed before is touched.
+
+    Raises `ConfigError` when `target` exists (bundles are immutable), also when it appeared meanwhile, or when its
+    parent cannot be written; `DiskFullError` when there is no room left.
+    """
+    if os.path.lexists(target):
+        raise _existing(target)
+    with full_disk_reported(target), temporary_directory(target) as temporary:
+        yield temporary
+        _seal(temporary, kind)
+        _publish(temporary, target)
+
+
+def verify_bundle(path: Path, kind: str) -> Bundle:
+    """Read the bundle at `path` and check every file's size and SHA-256; no file may be missing and none extra.
+
+    Raises `BundleError` naming the broken file and what to do.
+    """
+    if not path.is_dir():
+        raise BundleError(f"{path} must be a bundle directory, got {_what_is(path)}; check the path")
+    manifest = _read_manifest(path, kind)
+    content = json.loads(manifest)
+    files = {name: FileEntry(**entry) for name, entry in content["files"].items()}
+    found = _list_files(path)
+    for name in sorted(files.keys() - found):
+        raise BundleError(f"{path / name} must exist, got nothing; {_advice(kind)}")
+    for name in sorted(found - files.keys()):
+        raise BundleError(f"{path / name} must not be in this bundle, it is not in its manifest; {_advice(kind)}")
+    for name, entry in files.items():
+        _check_size(path / name, entry, kind)
+    for name, entry in files.items():
+        if _hash(path / name) != entry.sha256:
+            raise BundleError(
+                f"{path / name} must have the SHA-256 of its manifest, got altered bytes; {_advice(kind)}"
+            )
+    return Bundle(path, hashlib.sha256(manifest).hexdigest(), MappingProxyType(files))
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def _seal(directory: Path, kind: str) -> None:
+    files = {}
+    for name in sorted(_list_files(directory)):
+        path = directory / name
+        sync_file(path)
+        files[name] = {"sha256": _hash(path), "size": path.stat().st_size}
+    for folder in sorted((path for path in directory.rglob("*") if path.is_dir()), reverse=True):
+        sync_directory(folder)
+    manifest = directory / MANIFEST
+    with manifest.open("wb") as file:
+        file.write(_canonical({"format_version": FORMAT_VERSION, "kind": kind, "files": files}))
+        file.flush()
+        os.fsync(file.fileno())
+    sync_directory(directory)
+
+
+def _publish(temporary: Path, target: Path) -> None:
+    try:
+        temporary.rename(target)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise _existing(target) from error
+        raise
+    sync_directory(target.parent)
+
+
+def _existing(target: Path) -> ConfigError:
+    return ConfigError(f"{target} must not exist yet, bundles are immutable; choose another name or remove it")
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _read_manifest(path: Path, kind: str) -> bytes:
+    manifest = path / MANIFEST
+    if not manifest.is_file():
+        raise BundleError(f"{manifest} must exist, got nothing: the bundle is not whole; {_advice(kind)}")
+    if manifest.stat().st_size > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{manifest} must be at most {MAX_MANIFEST_BYTES} bytes; {_advice(kind)}")
+    data = manifest.read_bytes()
+    try:
+        content = json.loads(data)
+        is_whole = _canonical(content) == data and _is_manifest(content)
+    except (ValueError, RecursionError):
+        is_whole = False
+    if not is_whole:
+        raise BundleError(f"{manifest} must be a manifest as it was written, got altered bytes; {_advice(kind)}")
+    if content["format_version"] != FORMAT_VERSION:
+        raise BundleError(
+            f"{manifest} must have format_version {FORMAT_VERSION}, got {content['format_version']!r}; "
+            "use the release of Corelane that wrote it"
+        )
+    if content["kind"] != kind:
+        raise BundleError(f"{path} must be a bundle of kind {kind!r}, got {content['kind']!r}; check the path")
+    return data
+
+
+def _is_manifest(content: Any) -> bool:
+    return (
+        isinstance(content, dict)
+        and content.keys() == {"format_version", "kind", "files"}
+        and isinstance(content["files"], dict)
+        and all(_is_inside(name) and _is_entry(entry) for name, entry in content["files"].items())
+    )
+
+
+def _is_entry(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and entry.keys() == {"sha256", "size"}
+        and isinstance(entry["sha256"], str)
+        and type(entry["size"]) is int
+    )
+
+
+def _is_inside(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return bool(parts) and ".." not in parts and not name.startswith("/")
+
+
+def _list_files(directory: Path) -> set[str]:
+    """Names of everything below `directory` that is not a directory, but the manifest. A link counts as a file."""
+    names: set[str] = set()
+    for root, folders, files in os.walk(directory):
+        base = Path(root)
+        links = [folder for folder in folders if (base / folder).is_symlink()]
+        names.update((base / name).relative_to(directory).as_posix() for name in [*files, *links])
+    return names - {MANIFEST}
+
+
+def _check_size(path: Path, entry: FileEntry, kind: str) -> None:
+    if path.is_symlink() or not path.is_file():
+        raise BundleError(f"{path} must be a regular file, got {_what_is(path)}; {_advice(kind)}")
+    size = path.stat().st_size
+    if size != entry.size:
+        raise BundleError(f"{path} must have {entry.size} bytes, got {size}; {_advice(kind)}")
+
+
+def _what_is(path: Path) -> str:
+    if path.is_symlink():
+        return "a symbolic link"
+    if path.is_dir():
+        return "a directory"
+    return "a file" if path.exists() else "nothing there"
+
+
+def _advice(kind: str) -> str:
+    return f"restore this {kind} from a copy, or remove it and make it again"
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _canonical(content: Any) -> bytes:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

@@ -1,0 +1,157 @@
+"""The few system calls that make a file survive a power cut, and the names under which unfinished writes hide.
+
+It knows neither manifests nor hashes; `bundle.py` builds on it. An unfinished file or directory is a sibling of its
+target named `.<target>.<random>.tmp`, and its writer holds an advisory lock on it, so a clean-up can tell a crashed
+writer's leftovers from work in progress (another process's or this one's).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from corelane.core.errors import ConfigError, DiskFullError
+
+_TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{16}\.tmp$")
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader, or a power cut, sees the old content or the new, never a mixture.
+
+    Raises `DiskFullError` when there is no room (an existing `path` is untouched), `ConfigError` when the directory
+    cannot be written.
+    """
+    with full_disk_reported(path), _locked_temporary(path, directory=False) as temporary:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_directory(path.parent)
+
+
+def remove_temporaries(directory: Path) -> None:
+    """Remove what crashed writers left in `directory`; what a live writer still holds, and everything else, stays."""
+    if not directory.is_dir():
+        return
+    for path in sorted(directory.iterdir()):
+        if _TEMPORARY.match(path.name) and not path.is_symlink():
+            _remove_if_abandoned(path)
+
+
+@contextmanager
+def temporary_directory(target: Path) -> Iterator[Path]:
+    """A new, locked directory beside `target`; removed on exit unless the caller has renamed it away."""
+    with _locked_temporary(target, directory=True) as temporary:
+        yield temporary
+
+
+def sync_file(path: Path) -> None:
+    """Flush `path` to the device. A failure is raised, never retried: the kernel may have dropped the pages."""
+    _sync(path, os.O_RDONLY)
+
+
+def sync_directory(path: Path) -> None:
+    """Flush the names in directory `path` to the device."""
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+@contextmanager
+def full_disk_reported(target: Path) -> Iterator[None]:
+    """Turn the system's complaint about a full disk or quota, while `target` is written, into `DiskFullError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFullError(
+            f"the disk must have room for {target}, got none left; free some space or choose another directory",
+            detail=str(error),
+        ) from error
+
+
+# --- temporaries ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _locked_temporary(target: Path, *, directory: bool) -> Iterator[Path]:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path, descriptor = _create_locked(target, directory)
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        raise _unwritable(target.parent, error) from error
+    except OSError as error:
+        if error.errno == errno.EROFS:
+            raise _unwritable(target.parent, error) from error
+        raise
+    try:
+        yield path
+    finally:
+        _remove(path)
+        os.close(descriptor)  # the lock goes last, so that nobody else starts to clean up at the same time
+
+
+def _create_locked(target: Path, directory: bool) -> tuple[Path, int]:
+    while True:
+        path = target.parent / f".{target.name}.{secrets.token_hex(8)}.tmp"
+        if directory:
+            path.mkdir()
+        else:
+            path.touch(exist_ok=False)
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # a clean-up came between creation and the lock; take another name
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if _is_same(path, descriptor):
+            return path, descriptor
+        os.close(descriptor)
+
+
+def _remove_if_abandoned(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return  # already gone, or not ours to open: either way not ours to remove
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove(path)
+    except BlockingIOError:
+        return  # its writer lives
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_same(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unwritable(directory: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"{directory} must be a directory that can be written, got {error.strerror!r}; choose another or change its owner"
+    )
