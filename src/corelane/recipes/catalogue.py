@@ -1,8 +1,8 @@
 """The list of recipes and how one becomes a project folder.
 
-A recipe is a folder beside this file: a commented `config.yaml` whose data paths are relative to it, the data itself where
-it is small and free to share, and a note about where the data comes from. Nothing here reads a configuration or data: the
-command line copies a recipe, and `app` loads the copy like any other configuration.
+A recipe is a folder beside this file: a commented `config.yaml` whose data paths are relative to it, the data itself
+where it is small and free to share, and a note about where the data comes from. Nothing here reads a configuration or
+data: the command line copies a recipe, and `app` loads the copy like any other configuration.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def find_recipe(name: str) -> Recipe:
 
 
 def copy_recipe(name: str, destination: Path) -> tuple[Path, ...]:
-    """Copy the recipe `name` into the folder `destination`, made if absent; gives the files written, `config.yaml` first.
+    """Copy the recipe `name` into the folder `destination` (made if absent); gives the files written, config first.
 
     Raises `ConfigError` for an unknown name, for a destination that cannot be written, and when a file of the recipe is
     already there, in which case nothing is written. Raises `DiskFullError` when the disk has no room.
@@ -76,12 +76,13 @@ def copy_recipe(name: str, destination: Path) -> tuple[Path, ...]:
     for target in targets:
         if target.exists() or target.is_symlink():
             raise ConfigError(
-                f"the files of a new project must not exist yet, got {str(target)!r}; choose another folder or move it away"
+                f"a new project's files must not exist yet, got {str(target)!r}; choose another folder or move it away"
             )
     try:
         for file, target in zip(recipe.files, targets, strict=True):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("xb") as stream:  # "x": a file that appeared since the check above is not overwritten either
+            # "x": a file that appeared since the check above is not overwritten either
+            with target.open("xb") as stream:
                 stream.write((recipe.folder / file).read_bytes())
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
