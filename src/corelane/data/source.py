@@ -1,0 +1,46 @@
+"""What every source of rows promises. The conformance suite in `tests/conformance/test_sources.py` holds each to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import pyarrow as pa
+
+from corelane.core.errors import CursorError
+from corelane.data.batch import Batch, Cursor, Fingerprint
+
+
+class DataSource(Protocol):
+    """Rows in a fixed order, readable again from any cursor. Nothing stays open between calls; an abandoned or closed
+    iterator releases its files. Several iterators may run at once, also in several threads.
+    """
+
+    def schema(self) -> pa.Schema:
+        """The physical columns (CSV: all strings). Raises `DataError` when the data cannot be read at all."""
+        ...
+
+    def fingerprint(self) -> Fingerprint:
+        """Identity of the data as it is now."""
+        ...
+
+    def batches(self, start: Cursor | None = None) -> Iterator[Batch]:
+        """Bounded batches from `start` (from the first row without it), in order, without a gap or a repeat.
+
+        Raises `CursorError` when `start` belongs to other data, `DataError` when the data are damaged,
+        `SourceReadError` when reading broke and may work later.
+        """
+        ...
+
+
+def start_position(start: Cursor | None, source: str, fingerprint: Fingerprint) -> int:
+    """The row index `start` points to in `source`; 0 without a cursor. Raises `CursorError` when it does not fit."""
+    if start is None:
+        return 0
+    if start.source != source:
+        raise CursorError(f"the cursor must come from source {source!r}, got one from {start.source!r}; start anew")
+    if start.fingerprint != fingerprint.digest:
+        raise CursorError(
+            f"the data of {source!r} must be those the cursor was taken from, but they changed; start anew"
+        )
+    return start.position

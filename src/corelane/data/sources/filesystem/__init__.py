@@ -1,0 +1,1 @@
+"""The file-system source: one reader per format behind `source.FileSystemSource`."""
