@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from corelane.core.errors import ConfigError, DiskFullError
 
@@ -28,9 +29,16 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises `DiskFullError` when there is no room (an existing `path` is untouched), `ConfigError` when the directory
     cannot be written.
     """
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file that becomes `path` when the block ends without an error; the streaming form of `write_atomic`."""
     with full_disk_reported(path), _locked_temporary(path, directory=False) as temporary:
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
