@@ -1,0 +1,21 @@
+"""The `observe` section of a configuration: how much is logged and in which form. Read by `app`, handed to `SystemLogger`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from corelane.core.config import Section
+
+
+class ObserveConfig(Section):
+    """What is written to the terminal and to the log files."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least important level that is still written."
+    )
+    log_format: Literal["auto", "json", "human"] = Field(
+        default="auto",
+        description="Form of the lines on the terminal: 'auto' is 'human' on a terminal and 'json' in a pipe. Files are always JSON.",
+    )

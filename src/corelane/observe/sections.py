@@ -1,0 +1,114 @@
+"""What a report is made of: frozen values that hold numbers and words, and nothing about how they are drawn.
+
+Built by `train` (and later by others), drawn by `report.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from corelane.core.errors import ConfigError
+
+Cell: TypeAlias = str | int | float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One named line: `x` and `y` of equal length; a NaN or infinity in `y` breaks the line."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+    def __post_init__(self) -> None:
+        _check_pairs(self.name, self.x, self.y)
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Lines over a common x axis. `note` stands under the title."""
+
+    title: str
+    x_label: str
+    y_label: str
+    series: Sequence[Series]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of cells under `columns`; numbers are right-aligned."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for index, row in enumerate(self.rows):
+            if len(row) != len(self.columns):
+                raise ConfigError(
+                    f"row {index} of table {self.title!r} must have {len(self.columns)} cells, got {len(row)}"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A confusion matrix: `counts[i][j]` rows of true class `row_labels[i]` were predicted as `column_labels[j]`."""
+
+    title: str
+    row_labels: Sequence[str]
+    column_labels: Sequence[str]
+    counts: Sequence[Sequence[int]]
+    row_title: str = "actual"
+    column_title: str = "predicted"
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        shape = (len(self.row_labels), len(self.column_labels))
+        got = (len(self.counts), len(self.counts[0]) if self.counts else 0)
+        if got != shape or any(len(row) != shape[1] for row in self.counts):
+            raise ConfigError(f"counts of matrix {self.title!r} must be of shape {shape}, got {got}")
+
+
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """Points; with `diagonal`, also the line y = x (predicted over actual)."""
+
+    title: str
+    x_label: str
+    y_label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    diagonal: bool = False
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        _check_pairs(self.title, self.x, self.y)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Names and values: the figures at the head of a report."""
+
+    title: str
+    items: Sequence[tuple[str, Cell]]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A paragraph, or several; `is_warning` sets it apart."""
+
+    title: str
+    paragraphs: Sequence[str] = field(default=())
+    is_warning: bool = False
+
+
+Section: TypeAlias = Chart | Table | Matrix | Scatter | Facts | Note
+
+
+def _check_pairs(name: str, x: Sequence[float], y: Sequence[float]) -> None:
+    if len(x) != len(y):
+        raise ConfigError(f"x and y of {name!r} must be of equal length, got {len(x)} and {len(y)}")
