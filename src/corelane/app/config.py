@@ -1,0 +1,87 @@
+"""The root configuration: one section a room, joined; and where the relative paths in it start.
+
+Rooms declare their sections; this module only puts them under one root, reads files, and makes paths absolute, so that a
+run directory's `config.yaml` means the same wherever it is read from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field
+
+from corelane.core.config import Section, dump_config, load_config, validate_config
+from corelane.core.errors import ConfigError
+from corelane.data.config import DataConfig, FileSystemConfig, MemoryConfig, PipelineConfig
+from corelane.machine.config import MachineConfig
+from corelane.model.config import ModelConfig, PackageConfig
+from corelane.observe.config import ObserveConfig
+from corelane.serve.config import ServeConfig
+from corelane.train.config import TrainConfig
+
+SourceT = TypeVar("SourceT", bound=Section | None)
+
+
+class RootConfig(Section):
+    """Everything a project configures. Only `name` and, for training, `data` have no default."""
+
+    version: Literal[1] = Field(default=1, description="Version of this file's format.")
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
+        description="Name of runs and packages: lower-case letters, digits, - and _, at most 63.",
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of the split, the order, the weights and dropout.")
+    data: DataConfig | None = Field(default=None, description="Where rows come from and what they are.")
+    pipeline: PipelineConfig = PipelineConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    package: PackageConfig = PackageConfig()
+    serve: ServeConfig = ServeConfig()
+    observe: ObserveConfig = ObserveConfig()
+    machine: MachineConfig = MachineConfig()
+
+
+def load_root(path: Path, overrides: Sequence[str] = ()) -> RootConfig:
+    """Read and validate the configuration at `path`; paths in it become absolute, starting at its folder."""
+    return resolved(load_config(path, RootConfig, overrides), base=path.resolve().parent)
+
+
+def from_values(values: Mapping[str, Any], base: Path) -> RootConfig:
+    """Validate nested `values` (the Python form of the file); relative paths start at `base`."""
+    return resolved(validate_config(values, RootConfig), base=base.resolve())
+
+
+def resolved(config: RootConfig, base: Path) -> RootConfig:
+    """`config` with its data paths absolute."""
+    if config.data is None:
+        return config
+    data = config.data.model_copy(
+        update={"source": _absolute(config.data.source, base), "test": _absolute(config.data.test, base)}
+    )
+    return config.model_copy(update={"data": data})
+
+
+def _absolute(source: FileSystemConfig | MemoryConfig | None, base: Path) -> FileSystemConfig | MemoryConfig | None:
+    if not isinstance(source, FileSystemConfig):
+        return source
+    labels = str(base / source.labels) if source.labels else None
+    return source.model_copy(update={"path": str(base / source.path), "labels": labels})
+
+
+def data_section(config: RootConfig) -> DataConfig:
+    """The `data` section. Raises `ConfigError` where training needs it and it is absent."""
+    if config.data is None:
+        raise ConfigError("data must be given to train, got no data section; add data.source and data.target")
+    return config.data
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of the configuration file."""
+    return RootConfig.model_json_schema()
+
+
+def dump(config: RootConfig) -> str:
+    """The configuration as YAML."""
+    return dump_config(config)

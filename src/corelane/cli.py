@@ -1,0 +1,250 @@
+"""The command line: arguments in, one call into `app`, a result out. No decision is taken here but the exit code.
+
+Exit codes: 0 done, 1 our fault, 2 the user's mistake, 75 stopped in a way that the same command can resume. With `--json`
+a command prints one JSON object on standard output and nothing else there, an error included.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import corelane
+from corelane import app as rooms
+from corelane.core.errors import CorelaneError
+
+EXIT_OURS, EXIT_USER, EXIT_RESUMABLE = 1, 2, 75
+
+# The rest follows the class: transient errors can be resumed, permanent ones are the user's to mend.
+EXIT_BY_CODE = {"skew_detected": EXIT_OURS, "golden_mismatch": EXIT_OURS, "worker_lost": EXIT_OURS}
+
+cli = typer.Typer(
+    name="corelane",
+    help="Train, package and serve neural networks on CPUs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+config_cli = typer.Typer(help="The configuration's schema, and the resolved form of a file.", no_args_is_help=True)
+cli.add_typer(config_cli, name="config")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a configuration key; repeatable.")
+]
+ConfigFile = Annotated[Path, typer.Argument(help="The configuration file (YAML).")]
+PackagePath = Annotated[Path, typer.Argument(help="A package: packages/<name>/<version>, or packages/<name>.")]
+
+
+def exit_code(error: CorelaneError) -> int:
+    """The exit code that stands for `error`."""
+    return EXIT_BY_CODE.get(error.code, EXIT_RESUMABLE if error.transient else EXIT_USER)
+
+
+@contextmanager
+def _reported(as_json: bool) -> Iterator[None]:
+    """Turn an error of ours into one line (or one JSON object) and its exit code."""
+    try:
+        yield
+    except CorelaneError as error:
+        if as_json:
+            typer.echo(json.dumps({"error": error.message, "code": error.code}))
+        else:
+            typer.echo(f"corelane: {error.message}", err=True)
+        raise typer.Exit(exit_code(error)) from error
+    except BrokenPipeError:
+        # The reader of our output went away (`corelane ... | head`): nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print(result: Mapping[str, Any], as_json: bool, show: Callable[[Mapping[str, Any]], str]) -> None:
+    typer.echo(json.dumps(result, allow_nan=False) if as_json else show(result))
+
+
+def _facts(result: Mapping[str, Any]) -> str:
+    """Flat facts as aligned lines; nested ones are indented under their name."""
+    lines: list[str] = []
+    width = max((len(key) for key in result), default=0)
+    for key, value in result.items():
+        if isinstance(value, Mapping):
+            lines.append(key)
+            lines.extend("  " + line for line in _facts(value).splitlines())
+        else:
+            shown = f"{value:.4g}" if isinstance(value, float) else value
+            lines.append(f"{key:<{width}}  {shown}")
+    return "\n".join(lines)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(corelane.__version__)
+        raise typer.Exit
+
+
+@cli.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Train, package and serve neural networks on CPUs."""
+
+
+@cli.command(epilog="Example: corelane init churn --data customers.csv --target churned")
+def init(
+    directory: Annotated[Path, typer.Argument(help="The project folder to make.")],
+    template: Annotated[str, typer.Option(help="digits, penguins, fashion-mnist or tabular.")] = "tabular",
+    data: Annotated[Path | None, typer.Option(help="Your own CSV or Parquet file (template tabular).")] = None,
+    target: Annotated[str | None, typer.Option(help="The column to predict (template tabular).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a project folder with a commented configuration."""
+    with _reported(as_json):
+        result = rooms.project.create(directory, template, data=data, target=target)
+        _print(result, as_json, lambda made: f"made {made['config']}\nnext: corelane train {made['config']}")
+
+
+@cli.command(epilog="Example: corelane train config.yaml --set train.epochs=3")
+def train(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue this configuration's newest run.")] = False,
+    runs: Annotated[Path, typer.Option(help="The folder that holds runs.")] = Path("runs"),
+    packages: Annotated[Path | None, typer.Option(help="The folder that holds packages.")] = None,
+    package: Annotated[bool, typer.Option(help="Package the best checkpoint when training is done.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Train on the configured data, and package the best model."""
+    with _reported(as_json):
+        result = rooms.training.train_supervised(
+            config, overrides or (), runs=runs, resume=resume, quiet=as_json, cache=_cache_directory()
+        )
+        if package:
+            result["package"] = str(rooms.packaging.package(Path(result["run"]), directory=packages))
+        _print(result, as_json, _facts)
+
+
+@cli.command("train-worker", hidden=True)
+def train_worker(
+    run: Annotated[Path, typer.Option(help="The run directory.")],
+    cache: Annotated[Path, typer.Option(help="The cache directory.")],
+    resume: Annotated[bool, typer.Option("--resume")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet")] = False,
+) -> None:
+    """The trainer's own process, started by `corelane train`."""
+    with _reported(as_json=False):
+        rooms.training.train_run(run, cache=cache, resume=resume, quiet=quiet)
+
+
+@cli.command(epilog="Example: corelane package runs/digits-001")
+def package(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    packages: Annotated[Path | None, typer.Option(help="The folder that holds packages.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn a run's best checkpoint into a package, if the server reproduces its answers."""
+    with _reported(as_json):
+        _print({"package": str(rooms.packaging.package(run, directory=packages))}, as_json, _facts)
+
+
+@cli.command(epilog="Example: corelane evaluate packages/digits/1 --input test.csv")
+def evaluate(
+    package: PackagePath,
+    data: Annotated[str, typer.Option("--input", help="Rows with their target: CSV, Parquet, IDX or image folder.")],
+    labels: Annotated[str | None, typer.Option(help="The label file of an IDX image file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a package on labelled data."""
+    with _reported(as_json):
+        _print(rooms.scoring.evaluate(package, data, labels=labels), as_json, _facts)
+
+
+@cli.command(epilog="Example: corelane predict packages/digits/1 --input new.csv --output answers.parquet")
+def predict(
+    package: PackagePath,
+    data: Annotated[str, typer.Option("--input", help="Rows: CSV, Parquet, IDX or image folder.")],
+    output: Annotated[Path, typer.Option(help="Where answers go: .parquet, .csv or .jsonl.")],
+    labels: Annotated[str | None, typer.Option(help="The label file of an IDX image file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Predict every row of a data set, in order."""
+    with _reported(as_json):
+        _print(rooms.scoring.predict(package, data, output, labels=labels), as_json, _facts)
+
+
+@cli.command(epilog="Example: corelane serve packages/digits --port 8000 --workers 2")
+def serve(
+    packages: Annotated[list[Path] | None, typer.Argument(help="Packages to serve.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A configuration file; its `serve` section is used.")] = None,
+    overrides: Overrides = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 by default, 0 for any free one.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Server processes that share the port; 1 by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Serve packages over REST until stopped."""
+    with _reported(as_json):
+        options = {"host": host, "port": port, "workers": workers}
+        settings = [*(overrides or ()), *(f"serve.{key}={value}" for key, value in options.items() if value is not None)]
+        code = rooms.serving.serve(packages or [], config=config, overrides=settings, announce=_announce(as_json))
+        raise typer.Exit(code)
+
+
+@cli.command("serve-worker", hidden=True)
+def serve_worker(spec: Annotated[Path, typer.Option(help="The worker's specification.")]) -> None:
+    """One server process, started by `corelane serve`."""
+    with _reported(as_json=False):
+        raise typer.Exit(rooms.serving.run_worker(spec))
+
+
+@cli.command(epilog="Example: corelane doctor config.yaml")
+def doctor(
+    config: Annotated[Path | None, typer.Argument(help="A configuration to try out; none tries a bundled one.")] = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Print what this machine is, and do a dry run: data, a batch, a step, a save, an inference."""
+    with _reported(as_json):
+        report = rooms.doctor.examine(config, overrides or ())
+        _print(report, as_json, _facts)
+        if not report["healthy"]:
+            raise typer.Exit(EXIT_USER)
+
+
+@config_cli.command("schema", epilog="Example: corelane config schema > corelane.schema.json")
+def config_schema() -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    typer.echo(json.dumps(rooms.config.json_schema(), indent=2))
+
+
+@config_cli.command("show", epilog="Example: corelane config show config.yaml --set seed=3")
+def config_show(config: ConfigFile, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Validate a configuration and print it with every default filled in."""
+    with _reported(as_json):
+        resolved = rooms.config.load_root(config, overrides or ())
+        typer.echo(json.dumps(resolved.model_dump(mode="json")) if as_json else rooms.config.dump(resolved))
+
+
+def _announce(as_json: bool) -> Callable[[str], None]:
+    def announce(url: str) -> None:
+        text = json.dumps({"event": "listening", "url": url}) if as_json else f"listening on {url}"
+        typer.echo(text)
+        sys.stdout.flush()
+
+    return announce
+
+
+def _cache_directory() -> Path:
+    """The user's cache folder for Corelane, as the XDG Base Directory Specification places it."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "corelane"
+
+
+def main() -> None:
+    """The `corelane` command."""
+    cli()
