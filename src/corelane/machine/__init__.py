@@ -1,0 +1,1 @@
+"""Machine: what this computer is and may use, retrying, judging failures, and keeping child processes alive."""

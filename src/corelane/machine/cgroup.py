@@ -1,0 +1,123 @@
+"""The CPU quota and memory limit that control groups put on this process, version 1, version 2 or both mounted.
+
+A limit holds for a group and everything below it, so the whole path from the process's own group up to the mount point is
+read and the tightest value wins. Only `cpu.py` calls this. Reference: the kernel's documentation of cgroup-v1 and cgroup-v2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+
+@dataclass(frozen=True)
+class CgroupLimits:
+    """`cpu_quota` in CPUs (2.5 means 250 ms of CPU per 100 ms) and `memory_bytes`; None where there is no limit."""
+
+    cpu_quota: float | None
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class _Mount:
+    """A mounted hierarchy: which part of it is visible (`top`) and where (`point`)."""
+
+    version: int
+    controllers: frozenset[str]
+    top: PurePosixPath
+    point: Path
+
+
+def read_limits(root: Path = Path("/")) -> CgroupLimits:
+    """The tightest limits on this process as `<root>/proc/self/cgroup` and the mounted hierarchies tell them."""
+    mounts = list(_mounts(root))
+    groups = _groups(root)
+    quotas = [quota for mount in mounts for quota in _collect(mount, groups, "cpu", _quota)]
+    limits = [limit for mount in mounts for limit in _collect(mount, groups, "memory", _memory)]
+    return CgroupLimits(min(quotas, default=None), min(limits, default=None))
+
+
+def _collect(
+    mount: _Mount, groups: dict[str, PurePosixPath], controller: str, read: Callable[[Path, int], Iterator[float]]
+) -> Iterator[float]:
+    if mount.version == 1 and controller not in mount.controllers:
+        return
+    own = groups.get("" if mount.version == 2 else controller)
+    if own is not None:
+        for directory in _ancestry(mount, own):
+            yield from read(directory, mount.version)
+
+
+def _ancestry(mount: _Mount, own: PurePosixPath) -> Iterator[Path]:
+    """The group's directory and its parents up to the mount point.
+
+    Inside a container the path is often told as the host sees it while only the container's own part is mounted: then the
+    mount point itself is the group.
+    """
+    inside = own.relative_to(mount.top) if own.is_relative_to(mount.top) and ".." not in own.parts else PurePosixPath()
+    directory = mount.point.joinpath(*inside.parts)
+    yield directory
+    while directory != mount.point:
+        directory = directory.parent
+        yield directory
+
+
+def _quota(directory: Path, version: int) -> Iterator[float]:
+    if version == 2:
+        quota, period = [*_words(directory / "cpu.max"), "", ""][:2]
+    else:
+        quota = "".join(_words(directory / "cpu.cfs_quota_us"))
+        period = "".join(_words(directory / "cpu.cfs_period_us"))
+    if quota.isdigit() and period.isdigit() and int(period) > 0:  # "max" and -1 mean no limit
+        yield int(quota) / int(period)
+
+
+def _memory(directory: Path, version: int) -> Iterator[int]:
+    # Above memory.high the kernel stalls the process while it reclaims, so it is a limit for whoever plans memory.
+    names = ("memory.max", "memory.high") if version == 2 else ("memory.limit_in_bytes",)
+    for name in names:
+        value = "".join(_words(directory / name))
+        if value.isdigit():
+            yield int(value)
+
+
+def _groups(root: Path) -> dict[str, PurePosixPath]:
+    """The process's group by controller; version 2 has the empty name."""
+    groups = {}
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        for controller in controllers.split(","):
+            groups[controller] = PurePosixPath(path or "/")
+    return groups
+
+
+def _mounts(root: Path) -> Iterator[_Mount]:
+    for line in _lines(root / "proc/self/mountinfo"):
+        before, separator, after = line.partition(" - ")
+        fields, kind = before.split(" "), after.split(" ")
+        if separator and len(fields) >= 5 and len(kind) >= 3 and kind[0] in {"cgroup", "cgroup2"}:
+            yield _Mount(
+                version=2 if kind[0] == "cgroup2" else 1,
+                controllers=frozenset(kind[2].split(",")),
+                top=PurePosixPath(_unescape(fields[3])),
+                point=root / _unescape(fields[4]).lstrip("/"),
+            )
+
+
+def _unescape(field: str) -> str:
+    """Mount tables write blanks as octal (`\\040`)."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), field)
+
+
+def _words(path: Path) -> list[str]:
+    return " ".join(_lines(path)).split()
+
+
+def _lines(path: Path) -> list[str]:
+    # A controller that is not enabled has no file, and some sandboxes hide these files: both mean "no limit known".
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
