@@ -1,0 +1,1 @@
+"""Networks: plain `torch.nn.Module` code, and `build`, which makes one from a configuration."""

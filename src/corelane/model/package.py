@@ -1,0 +1,224 @@
+"""Packages: the immutable bundle a trained model is published as, its writing through the gate, and its verified loading.
+
+A package that exists has passed the gate; a `ModelPackage` that exists has had every byte verified. Loading needs neither
+torch nor onnx. What the files say is in `description.py`, `golden.py` and the pipeline's JSON; the layout is in docs/model.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from corelane.core.errors import BundleError, ConfigError, CorelaneError, NotFoundError
+from corelane.core.types import Array, JsonObject, NamedArrays
+from corelane.data.pipeline import Pipeline
+from corelane.model.card import render_card
+from corelane.model.config import RuntimeName
+from corelane.model.decode import Decoder, decoder_of
+from corelane.model.description import (
+    DESCRIPTION,
+    Description,
+    Graph,
+    Provenance,
+    check_name,
+    read_description,
+    read_json,
+    write_description,
+)
+from corelane.model.golden import Golden, read_arrow, write_arrow
+from corelane.model.predictor import Predictor
+from corelane.model.runtimes.onnx import OnnxRuntime
+from corelane.model.signature import Signature
+from corelane.model.skew import Tolerance
+from corelane.store.bundle import remove_temporaries, verify_bundle, write_bundle
+from corelane.store.durable import sync_directory, temporary_directory
+
+KIND = "package"
+PIPELINE, WEIGHTS, GOLDEN, CALIBRATION, HOLDOUT, CARD = (
+    "pipeline.json",
+    "weights.safetensors",
+    "golden.arrow",
+    "calibration.arrow",
+    "holdout.arrow",
+    "card.md",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PackageContents:
+    """Everything a package is made of. `golden`, `calibration` and `holdout` are None where rows must not be included."""
+
+    name: str
+    pipeline: Pipeline
+    architecture: JsonObject
+    weights: NamedArrays
+    graphs: Mapping[str, bytes]
+    tolerances: Mapping[str, Tolerance]
+    metrics: Mapping[str, float]
+    provenance: Provenance
+    golden: Golden | None
+    calibration: pa.Table | None
+    holdout: pa.Table | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPackage:
+    """A verified package. `graphs` and `tolerances` are keyed by precision, `"fp32"` first; `version` counts from 1."""
+
+    path: Path
+    digest: str
+    name: str
+    version: int
+    signature: Signature
+    architecture: JsonObject
+    metrics: Mapping[str, float]
+    provenance: Provenance
+    pipeline: Pipeline
+    decoder: Decoder
+    graphs: Mapping[str, Path]
+    tolerances: Mapping[str, Tolerance]
+    golden: Golden | None
+
+    @classmethod
+    def load(cls, path: Path) -> ModelPackage:
+        """Verify and open the package at `path`.
+
+        Raises `BundleError` naming the file that is missing, altered, of an unknown version or not what it should be.
+        """
+        bundle = verify_bundle(path, KIND)
+        for name in (DESCRIPTION, PIPELINE, WEIGHTS):
+            if name not in bundle.files:
+                raise BundleError(f"{path / name} must exist, got nothing; package the run again")
+        description = read_description(path / DESCRIPTION)
+        for graph in description.graphs.values():
+            if graph.file not in bundle.files:
+                raise BundleError(f"{path / graph.file} must exist, package.json names it; package the run again")
+        pipeline = _read_pipeline(path / PIPELINE)
+        return cls(
+            path=path,
+            digest=bundle.digest,
+            name=description.name,
+            version=description.version,
+            signature=description.signature,
+            architecture=description.architecture,
+            metrics=description.metrics,
+            provenance=description.provenance,
+            pipeline=pipeline,
+            decoder=decoder_of(pipeline.target),
+            graphs={name: path / graph.file for name, graph in description.graphs.items()},
+            tolerances={name: graph.tolerance for name, graph in description.graphs.items()},
+            golden=Golden.read(path / GOLDEN) if GOLDEN in bundle.files else None,
+        )
+
+    def predictor(self, runtime: RuntimeName = "onnx", num_threads: int = 1, *, graph: str = "fp32") -> Predictor:
+        """A predictor that runs `graph` on `num_threads` threads of one call; the caller closes it.
+
+        `runtime="torch"` runs the weights instead of a graph (built-in networks only; imports torch).
+        """
+        if runtime == "torch":
+            from corelane.model.runtimes.torch import runtime_of  # noqa: PLC0415  serving must not load torch
+
+            return Predictor(self.pipeline, self.decoder, runtime_of(self, num_threads=num_threads))
+        if graph not in self.graphs:
+            raise NotFoundError(f"graph must be one of {sorted(self.graphs)}, got {graph!r}; choose one of those")
+        return Predictor(self.pipeline, self.decoder, OnnxRuntime(self.graphs[graph], num_threads=num_threads))
+
+    def check_golden(self, predictor: Predictor, *, graph: str = "fp32") -> None:
+        """Raise `GoldenError` if `predictor` does not answer the golden rows as training did; nothing without golden rows."""
+        if self.golden is not None:
+            self.golden.check(predictor, self.tolerances[graph], name=f"{self.name} version {self.version}")
+
+    def weights(self) -> dict[str, Array]:
+        """The network's parameters and buffers by name. Raises `BundleError`."""
+        try:
+            return dict(load_file(self.path / WEIGHTS))
+        except SafetensorError as error:
+            raise BundleError(f"{self.path / WEIGHTS} must be safetensors, got: {error}; package the run again") from error
+
+    def calibration(self) -> pa.Table | None:
+        """Checked raw rows of the training part with their target, or None where rows were left out."""
+        return self._rows(CALIBRATION)
+
+    def holdout(self) -> pa.Table | None:
+        """Checked raw rows of the validation part with their target, or None where rows were left out."""
+        return self._rows(HOLDOUT)
+
+    def _rows(self, name: str) -> pa.Table | None:
+        return read_arrow(self.path / name) if (self.path / name).exists() else None
+
+
+def write_package(directory: Path, contents: PackageContents, gate: Callable[[Path], None]) -> Path:
+    """Publish `contents` as `<directory>/<name>/<version>/`, the next whole number, and return that path.
+
+    The whole package is written under a temporary name first; `gate(path of it)` may load and serve it there. What the gate
+    raises goes to the caller, and nothing is published. Raises `ConfigError` when the name cannot be a package's or another
+    writer took the version meanwhile, `DiskFullError` when there is no room; existing versions are never touched.
+    """
+    home = directory / check_name(contents.name)
+    remove_temporaries(home)
+    version = max(versions_of(home), default=0) + 1
+    target = home / str(version)
+    with temporary_directory(target) as staging:
+        staged = staging / KIND
+        with write_bundle(staged, KIND) as path:
+            _write_files(path, contents, version)
+        gate(staged)
+        _publish(staged, target)
+    return target
+
+
+def versions_of(home: Path) -> list[int]:
+    """The versions published in `home` (a package name's folder), ascending; none if it does not exist."""
+    if not home.is_dir():
+        return []
+    return sorted(int(path.name) for path in home.iterdir() if path.name.isdecimal() and path.name.isascii())
+
+
+def _write_files(path: Path, contents: PackageContents, version: int) -> None:
+    description = Description(
+        name=contents.name,
+        version=version,
+        task=contents.pipeline.target.task,
+        signature=Signature.of(contents.pipeline),
+        architecture=contents.architecture,
+        metrics=dict(contents.metrics),
+        graphs={name: Graph(file=f"graphs/{name}.onnx", tolerance=contents.tolerances[name]) for name in contents.graphs},
+        provenance=contents.provenance,
+    )
+    write_description(path / DESCRIPTION, description)
+    (path / PIPELINE).write_text(json.dumps(contents.pipeline.to_json(), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    save_file(dict(contents.weights), path / WEIGHTS)
+    (path / "graphs").mkdir()
+    for name, graph in contents.graphs.items():
+        (path / description.graphs[name].file).write_bytes(graph)
+    if contents.golden is not None:
+        contents.golden.write(path / GOLDEN)
+    for name, rows in ((CALIBRATION, contents.calibration), (HOLDOUT, contents.holdout)):
+        if rows is not None:
+            write_arrow(path / name, rows)
+    (path / CARD).write_text(render_card(description), "utf-8")
+
+
+def _publish(staged: Path, target: Path) -> None:
+    try:
+        staged.rename(target)
+    except OSError as error:
+        if not target.exists():
+            raise
+        raise ConfigError(f"{target} must not exist yet, another writer took the version; package again") from error
+    sync_directory(target.parent)
+
+
+def _read_pipeline(path: Path) -> Pipeline:
+    try:
+        return Pipeline.from_json(dict(read_json(path)))
+    except BundleError:
+        raise
+    except (CorelaneError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{path} must be a fitted pipeline, got: {error}; package the run again") from error

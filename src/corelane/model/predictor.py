@@ -1,0 +1,92 @@
+"""The one way from raw values to an answer: compiled pipeline, runtime, decoder.
+
+The server, offline scoring and the golden check all call a `Predictor`; there is no second path to drift away from it.
+`predict_table` goes through the columns way of the pipeline instead (the one training used): the skew gate compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from corelane.core.errors import RequestError
+from corelane.core.types import Array
+from corelane.data.pipeline import Pipeline
+from corelane.model.decode import LABEL, PROBABILITIES, VALUE, Decoder
+from corelane.model.runtimes.base import LOGITS, Runtime
+
+
+class Predictor:
+    """Owns the runtime it is given (`close` closes it) and nothing else. Safe to call from several threads."""
+
+    def __init__(self, pipeline: Pipeline, decoder: Decoder, runtime: Runtime) -> None:
+        compiled = pipeline.compile()
+        self.pipeline = pipeline
+        self.decoder = decoder
+        self.runtime = runtime
+        self._transform = compiled.transform
+        self._transform_matrix = compiled.transform_matrix
+        self._run = runtime.run
+        self._decode = decoder.decode
+
+    def predict_columns(self, columns: Mapping[str, Any]) -> dict[str, Array]:
+        """Answers for raw `columns` by name, each with n values, as `CompiledPipeline.transform` takes them.
+
+        Returns `label` [n] and `probabilities` float32 [n, k], or `value` float64 [n]. Raises `RequestError`.
+        """
+        return self._decode(self._run(self._transform(columns))[LOGITS])
+
+    def predict_matrix(self, values: Array) -> dict[str, Array]:
+        """Answers for `values` [n, d], columns in schema order: the fast way where every column is numeric.
+
+        Raises `RequestError` when the schema is not all numeric or the shape does not fit.
+        """
+        return self._decode(self._run(self._transform_matrix(values))[LOGITS])
+
+    def predict_rows(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Answers for `rows`, one mapping of column to value per row (None is a missing value).
+
+        Returns per row `{"label": ..., "probabilities": {label: p}}` or `{"value": x}` in plain Python types. Raises
+        `RequestError` naming the row when a column is missing or unknown.
+        """
+        return self.records(self.predict_columns(self.columns_of(rows)))
+
+    def predict_table(self, rows: pa.RecordBatch) -> dict[str, Array]:
+        """Answers for rows that `Schema.check` has accepted, through the columns way of the pipeline."""
+        return self._decode(self._run(self.pipeline.transform(rows))[LOGITS])
+
+    def columns_of(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+        """`rows` turned to columns. Every row must have the first one's columns, or `RequestError` names the row."""
+        if not rows:
+            raise RequestError("rows must have at least one row, got none; send one mapping per row")
+        names = rows[0].keys()
+        for index, row in enumerate(rows):
+            if row.keys() != names:
+                odd = sorted(map(str, row.keys() ^ names))[0]
+                raise RequestError(
+                    f"row {index} must have the columns of row 0, but {odd!r} is in only one of them; "
+                    "send null for a missing value"
+                )
+        return {name: [row[name] for row in rows] for name in names}
+
+    def records(self, answers: Mapping[str, Array]) -> list[dict[str, Any]]:
+        """`answers` as one plain dict per row."""
+        if VALUE in answers:
+            return [{VALUE: value} for value in answers[VALUE].tolist()]
+        names = [str(label) for label in self.decoder.labels]
+        return [
+            {LABEL: label, PROBABILITIES: dict(zip(names, row, strict=True))}
+            for label, row in zip(answers[LABEL].tolist(), answers[PROBABILITIES].tolist(), strict=True)
+        ]
+
+    def close(self) -> None:
+        """Close the runtime. May be called twice."""
+        self.runtime.close()
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

@@ -1,0 +1,92 @@
+"""ONNX Runtime behind the `Runtime` protocol: loads one graph file, checks its ends, runs it on the CPU. No torch, no onnx.
+
+The thread count is the caller's (one budget is shared by everything); ONNX Runtime's own default takes every core it sees.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from corelane.core.errors import BundleError, MemoryBudgetError, NotReadyError
+from corelane.core.types import Array, NamedArrays
+from corelane.model.runtimes.base import LOGITS
+
+MAX_GRAPH_BYTES = (2 << 30) - 1  # protobuf's own limit; what is larger cannot be an ONNX file with its weights inside
+
+_LOAD_ERRORS = (
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NoModel,
+    ort_errors.NoSuchFile,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+
+
+class OnnxRuntime:
+    """One ONNX Runtime session; about 1 us of overhead per call beside the library's own. May be shared by threads."""
+
+    def __init__(self, graph: Path, *, num_threads: int = 1) -> None:
+        """Load `graph` with `num_threads` threads per call. Raises `BundleError` when it is not a graph we can run."""
+        session = _open(graph, num_threads)
+        outputs = [output.name for output in session.get_outputs()]
+        if outputs != [LOGITS]:
+            raise BundleError(f"{graph} must have the one output {LOGITS!r}, got {outputs}; package the run again")
+        self.inputs = {node.name: tuple(node.shape[1:]) for node in session.get_inputs()}
+        self.num_outputs = session.get_outputs()[0].shape[-1]
+        self._output_names = outputs
+        self._run = session.run
+
+    def run(self, inputs: NamedArrays) -> dict[str, Array]:
+        """`{"logits": float32 [n, num_outputs]}` for float32 `inputs` [n, ...].
+
+        Raises `BundleError` when the graph does not take them (the pipeline made them, so the package is at fault) and
+        `MemoryBudgetError` when the library finds no memory for its buffers.
+        """
+        try:
+            return {LOGITS: self._run(self._output_names, inputs)[0]}
+        except (ort_errors.InvalidArgument, ValueError) as error:
+            got = {name: (str(array.dtype), array.shape) for name, array in inputs.items()}
+            raise BundleError(
+                f"inputs must fit the graph's {self.inputs}, got {got}; package the run again", detail=str(error)
+            ) from error
+        except (ort_errors.Fail, ort_errors.RuntimeException) as error:
+            raise MemoryBudgetError(
+                "the runtime must have memory for its buffers, got a failure inside ONNX Runtime; send fewer rows at once",
+                detail=str(error),
+            ) from error
+
+    def close(self) -> None:
+        """Drop the session: its weights, and its threads if it had any."""
+        self._run = _closed
+
+
+def _closed(*_: object) -> list[Array]:
+    raise NotReadyError("the runtime must be open, got one that was closed; load the package again")
+
+
+def _open(graph: Path, num_threads: int) -> onnxruntime.InferenceSession:
+    size = graph.stat().st_size if graph.is_file() else 0
+    if not 0 < size <= MAX_GRAPH_BYTES:
+        raise BundleError(f"{graph} must be an ONNX file of 1 to {MAX_GRAPH_BYTES} bytes, got {size}; package the run again")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3  # errors only; warnings about the host's topology are noise to a user
+    # Pool threads that spin between requests burn the quota that the server's event loop and other models share.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        # The bytes, not the path: a graph that refers to files beside it is refused, and nothing is read twice.
+        return onnxruntime.InferenceSession(graph.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except _LOAD_ERRORS as error:
+        raise BundleError(
+            f"{graph} must be an ONNX graph that this ONNX Runtime ({onnxruntime.__version__}) can run; package the run again",
+            detail=str(error),
+        ) from error

@@ -1,0 +1,88 @@
+"""torch behind the `Runtime` protocol: the training path's own answers, against which graphs are judged. Imports torch.
+
+Used by the skew gate, by evaluation during training, and to run a package's weights without its graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from corelane.core.errors import BundleError, ConfigError, NotReadyError
+from corelane.core.types import Array, NamedArrays
+from corelane.model.config import BUILT_IN
+from corelane.model.nets.build import build_described
+from corelane.model.runtimes.base import LOGITS
+
+if TYPE_CHECKING:
+    from corelane.model.package import ModelPackage
+
+
+class TorchRuntime:
+    """Runs `module` in evaluation mode without gradients, `num_threads` threads per call.
+
+    The module is the caller's: its training mode is put back after every call, and so is torch's thread count, which is
+    one number for the whole process (two runtimes with different counts must not run at the same time).
+    """
+
+    def __init__(self, module: torch.nn.Module, *, num_threads: int = 1) -> None:
+        self._module: torch.nn.Module | None = module
+        self._num_threads = num_threads
+
+    def run(self, inputs: NamedArrays) -> dict[str, Array]:
+        """`{"logits": float32 [n, num_outputs]}` for float32 `inputs` [n, ...], in the order the module takes them."""
+        module = self._module
+        if module is None:
+            raise NotReadyError("the runtime must be open, got one that was closed; load the package again")
+        tensors = [torch.from_numpy(np.require(array, requirements=["C", "W"])) for array in inputs.values()]
+        with _evaluating(module), _threads(self._num_threads), torch.inference_mode():
+            return {LOGITS: module(*tensors).numpy()}
+
+    def close(self) -> None:
+        """Let go of the module."""
+        self._module = None
+
+
+def runtime_of(package: ModelPackage, *, num_threads: int = 1) -> TorchRuntime:
+    """The package's network rebuilt from its description and weights.
+
+    Raises `ConfigError` for a network that is not one of Corelane's (a package holds no code), `BundleError` when the
+    weights do not fit.
+    """
+    if package.architecture["net"] not in BUILT_IN:
+        raise ConfigError(
+            f"a package run by torch must hold a network of {sorted(BUILT_IN)}, got a network of the user's; use its ONNX graph"
+        )
+    module = build_described(package.architecture)
+    state = {name: torch.from_numpy(values) for name, values in package.weights().items()}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise BundleError(
+            f"{package.path}: weights.safetensors must fit package.json's architecture; package the run again", detail=str(error)
+        ) from error
+    return TorchRuntime(module, num_threads=num_threads)
+
+
+@contextmanager
+def _evaluating(module: torch.nn.Module) -> Iterator[None]:
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
+
+
+@contextmanager
+def _threads(num_threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

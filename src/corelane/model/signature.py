@@ -1,0 +1,69 @@
+"""The signature of a package: which tensors a client may send and which it gets back, in Open Inference Protocol terms.
+
+Inputs are the raw columns of the schema, never the prepared tensors. `serve` shows it as model metadata; the pipeline
+still checks every value. It is derived from the fitted pipeline and written into package.json for readers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from corelane.core.types import JsonObject
+from corelane.data.pipeline import Pipeline
+from corelane.data.schema import Column
+
+MATRIX = "features"
+"""Name of the one tensor that may stand for all columns where every one of them is numeric."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorMeta:
+    """Name, OIP datatype and shape of one tensor; -1 is the number of rows."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Inputs by column in schema order, outputs, and `matrix`, the one tensor accepted instead of all inputs (or None)."""
+
+    inputs: tuple[TensorMeta, ...]
+    outputs: tuple[TensorMeta, ...]
+    matrix: TensorMeta | None
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> Signature:
+        """The signature of what a fitted `pipeline` accepts and its target encoder gives back."""
+        columns = pipeline.schema.columns
+        is_matrix = all(column.kind == "numeric" for column in columns)
+        return cls(
+            inputs=tuple(_input(column) for column in columns),
+            outputs=_outputs(pipeline),
+            matrix=TensorMeta(MATRIX, "FP64", (-1, len(columns))) if is_matrix else None,
+        )
+
+    def to_json(self) -> JsonObject:
+        """Plain JSON; shapes are lists."""
+        return asdict(self)
+
+
+def _input(column: Column) -> TensorMeta:
+    match column.kind:
+        case "numeric":
+            return TensorMeta(column.name, "FP64", (-1,))
+        case "categorical":
+            return TensorMeta(column.name, "BYTES", (-1,))
+        case "tensor":
+            return TensorMeta(column.name, "FP32", (-1, *column.shape))
+        case "image":
+            return TensorMeta(column.name, "UINT8", (-1, *column.shape))
+
+
+def _outputs(pipeline: Pipeline) -> tuple[TensorMeta, ...]:
+    target = pipeline.target
+    if target.task == "regression":
+        return (TensorMeta("value", "FP64", (-1,)),)
+    datatype = "INT64" if target.label_type == "int" else "BYTES"
+    return (TensorMeta("label", datatype, (-1,)), TensorMeta("probabilities", "FP32", (-1, len(target.labels))))

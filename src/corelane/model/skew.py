@@ -1,0 +1,167 @@
+"""The skew gate's comparison: do served answers equal those of the training path, within a stated tolerance?
+
+`probe_rows` picks what is asked (missing values and unseen categories among it), `compare` judges. Starting a server and
+asking it is the caller's part: `app` hands a `predict(rows)` in. The golden check of every loaded package compares alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from corelane.core.errors import SkewError
+from corelane.core.types import Array
+from corelane.data.pipeline import Pipeline
+from corelane.data.schema import Column
+from corelane.model.decode import LABEL, PROBABILITIES, VALUE
+from corelane.model.predictor import Predictor
+
+MAX_PROBES = 1000  # DESIGN: the gate sends 1,000 held-out rows, all if fewer; more find nothing new and cost seconds
+MAX_VARIANTS = 256  # a table of thousands of columns would otherwise make thousands of probes
+UNSEEN = "(a category never seen in training)"
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far two answers may lie apart: `absolute` + `relative` times the expected magnitude."""
+
+    absolute: float
+    relative: float
+
+    @classmethod
+    def fp32(cls, pipeline: Pipeline) -> Tolerance:
+        """For the same float32 network under another library.
+
+        Summation order alone moves a logit by about 1e-6 of its magnitude (256 terms, 24-bit mantissas), so logits of
+        size 50 by 5e-5 and a probability by a quarter of that; 1e-4 leaves room and is far below what a reader of a
+        probability sees. A regression's output is standardised, so its bound is in units of the target's deviation.
+        """
+        unit = pipeline.target.std if pipeline.target.task == "regression" else 1.0
+        return cls(absolute=1e-4 * unit, relative=1e-3)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What a passed comparison saw: how many rows, and the largest absolute difference of a number."""
+
+    num_rows: int
+    largest_difference: float
+
+
+def skew_gate(
+    reference: Predictor,
+    rows: pa.RecordBatch | pa.Table,
+    predict: Callable[[pa.RecordBatch], Mapping[str, Array]],
+    tolerance: Tolerance,
+) -> Agreement:
+    """Ask `predict` (the served package) and `reference` (the training path) the same probes and compare.
+
+    `rows` are checked raw rows as `PreparedData.gate` holds them. Raises `SkewError` at the first difference.
+    """
+    probes = probe_rows(reference.pipeline, rows)
+    return compare(reference.predict_table(probes), predict(probes), tolerance)
+
+
+def probe_rows(pipeline: Pipeline, rows: pa.RecordBatch | pa.Table) -> pa.RecordBatch:
+    """Up to 1,000 of the checked `rows` (features only), then variants: each nullable value missing, each open category unseen."""
+    columns = pipeline.schema.columns
+    base = rows.select([column.name for column in columns]).slice(0, MAX_PROBES)
+    if not base.num_rows:
+        raise SkewError("the skew gate must have at least one row, got none; give it held-out rows")
+    variants = [(column, what) for column in columns for what in _variants(column)][:MAX_VARIANTS]
+    order = np.concatenate([np.arange(base.num_rows), np.arange(len(variants)) % base.num_rows])
+    probes = base.take(pa.array(order))
+    arrays = [_varied(probes.column(column.name), column, base.num_rows, variants) for column in columns]
+    return pa.RecordBatch.from_arrays(arrays, schema=base.schema)
+
+
+def compare(expected: Mapping[str, Array], got: Mapping[str, Array], tolerance: Tolerance) -> Agreement:
+    """Hold `got` against `expected`, output by output.
+
+    Numbers must be finite and within `tolerance`. Labels must be equal, unless the two classes' probabilities are so close that the
+    tolerance allows either order. Raises `SkewError` naming the row, the output and both values.
+    """
+    if expected.keys() != got.keys():
+        raise SkewError(f"served outputs must be {sorted(expected)}, got {sorted(got)}; train and serve one release")
+    largest = 0.0
+    for name in (PROBABILITIES, VALUE):
+        if name in expected:
+            largest = _compare_numbers(name, expected[name], np.asarray(got[name]), tolerance)
+    if LABEL in expected:
+        _compare_labels(expected, got, tolerance)
+    return Agreement(len(next(iter(expected.values()))), largest)
+
+
+def raw_columns(rows: pa.RecordBatch) -> dict[str, Any]:
+    """Checked `rows` in the form that `Predictor.predict_columns` takes: what a client would have sent.
+
+    Numbers become float64 [n] with NaN for missing, categories lists of str or None, tensors [n, ...], encoded images
+    lists of bytes.
+    """
+    return {name: _raw(rows.column(name)) for name in rows.schema.names}
+
+
+def _raw(column: pa.Array) -> Any:
+    if isinstance(column, pa.ExtensionArray):
+        return column.to_numpy_ndarray()
+    if pa.types.is_floating(column.type):
+        return column.to_numpy(zero_copy_only=False)
+    return column.to_pylist()
+
+
+# --- probes -----------------------------------------------------------------------------------------------------------
+
+
+def _variants(column: Column) -> list[str]:
+    found = []
+    if column.nullable and column.kind in ("numeric", "categorical"):
+        found.append("missing")
+    if column.kind == "categorical" and column.categories is None:
+        found.append("unseen")
+    return found
+
+
+def _varied(values: Any, column: Column, num_base: int, variants: list[tuple[Column, str]]) -> pa.Array:
+    """`values` with this column's variants written into the rows after the first `num_base`."""
+    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    for offset, (varied, what) in enumerate(variants):
+        if varied is column:
+            mask = np.zeros(len(array), dtype=bool)
+            mask[num_base + offset] = True
+            array = pc.if_else(pa.array(mask), pa.scalar(UNSEEN if what == "unseen" else None, array.type), array)
+    return array
+
+
+# --- judging ----------------------------------------------------------------------------------------------------------
+
+
+def _compare_numbers(name: str, expected: Array, got: Array, tolerance: Tolerance) -> float:
+    if expected.shape != got.shape:
+        raise SkewError(f"served {name} must have the shape {expected.shape}, got {got.shape}; retrain and package")
+    difference = np.abs(got.astype(np.float64) - expected)
+    within = difference <= tolerance.absolute + tolerance.relative * np.abs(expected)
+    if not within.all():  # a NaN on either side is not within anything
+        index = np.unravel_index(int(np.argmin(within)), within.shape)
+        raise SkewError(
+            f"served {name} of row {index[0]} must be {expected[index]!s} within {tolerance.absolute:g} + "
+            f"{tolerance.relative:g} of it, got {got[index]!s}; the package is not what was trained"
+        )
+    return float(difference.max(initial=0.0))
+
+
+def _compare_labels(expected: Mapping[str, Array], got: Mapping[str, Array], tolerance: Tolerance) -> None:
+    differing = np.flatnonzero(np.asarray(expected[LABEL]) != np.asarray(got[LABEL]))
+    for row in differing:
+        chances = expected[PROBABILITIES][row]
+        other = int(np.argmax(got[PROBABILITIES][row]))
+        gap = float(chances.max() - chances[other])
+        if other == int(np.argmax(chances)) or gap > 2 * (tolerance.absolute + tolerance.relative * chances.max()):
+            raise SkewError(
+                f"served label of row {row} must be {expected[LABEL][row]!r}, got {got[LABEL][row]!r}; "
+                "the package is not what was trained"
+            )
