@@ -1,0 +1,42 @@
+"""What is served and how it is asked: one row of 32 numbers, as JSON, for a 32-256-256-10 network in ONNX Runtime on
+one thread. No server library is imported here, so that any peer's environment can read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.measure import Quantity
+from benchmarks.serving.load import Load
+
+NUM_FEATURES = 32
+NUM_CLASSES = 10
+HIDDEN = (256, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One way of asking: so many connections, and which figure of the load counts."""
+
+    name: str
+    num_connections: int
+    quantity: Quantity
+    figure: Callable[[Load], float]
+
+
+CASES: dict[str, Case] = {
+    case.name: case
+    for case in (
+        Case("mlp-json-c32", 32, Quantity("requests/s", is_higher_better=True), lambda load: load.requests_per_s),
+        Case("mlp-json-c1-p50", 1, Quantity("ms", is_higher_better=False), lambda load: load.p50_ms),
+    )
+}
+
+
+def example_row() -> list[float]:
+    """The row that every request carries: 32 numbers with four decimals."""
+    values = np.random.default_rng(0).normal(size=NUM_FEATURES)
+    return [round(float(value), 4) for value in values]

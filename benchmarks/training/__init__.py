@@ -1,0 +1,1 @@
+"""Training throughput: our Trainer beside the loops and frameworks people would use instead."""
