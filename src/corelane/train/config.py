@@ -1,0 +1,52 @@
+"""What the `train` section of a configuration may say. It only declares and checks; the rest of the room acts on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from corelane.core.config import Section
+
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+
+_WITHOUT_EFFECT = {"save_interval", "keep_checkpoints", "max_retries"}
+"""Settings that change neither a weight nor a line of the history, and so may differ when a run is resumed."""
+
+
+class TrainConfig(Section):
+    """How a network is trained: how long, how fast it learns, when it stops, how often its state is saved."""
+
+    epochs: int = Field(default=10, ge=1, description="Passes over the training part, at most")
+    batch_size: int = Field(default=64, ge=1, description="Rows per step; fewer when the training part is smaller")
+    learning_rate: Positive = Field(default=1e-3, description="The highest learning rate of the schedule")
+    weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = Field(
+        default=0.01, description="Decoupled weight decay of AdamW"
+    )
+    clip_norm: Positive | None = Field(default=1.0, description="Longest gradient; null does not clip")
+    scheduler: Literal["constant", "cosine", "one_cycle"] = Field(
+        default="cosine", description="How the learning rate goes over the steps"
+    )
+    warmup_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        default=0.05, description="Share of all steps in which the rate rises: cosine from 0, one_cycle from 1/25"
+    )
+    early_stopping_patience: int | None = Field(
+        default=None, ge=1, description="Epochs without a better validation loss before training stops; null: never"
+    )
+    save_interval: int = Field(default=1000, ge=1, description="Steps between checkpoints")
+    keep_checkpoints: int = Field(
+        default=3, ge=2, description="Checkpoints kept; at least two, so that one may be found broken"
+    )
+    log_interval: int = Field(default=50, ge=1, description="Steps between entries in metrics.jsonl")
+    max_retries: int = Field(default=3, ge=0, description="Restarts after a crash without progress in between")
+    memory_format: Literal["auto", "contiguous", "channels_last"] = Field(
+        default="auto", description="Layout of images: auto takes channels_last where there is a 2-d convolution"
+    )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything that changes the weights or the history; a resumed run must have the same."""
+        values = self.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
