@@ -26,10 +26,11 @@ _MAX_DOUBLINGS = 64  # 0.1 s doubled 64 times exceeds any maximum, and 2.0**1024
 
 
 class ExponentialBackoff:
-    """Owns the waits between tries and nothing else. The nth wait is `initial_s * 2**n` plus jitter, at most `maximum_s`.
+    """Owns the waits between tries and nothing else. Wait n is `initial_s * 2**n` plus jitter, at most `maximum_s`.
 
-    `max_retries` is how often a failed call is tried again (so one more call than that). Without a `seed` the jitter comes
-    from the operating system, so that many processes do not come back at the same instant.
+    `max_retries` is how often a failed call is tried again (so one more call than that). Without a `seed` the jitter
+    comes from the operating system, so that many processes do not come back at the same instant. Raises `ConfigError`
+    for a negative number of retries and for waits that contradict each other.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class ExponentialBackoff:
         self._clock = clock or SystemClock()
 
     def delay_s(self, retry: int) -> float:
-        """Seconds to wait before try number `retry` (0 is the first one after a failure); draws new jitter each time."""
+        """Seconds to wait before retry number `retry`, counted from 0; draws new jitter each time."""
         doubled = self._initial_s * 2.0 ** min(retry, _MAX_DOUBLINGS)
         return min(self._maximum_s, doubled + self._random.uniform(0.0, self._jitter_s))
 

@@ -1,13 +1,14 @@
 """The CPU quota and memory limit that control groups put on this process, version 1, version 2 or both mounted.
 
-A limit holds for a group and everything below it, so the whole path from the process's own group up to the mount point is
-read and the tightest value wins. Only `cpu.py` calls this. Reference: the kernel's documentation of cgroup-v1 and cgroup-v2.
+A limit holds for a group and everything below it, so the whole path from the process's own group up to the mount point
+is read and the tightest value wins. Only `cpu.py` calls this. The files are described in the kernel's documentation,
+`admin-guide/cgroup-v1` and `admin-guide/cgroup-v2`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -34,27 +35,30 @@ def read_limits(root: Path = Path("/")) -> CgroupLimits:
     """The tightest limits on this process as `<root>/proc/self/cgroup` and the mounted hierarchies tell them."""
     mounts = list(_mounts(root))
     groups = _groups(root)
-    quotas = [quota for mount in mounts for quota in _collect(mount, groups, "cpu", _quota)]
-    limits = [limit for mount in mounts for limit in _collect(mount, groups, "memory", _memory)]
-    return CgroupLimits(min(quotas, default=None), min(limits, default=None))
+    quotas = [_quota(directory, version) for directory, version in _directories(mounts, groups, "cpu")]
+    limits = [_memory(directory, version) for directory, version in _directories(mounts, groups, "memory")]
+    return CgroupLimits(
+        min((quota for quota in quotas if quota is not None), default=None),
+        min((limit for limit in limits if limit is not None), default=None),
+    )
 
 
-def _collect(
-    mount: _Mount, groups: dict[str, PurePosixPath], controller: str, read: Callable[[Path, int], Iterator[float]]
-) -> Iterator[float]:
-    if mount.version == 1 and controller not in mount.controllers:
-        return
-    own = groups.get("" if mount.version == 2 else controller)
-    if own is not None:
-        for directory in _ancestry(mount, own):
-            yield from read(directory, mount.version)
+def _directories(
+    mounts: Iterable[_Mount], groups: Mapping[str, PurePosixPath], controller: str
+) -> Iterator[tuple[Path, int]]:
+    """Every directory whose limits of `controller` hold for this process, with the version of its hierarchy."""
+    for mount in mounts:
+        own = groups.get("" if mount.version == 2 else controller)
+        if own is not None and (mount.version == 2 or controller in mount.controllers):
+            for directory in _ancestry(mount, own):
+                yield directory, mount.version
 
 
 def _ancestry(mount: _Mount, own: PurePosixPath) -> Iterator[Path]:
     """The group's directory and its parents up to the mount point.
 
-    Inside a container the path is often told as the host sees it while only the container's own part is mounted: then the
-    mount point itself is the group.
+    Inside a container the path is often told as the host sees it while only the container's own part is mounted: then
+    the mount point itself is the group.
     """
     inside = own.relative_to(mount.top) if own.is_relative_to(mount.top) and ".." not in own.parts else PurePosixPath()
     directory = mount.point.joinpath(*inside.parts)
@@ -64,23 +68,22 @@ def _ancestry(mount: _Mount, own: PurePosixPath) -> Iterator[Path]:
         yield directory
 
 
-def _quota(directory: Path, version: int) -> Iterator[float]:
+def _quota(directory: Path, version: int) -> float | None:
     if version == 2:
         quota, period = [*_words(directory / "cpu.max"), "", ""][:2]
     else:
         quota = "".join(_words(directory / "cpu.cfs_quota_us"))
         period = "".join(_words(directory / "cpu.cfs_period_us"))
     if quota.isdigit() and period.isdigit() and int(period) > 0:  # "max" and -1 mean no limit
-        yield int(quota) / int(period)
+        return int(quota) / int(period)
+    return None
 
 
-def _memory(directory: Path, version: int) -> Iterator[int]:
+def _memory(directory: Path, version: int) -> int | None:
     # Above memory.high the kernel stalls the process while it reclaims, so it is a limit for whoever plans memory.
     names = ("memory.max", "memory.high") if version == 2 else ("memory.limit_in_bytes",)
-    for name in names:
-        value = "".join(_words(directory / name))
-        if value.isdigit():
-            yield int(value)
+    values = ("".join(_words(directory / name)) for name in names)
+    return min((int(value) for value in values if value.isdigit()), default=None)
 
 
 def _groups(root: Path) -> dict[str, PurePosixPath]:

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-# -I and -S: neither the environment nor site packages reach the launcher; the program it becomes gets its own as usual.
 _LAUNCHER = "import sys; sys.path.append({directory!r}); import launch; launch.launch({parent}, {cpus}, {argv})"
 
 
@@ -25,6 +24,8 @@ class Child:
         code = _LAUNCHER.format(
             directory=str(Path(__file__).parent), parent=os.getpid(), cpus=sorted(cpus or ()), argv=list(argv)
         )
+        # -I and -S: neither PYTHON* variables nor site packages reach the launcher, only the program it becomes. The
+        # launcher is small and starts in 15 ms; what it does is unsafe between fork and exec in a process with threads.
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", code], stdin=subprocess.DEVNULL, process_group=0
         )
@@ -33,17 +34,23 @@ class Child:
     def poll(self) -> int | None:
         """The return code once the process has ended (negative: the signal), None while it runs."""
         if self._process.returncode is None:
-            # Look before reaping: while the leader is a zombie its group's number cannot be given to anybody else.
+            # Look before reaping: while its leader is a zombie, the group's number cannot become anybody else's.
             if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 return None
-            self.kill()
+            self._signal_group(signal.SIGKILL)
         return self._process.wait()
 
     def terminate(self) -> None:
-        """Ask the process to stop (SIGTERM); it decides what that means for its own children."""
-        self._process.terminate()
+        """Ask the process to stop (SIGTERM); what it started is its own to stop."""
+        if self._process.returncode is None:
+            os.kill(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the process and all it started, at once (SIGKILL to its group)."""
+        """End the process and all it started (SIGKILL to its group), and wait until it is gone."""
+        if self._process.returncode is None:
+            self._signal_group(signal.SIGKILL)
+            self._process.wait()
+
+    def _signal_group(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self.pid, number)

@@ -1,4 +1,4 @@
-"""The `machine` section of the configuration: limits a user may set below (or beside) what the machine itself reports."""
+"""The `machine` section of the configuration: what a user may set in place of what the machine itself reports."""
 
 from __future__ import annotations
 

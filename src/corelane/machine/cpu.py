@@ -1,7 +1,7 @@
 """What this machine is and what of it this process may use: CPUs, cores, caches, instruction sets, quota and memory.
 
-Everything is read from `/proc` and `/sys` below a root, so tests hand in a fake tree; nothing is benchmarked here. `app`
-calls `Machine.detect()` once and passes the one thread budget to every pool.
+Everything is read from `/proc` and `/sys` below a root, so tests hand in a fake tree; nothing is benchmarked here.
+`app` calls `Machine.detect()` once and passes the one thread budget to every pool.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from corelane.core.types import JsonObject
@@ -22,9 +23,17 @@ _X86_ISA = (
     *("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
     *("amx_tile", "amx_int8", "amx_bf16", "amx_fp16"),
 )
-_ARM_ISA = {
-    **{"neon": "neon", "asimd": "neon", "asimdhp": "fp16", "asimddp": "dotprod"},
-    **{"i8mm": "i8mm", "bf16": "bf16", "sve": "sve", "sve2": "sve2", "sme": "sme", "sme2": "sme2"},
+_ARM_ISA = {  # the kernel's name: the name people use
+    "neon": "neon",
+    "asimd": "neon",
+    "asimdhp": "fp16",
+    "asimddp": "dotprod",
+    "i8mm": "i8mm",
+    "bf16": "bf16",
+    "sve": "sve",
+    "sve2": "sve2",
+    "sme": "sme",
+    "sme2": "sme2",
 }
 _ARM_CORES = {  # (implementer, part) as /proc/cpuinfo gives them; ARM kernels print no model name
     ("0x41", "0xd07"): "ARM Cortex-A57",
@@ -49,7 +58,12 @@ class Budget:
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine as this process may use it. `cores` groups `logical_cpus` by physical core, in order of their first CPU."""
+    """The machine as this process may use it.
+
+    `cores` groups `logical_cpus` (the affinity mask) by physical core and `numa_nodes` by memory node. `smt` says that
+    cores have several hardware threads, whether or not we may use them. `caches` has bytes per instance by name (L1d,
+    L2...). `cpu_quota` is in CPUs; `memory_bytes` is the smaller of RAM and the cgroup's limit.
+    """
 
     architecture: str
     model_name: str
@@ -94,8 +108,8 @@ class Machine:
     def thread_budget(self) -> int:
         """Threads that compute at the same time, over all pools: one per physical core, within the quota, at least 1.
 
-        A quota is rounded down: three threads on a quota of 2.5 CPUs stall for a part of every period. SMT siblings share
-        the vector units that matrix products are bound by, so they do not count.
+        A quota is rounded down: three threads on a quota of 2.5 CPUs stall for a part of every period. SMT siblings
+        share the vector units that matrix products are bound by, so they do not count.
         """
         quota = math.inf if self.cpu_quota is None else self.cpu_quota
         return max(1, math.floor(min(self.physical_cores, quota)))
@@ -107,17 +121,14 @@ class Machine:
     def cpu_shares(self, num_workers: int) -> tuple[frozenset[int] | None, ...]:
         """CPUs to pin each of `num_workers` processes to, whole cores each and neighbours together.
 
-        None (do not pin) where pinning would hurt: fewer cores than workers, or a quota below the cores, where the kernel
-        must stay free to choose.
+        None (do not pin) where pinning would hurt: fewer cores than workers, or a quota below the cores, where the
+        kernel must stay free to choose.
         """
         if num_workers < 1 or self.thread_budget < max(num_workers, self.physical_cores):
             return (None,) * num_workers
         bounds = [index * self.physical_cores // num_workers for index in range(num_workers + 1)]
         cores = self._cores_by_node()
-        return tuple(
-            frozenset(cpu for core in cores[start:stop] for cpu in core)
-            for start, stop in zip(bounds, bounds[1:], strict=False)
-        )
+        return tuple(frozenset(cpu for core in cores[start:stop] for cpu in core) for start, stop in pairwise(bounds))
 
     def to_json(self) -> JsonObject:
         """Every field, with the two derived numbers, as JSON values."""

@@ -57,6 +57,10 @@ class HealthChecker:
         final = {EXIT_OK, EXIT_USER_ERROR, EXIT_RESUMABLE, _EXIT_NOT_EXECUTABLE, _EXIT_NOT_FOUND}
         return returncode not in final
 
+    def is_orderly_exit(self, returncode: int) -> bool:
+        """True when the process ended because it was done (0) or was asked to stop (75, SIGTERM, SIGINT...)."""
+        return returncode in {EXIT_OK, EXIT_RESUMABLE} or _signal_of(returncode) in _ASKED_TO_STOP
+
     def explain_exit(self, returncode: int) -> str:
         """The exit code in words, with its likely cause."""
         if (number := _signal_of(returncode)) is not None:
@@ -76,7 +80,7 @@ _EXIT_WORDS = {
     _EXIT_NOT_EXECUTABLE: "could not be started: the program is not executable (exit code 126)",
     _EXIT_NOT_FOUND: "could not be started: the program was not found (exit code 127)",
 }
-_SIGNAL_HINTS = {
+_SIGNAL_HINTS: dict[int, str] = {
     signal.SIGKILL: " (killed from outside; out of memory is the usual cause)",
     signal.SIGSEGV: " (a crash in native code)",
     signal.SIGABRT: " (a crash in native code)",

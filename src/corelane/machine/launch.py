@@ -17,11 +17,13 @@ from typing import NoReturn
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def launch(parent: int, cpus: Sequence[int], argv: Sequence[str]) -> NoReturn:
+def launch(parent: int, cpus: Sequence[int], argv: list[str]) -> NoReturn:
     """Become `argv`, to be killed when the process `parent` dies, on `cpus` only unless there are none named.
 
-    Exits as shells do when the program cannot be run: 127 not found, 126 otherwise; with 2 when the CPUs are not to be had.
+    Exits as shells do when the program cannot be run: 127 not found, 126 otherwise; with 2 when the CPUs are not there.
     """
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # the interpreter ignores them, and an exec would pass that on
+        signal.signal(ignored, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the signal was asked for
         os._exit(128 + signal.SIGKILL)

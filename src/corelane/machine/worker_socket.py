@@ -2,8 +2,8 @@
 
 Whoever connects is sent the text's length (8 bytes, big-endian) and the text, so a text torn by a crash is recognised;
 nothing is ever read from a peer. Sockets lie in a directory that only their owner may enter. A worker serves with
-`serve_metrics`; the supervisor reads all with `gather`, and serves the merged text in the same way to whichever worker is
-asked for `/metrics`, which gets it with `read_metrics`.
+`serve_metrics`; the supervisor reads all with `gather`, and may serve the merged text in the same way to whichever
+worker is asked for `/metrics`, which gets it with `read_metrics`.
 """
 
 from __future__ import annotations
