@@ -1,1 +1,1 @@
-"""Observe: the logger, the instruments and their collector, merged expositions, and the HTML report. It measures nothing itself."""
+"""Observe: the logger, the instruments and their collector, merged expositions, the report. It measures nothing."""

@@ -1,4 +1,4 @@
-"""The `observe` section of a configuration: how much is logged and in which form. Read by `app`, handed to `SystemLogger`."""
+"""The `observe` section of a configuration: how much is logged, in which form. `app` hands it to `SystemLogger`."""
 
 from __future__ import annotations
 
@@ -17,5 +17,8 @@ class ObserveConfig(Section):
     )
     log_format: Literal["auto", "json", "human"] = Field(
         default="auto",
-        description="Form of the lines on the terminal: 'auto' is 'human' on a terminal and 'json' in a pipe. Files are always JSON.",
+        description=(
+            "Form of the lines on the terminal: 'auto' is 'human' on a terminal and 'json' in a pipe. "
+            "Files are always JSON."
+        ),
     )

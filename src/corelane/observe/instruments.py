@@ -1,8 +1,9 @@
 """Every Prometheus instrument of Corelane, declared once, as data.
 
-A name reads `corelane_<area>_<what>_<unit>`, with `_total` after it for counters; the unit is left out only for a quantity
-that has none. `MetricsCollector` builds the instruments of an area when the area is first used, and `record(stream, entry)`
-feeds an instrument from the entry's keys listed in `fields`. Nothing else in the system may make up a metric's name.
+A name reads `corelane_<area>_<what>_<unit>`, with `_total` after it for counters; the unit is left out only for a
+quantity that has none. `MetricsCollector` builds the instruments of an area when the area is first used, and
+`record(stream, entry)` feeds an instrument from the entry's keys listed in `fields`. Nothing else in the system may
+make up a metric's name.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ class Instrument:
     """One instrument.
 
     `fields` are the keys of a `record` entry that feed it: a gauge is set, a counter grows by the value, a histogram
-    observes it. Label values are taken from the entry's keys of the same name; `field_label`, where it is set, is the label
-    that takes the name of the field instead (one instrument for several named qualities).
+    observes it. Label values are taken from the entry's keys of the same name; `field_label`, where it is set, is the
+    label that takes the name of the field instead (one instrument for several named qualities).
     """
 
     name: str

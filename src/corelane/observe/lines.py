@@ -1,4 +1,4 @@
-"""One log entry as one line: JSON for files and pipes, words for people. Used by `log.py`; text is made safe by `text.py`.
+"""One log entry as one line: JSON for files and pipes, words for people. Used by `log.py`; `text.py` makes it safe.
 
 An entry is a dict with `timestamp` (seconds since the epoch), `level`, `stream`, `event`, then the caller's fields.
 """
@@ -25,7 +25,7 @@ def json_line(entry: Mapping[str, Any]) -> str:
 
 
 def human_line(entry: Mapping[str, Any]) -> str:
-    """`entry` for a person: local time, level, stream, event, then `field=value`; a traceback follows on indented lines."""
+    """`entry` for a person: local time, level, stream, event, `field=value`; a traceback follows on indented lines."""
     clock = time.strftime("%H:%M:%S", time.localtime(entry["timestamp"]))
     fields = {name: value for name, value in entry.items() if name not in _HEAD}
     words = [f"{clock} {entry['level']:<7} {entry['stream']:<9} {one_line(str(entry['event']))}"]

@@ -1,7 +1,8 @@
 """`SystemLogger`: four structlog streams (training, inference, system, data), each an event name plus fields.
 
-Every stream goes to the terminal and, given a directory, to `<directory>/<stream>.jsonl`. Constructed by `app`, used by every
-room above `observe`. A full disk costs log lines, which are counted and reported, and never the work that was logged.
+Every stream goes to the terminal and, given a directory, to `<directory>/<stream>.jsonl`. Constructed by `app`, used
+by every room above `observe`. A full disk costs log lines, which are counted and reported, and never the work that
+was logged.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ class SystemLogger:
     """Owns the four log streams of a process and nothing else.
 
     `loggers` holds them by name; `training`, `inference`, `system` and `data` are the same. Each is a structlog logger:
-    `logger.data.info("rows_rejected", num_rows=3)`, `.bind(...)`, `.exception(...)` inside a handler. Without a `directory`
-    nothing is written to disk. `stream` replaces standard error. `read_memory_bytes` gives the `memory_usage` of a training
-    step. Raises `ConfigError` when the directory cannot be written, unless for a full disk.
+    `logger.data.info("rows_rejected", num_rows=3)`, `.bind(...)`, `.exception(...)` inside a handler. Without a
+    `directory` nothing is written to disk. `stream` replaces standard error. `read_memory_bytes` gives the
+    `memory_usage` of a training step. Raises `ConfigError` when the directory cannot be written, unless for a full
+    disk.
     """
 
     def __init__(
@@ -87,9 +89,10 @@ class SystemLogger:
     ) -> None:
         """Log one training step and record it in the metrics; about 50 us, for each log interval and not for each step.
 
-        `metrics` may hold `learning_rate`, `gradient_norm`, `epoch`, `num_examples` (since the last call) and qualities such
-        as `accuracy`; `timing` `examples_per_s` and durations in seconds. Instruments take what `instruments.py` lists,
-        the log takes everything. On a terminal for people the line is left out: the progress display shows the steps there.
+        `metrics` may hold `learning_rate`, `gradient_norm`, `epoch`, `num_examples` (since the last call) and
+        qualities such as `accuracy`; `timing` `examples_per_s` and durations in seconds. Instruments take what
+        `instruments.py` lists, the log takes everything. On a terminal for people the line is left out: the progress
+        display shows the steps there.
         """
         entry = {
             "timestamp": self._clock.now(),

@@ -1,16 +1,16 @@
 """Several processes' Prometheus expositions as one: what the supervisor serves for its workers.
 
-Counters and histograms are added up, so that a dashboard sees one service; gauges cannot be added in general (a maximum? a
-sum?) and are kept apart by a `worker` label. Called by the supervisor, with one text per worker.
+Counters and histograms are added up, so that a dashboard sees one service; gauges cannot be added in general (a
+maximum? a sum?) and are kept apart by a `worker` label. Called by the supervisor, with one text per worker.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.utils import floatToGoString
 
 from corelane.core.errors import DataError
 
@@ -30,9 +30,9 @@ class _Family:
 def merge_expositions(texts: Mapping[str, bytes]) -> bytes:
     """One exposition from `texts`, which holds each process's exposition by worker name.
 
-    Samples of counters and histograms with equal labels are summed; every other sample gets a `worker` label, unless it has
-    one. Families keep the order in which they first appear. Raises `DataError` naming the worker whose text is torn, is not
-    an exposition, or declares a family with another type than the workers before it.
+    Samples of counters and histograms with equal labels are summed; every other sample gets a `worker` label, unless
+    it has one. Families keep the order in which they first appear. Raises `DataError` naming the worker whose text is
+    torn, is not an exposition, or declares a family with another type than the workers before it.
     """
     families: dict[str, _Family] = {}
     for worker, text in texts.items():
@@ -47,7 +47,8 @@ def merge_expositions(texts: Mapping[str, bytes]) -> bytes:
 def counters_only(text: bytes, worker: str = "") -> bytes:
     """The counters and histograms of one exposition: what is kept of a process that has died.
 
-    Merged with the expositions of the living, a counter never goes back. Raises `DataError` as `merge_expositions` does.
+    Merged with the expositions of the living, a counter never goes back. Raises `DataError` as `merge_expositions`
+    does.
     """
     return _write({name: family for name, family in _parse(worker, text).items() if family.kind in SUMMED})
 
@@ -88,15 +89,19 @@ def _write(families: Mapping[str, _Family]) -> bytes:
     for name, family in families.items():
         kind = "untyped" if family.kind == "unknown" else family.kind
         lines += [f"# HELP {name} {_escape_help(family.help)}", f"# TYPE {name} {kind}"]
-        lines += [
-            f"{sample}{_labels(labels)} {floatToGoString(value)}" for (sample, labels), value in family.values.items()
-        ]
+        lines += [f"{sample}{_labels(labels)} {_number(value)}" for (sample, labels), value in family.values.items()]
     return "".join(f"{line}\n" for line in lines).encode("utf-8")
 
 
 def _labels(labels: Iterable[tuple[str, str]]) -> str:
     pairs = ",".join(f'{name}="{_escape_value(value)}"' for name, value in labels)
     return f"{{{pairs}}}" if pairs else ""
+
+
+def _number(value: float) -> str:
+    if math.isfinite(value):
+        return repr(value)
+    return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
 
 
 def _escape_value(text: str) -> str:

@@ -1,6 +1,7 @@
-"""Pre-bound meters for the serving hot path: label values are resolved once, a request then costs a dictionary look-up and two additions.
+"""Pre-bound meters for the serving hot path: label values are resolved once, a request costs two additions.
 
-They are made by `MetricsCollector.request_meter` and `.batch_meter` and used by `serve`, once per request and once per batch.
+They are made by `MetricsCollector.request_meter` and `.batch_meter` and used by `serve`, once per request and once
+per batch.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`MetricsCollector` turns records and measurements into the Prometheus instruments that `instruments.py` declares.
 
-It owns one registry. It measures nothing itself: readings (CPU time, memory, queue depth) are handed in with `watch` and
-taken whenever `render` is called. Called by `SystemLogger`, `serve`, `train`, `data` and, for the exposition, by `web` and
-the supervisor's children.
+It owns one registry. It measures nothing itself: readings (CPU time, memory, queue depth) are handed in with `watch`
+and taken whenever `render` is called. Called by `SystemLogger`, `serve`, `train`, `data` and, for the exposition, by
+`web` and the supervisor's children.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ Metric: TypeAlias = Counter | Gauge | Histogram
 MetricT = TypeVar("MetricT", Counter, Gauge, Histogram)
 
 # `_created` series would double the exposition, and nothing of ours reads them.
-prometheus_client.disable_created_metrics()
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class MetricsCollector:
     """Owns the instruments of one process and nothing else. Every method may be called from any thread.
 
-    The counters and histograms of an area appear in the exposition once the area is used (`system` is there from the start),
-    a gauge once it has a value.
+    The counters and histograms of an area appear in the exposition once the area is used (`system` is there from the
+    start), a gauge once it has a value.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
@@ -55,17 +55,17 @@ class MetricsCollector:
     def record(self, stream: str, entry: Mapping[str, Any]) -> None:
         """Feed every instrument that has one of `entry`'s keys among its `fields` (see `instruments.py`).
 
-        `stream` is `training`, `inference`, `system` or `data`. The mappings under `metrics` and `timing` count as if their
-        keys stood in the entry itself. Keys that feed nothing and values that are None are ignored.
+        `stream` is `training`, `inference`, `system` or `data`. The mappings under `metrics` and `timing` count as if
+        their keys stood in the entry itself. Keys that feed nothing and values that are None are ignored.
 
         Raises `ConfigError` for an unknown stream, a value that is not a number, or a counter that would go back.
         """
         if stream not in AREAS:
             raise ConfigError(f"stream must be one of {', '.join(AREAS)}, got {stream!r}")
         flat = {**entry, **entry.get("metrics", {}), **entry.get("timing", {})}
-        for field in flat.keys() & _FIELDS[stream].keys():
-            if flat[field] is not None:
-                self._feed(_FIELDS[stream][field], field, flat)
+        for field, instrument in _FIELDS[stream].items():
+            if flat.get(field) is not None:
+                self._feed(instrument, field, flat)
 
     def _feed(self, instrument: Instrument, field: str, entry: Mapping[str, Any]) -> None:
         labels = (field if name == instrument.field_label else entry.get(name, OTHER) for name in instrument.labels)
@@ -87,7 +87,7 @@ class MetricsCollector:
     # --- single instruments -------------------------------------------------------------------------------------------
 
     def counter(self, name: str, *label_values: object) -> Counter:
-        """The counter `name` for these label values, in declared order. Keep the result: binding costs more than counting.
+        """The counter `name` for these label values, in declared order. Keep the result: binding costs more than use.
 
         Raises `ConfigError` when `instruments.py` declares no such counter with that many labels.
         """
@@ -116,7 +116,7 @@ class MetricsCollector:
     # --- the serving hot path -----------------------------------------------------------------------------------------
 
     def request_meter(self, model: str, protocol: str) -> RequestMeter:
-        """A meter for the requests of `model` over `protocol` (`http`, `grpc`, ...); make it once, use it per request."""
+        """A meter for the requests of `model` over `protocol` (`http`, `grpc`, ...); make once, use per request."""
         return RequestMeter(
             lambda status: self.counter("corelane_inference_requests_total", model, protocol, status).inc,
             self.histogram("corelane_inference_latency_seconds", model, protocol).observe,
@@ -132,7 +132,7 @@ class MetricsCollector:
     # --- exposition ---------------------------------------------------------------------------------------------------
 
     def render(self) -> bytes:
-        """Everything in Prometheus' text format (UTF-8), after taking the watched readings. Serve it as `CONTENT_TYPE`."""
+        """Everything in Prometheus' text format (UTF-8), after taking the watched readings. Serve as `CONTENT_TYPE`."""
         with self._lock:
             readings = dict(self._readings)
         values = {name: float(read()) for name, read in readings.items()}  # without the lock: a reading may be slow
@@ -202,7 +202,8 @@ def _build(instrument: Instrument, registry: CollectorRegistry) -> Metric:
 
 
 def _fields_of(area: str) -> dict[str, Instrument]:
-    # Memory stands in every stream's entries (SPEC puts it into the training entry), so `system` fields are read there too.
+    # Memory stands in every stream's entries (SPEC puts it into the training entry), so `system` fields are read
+    # there too.
     fields = {field: one for one in INSTRUMENTS.values() if one.area == area for field in one.fields}
     return {"memory_usage": INSTRUMENTS["corelane_system_resident_bytes"], **fields}
 

@@ -1,7 +1,7 @@
-"""Where finished log lines go: a file of JSON lines, and the terminal. Neither ever raises for a disk or a pipe that fails.
+"""Where finished log lines go: a file of JSON lines, and the terminal. Neither raises for a disk or pipe that fails.
 
-A line that cannot be written is counted and dropped; the next line that can be written is preceded by one that says how many
-were lost. Used by `log.py`.
+A line that cannot be written is counted and dropped; the next line that can be written is preceded by one that says
+how many were lost. Used by `log.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import TextIO
 
 from corelane.core.errors import ConfigError
 
-# These pass: the disk may be cleared. Anything else at the opening of a log file is a mistake of whoever named the path.
+# These pass: the disk may be cleared. Anything else at the opening of a log file is a mistake of whoever named the
+# path.
 _DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE})
 
 
@@ -24,7 +25,8 @@ class FileSink:
     """Appends lines to one file, each with a single write (so several processes may share it). Safe between threads.
 
     `announce(num_lost)` returns the line that reports lost ones; `dropped(error)` is called for each line that is lost,
-    without the lock. Raises `ConfigError` at construction when the file cannot be opened for another reason than a full disk.
+    without the lock. Raises `ConfigError` at construction when the file cannot be opened for another reason than a
+    full disk.
     """
 
     def __init__(self, path: Path, announce: Callable[[int], str], dropped: Callable[[OSError], None]) -> None:
@@ -78,7 +80,7 @@ class FileSink:
 
 
 class TerminalSink:
-    """Writes lines to `stream`, or to whatever `sys.stderr` is at that moment (a progress bar replaces it while it is shown)."""
+    """Writes lines to `stream`, or to what `sys.stderr` is at that moment (a progress bar replaces it while shown)."""
 
     def __init__(self, stream: TextIO | None, dropped: Callable[[OSError], None]) -> None:
         self._stream = stream

@@ -1,7 +1,8 @@
 """Values made safe to log: plain JSON data, and text that stays on its line.
 
-Whatever a client or a file sends may end up in a log: a column name with a line break, a model name with terminal escapes, a
-value that cannot be turned into JSON. Here it becomes data that can neither forge a line nor move a cursor. Used by `lines.py`.
+Whatever a client or a file sends may end up in a log: a column name with a line break, a model name with terminal
+escapes, a value that cannot be turned into JSON. Here it becomes data that can neither forge a line nor move a
+cursor. Used by `lines.py`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Any
 MAX_TEXT_LENGTH = 8192  # characters of one value; a traceback fits, a request body does not belong into a log
 MAX_ITEMS = 100  # of one list or mapping
 MAX_DEPTH = 8
+MAX_INTEGER = 2**63  # what readers of JSON take; beyond some thousand digits Python itself refuses to print one
 
-# Controls (C0, DEL, C1), line and paragraph separators, lone surrogates, and what reorders or hides text (bidi marks, zero
-# width characters, tags): https://trojansource.codes describes what the latter are used for.
+# Controls (C0, DEL, C1), line and paragraph separators, lone surrogates, and what reorders or hides text (bidi marks,
+# zero width characters, tags): https://trojansource.codes describes what the latter are used for.
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e007f]"
@@ -38,13 +40,16 @@ def quoted(text: str) -> str:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """`value` as JSON data: never raises, and bounded in depth, items and characters.
+    """`value` as JSON data, bounded in depth, items and characters. Raises only what a foreign object's `str` raises.
 
-    NaN and infinities become the texts "nan", "inf" and "-inf", since JSON has no numbers for them. Objects with an `item`
-    or `tolist` method (NumPy, torch) become what it returns; anything else becomes its `str`.
+    NaN and infinities become the texts "nan", "inf" and "-inf", since JSON has no numbers for them; longer integers
+    become hexadecimal text. Arrays and tensors become numbers or lists, large ones their shape; anything else becomes
+    its `str`.
     """
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int):
+        return value if abs(value) <= MAX_INTEGER else _shortened(hex(value))
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, str):
@@ -75,9 +80,9 @@ def _plain_items(value: Sequence[Any] | Set[Any], depth: int) -> list[Any]:
 
 
 def _plain_object(value: Any, depth: int) -> Any:
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
-        return plain(value.item(), depth + 1)
-    if getattr(value, "size", MAX_ITEMS + 1) is not None and hasattr(value, "tolist"):
+    if hasattr(value, "tolist") and hasattr(value, "shape"):  # NumPy or torch; neither is imported here
+        if math.prod(value.shape) > MAX_ITEMS:
+            return f"{type(value).__name__} of shape {tuple(value.shape)}"
         return plain(value.tolist(), depth + 1)
     return _shortened(str(value))
 

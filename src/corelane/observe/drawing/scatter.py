@@ -1,0 +1,50 @@
+"""Scatter plots, with the line y = x where the plot compares predictions with the truth."""
+
+from __future__ import annotations
+
+import math
+
+from markupsafe import Markup
+
+from corelane.observe.drawing.frame import BOTTOM, HEIGHT, TOP, Frame, tick_width
+from corelane.observe.drawing.scale import extent, shown, value_scale
+from corelane.observe.drawing.svg import element
+from corelane.observe.sections import Scatter
+
+MAX_POINTS = 1500  # more make the page heavy and the cloud no clearer; every k-th point is drawn then
+
+
+def scatter_plot(scatter: Scatter, width: float) -> Markup:
+    """`scatter` as SVG, `width` pixels wide; pairs with a NaN or infinity are left out."""
+    pairs = zip(scatter.x, scatter.y, strict=True)
+    points = [(float(x), float(y)) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
+    frame = _frame(scatter, points, width)
+    drawn = points[:: math.ceil(len(points) / MAX_POINTS) or 1]
+    dots = [
+        element(
+            "circle", element("title", f"{shown(x)}, {shown(y)}"), class_="point", cx=frame.x(x), cy=frame.y(y), r=3
+        )
+        for x, y in drawn
+    ]
+    shares = "" if len(drawn) == len(points) else f" ({len(drawn)} of them drawn)"
+    return frame.svg(
+        scatter.title,
+        f"{scatter.y_label} over {scatter.x_label}, {len(points)} points{shares}.",
+        frame.draw(scatter.x_label, scatter.y_label),
+        *dots,
+        *([_diagonal(frame)] if scatter.diagonal else []),
+    )
+
+
+def _frame(scatter: Scatter, points: list[tuple[float, float]], width: float) -> Frame:
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    if scatter.diagonal:
+        xs = ys = xs + ys
+    y = value_scale(*extent(ys), HEIGHT - BOTTOM, TOP)
+    x = value_scale(*extent(xs), tick_width(y), width - 16, num_ticks=8 if width > 700 else 5)
+    return Frame(x, y, width)
+
+
+def _diagonal(frame: Frame) -> Markup:
+    low, high = max(frame.x.low, frame.y.low), min(frame.x.high, frame.y.high)
+    return element("line", class_="reference", x1=frame.x(low), y1=frame.y(low), x2=frame.x(high), y2=frame.y(high))
