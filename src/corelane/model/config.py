@@ -1,4 +1,4 @@
-"""What a user may say about the network and the package it ends in: the roots `model` and `package` of the configuration.
+"""What a user may say about the network and its package: the roots `model` and `package` of the configuration.
 
 Only the words and their bounds are here; `nets/build.py` makes the network, `package.py` the package. No torch.
 """
@@ -28,12 +28,16 @@ Width = Annotated[int, Field(ge=1, le=65536)]
 class ModelConfig(Section):
     """The network: one of `BUILT_IN`, or the import path `package.module:Class` of a `torch.nn.Module`."""
 
-    net: str = Field(default="mlp", description="mlp, cnn, or the import path package.module:Class of a torch.nn.Module")
+    net: str = Field(
+        default="mlp", description="mlp, cnn, or the import path package.module:Class of a torch.nn.Module"
+    )
     hidden: list[Width] | None = Field(
         default=None, description="widths of the linear layers before the output; left out: mlp [256, 256], cnn [128]"
     )
     channels: list[Width] = Field(default=[32, 64], min_length=1, description="cnn: channels of each convolution block")
-    dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="fraction of activations dropped before each later layer")
+    dropout: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="fraction of activations dropped before each later layer"
+    )
     batch_norm: bool = Field(default=False, description="cnn: normalise each convolution's output over the batch")
     arguments: dict[str, Any] = Field(default={}, description="keyword arguments for a network given by import path")
 
@@ -58,7 +62,8 @@ class PackageConfig(Section):
     """Where packages are published, and whether they carry rows of the data."""
 
     include_rows: bool = Field(
-        default=True, description="store golden, calibration and hold-out rows in the package; false keeps data out of it"
+        default=True,
+        description="store golden, calibration and hold-out rows in the package; false keeps data out of it",
     )
     directory: str = Field(default="packages", min_length=1, description="folder that gets <name>/<version>/")
 

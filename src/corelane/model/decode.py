@@ -1,7 +1,7 @@
 """From logits to answers: softmax and labels for classification, un-standardised values for regression.
 
 It is the last step of every prediction, offline and served, and part of the cost of each single-row request: 4 us for
-one row of ten classes (a few ufunc calls, no Python loop). The target encoder of the pipeline says what the numbers mean.
+one row of ten classes (a few ufunc calls, no Python loop). The pipeline's target encoder says what the numbers mean.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """package.json: what a package says about itself, as classes, and its reading and writing.
 
-Plain facts only: signature, architecture, metrics, graphs with their tolerances, provenance. No code, no import path of a
-user's module, no path of the machine that wrote it. Files are named relative to the package and never leave it.
+Plain facts only: signature, architecture, metrics, graphs with their tolerances, provenance. No code, no import path
+of a user's module, no path of the machine that wrote it. Files are named relative to the package and never leave it.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,7 +39,7 @@ class Graph(Section):
 
 
 class Provenance(Section):
-    """Where a package comes from: library versions, the data's fingerprint, the configuration's digest, the time (UTC)."""
+    """Where a package comes from: library versions, the data's fingerprint, the configuration's digest, the time."""
 
     corelane: str
     torch: str
@@ -64,11 +65,10 @@ class Description(Section):
 
 def check_name(name: str) -> str:
     """`name`, if it can name a package. Raises `ConfigError`."""
-    allowed = name.isascii() and name[:1].isalnum() and name.replace("_", "").replace(".", "").replace("-", "").isalnum()
-    if not allowed or len(name) > 64:
+    if re.fullmatch(NAME, name) is None:
         raise ConfigError(
-            f"a package's name must be 1 to 64 letters, digits and _.- that start with a letter or digit, got {name!r}; "
-            "choose another"
+            "a package's name must be 1 to 64 letters, digits and _.- that start with a letter or digit, "
+            f"got {name!r}; choose another"
         )
     return name
 
@@ -84,7 +84,8 @@ def read_description(path: Path) -> Description:
     version = values.get("format_version")
     if version != FORMAT_VERSION:
         raise BundleError(
-            f"{path} must have format_version {FORMAT_VERSION}, got {version!r}; use the release of Corelane that wrote it"
+            f"{path} must have format_version {FORMAT_VERSION}, got {version!r}; "
+            "use the release of Corelane that wrote it"
         )
     try:
         return Description.model_validate(values)
@@ -92,7 +93,8 @@ def read_description(path: Path) -> Description:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise BundleError(
-            f"{path} must be a package description, got {first['input']!r:.80} for {where} ({first['msg']}); package the run again"
+            f"{path} must be a package description, got {first['input']!r:.80} for {where} ({first['msg']}); "
+            "package the run again"
         ) from error
 
 

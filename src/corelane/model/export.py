@@ -45,8 +45,8 @@ def package_contents(
 ) -> PackageContents:
     """Everything `write_package` needs for `module`, trained on `data`; golden answers come from torch.
 
-    `created_s` is seconds since the Unix epoch, `config_digest` that of the resolved configuration. Raises `ConfigError`
-    when the module cannot be exported.
+    `created_s` is seconds since the Unix epoch, `config_digest` that of the resolved configuration. Raises
+    `ConfigError` when the module cannot be exported.
     """
     pipeline = data.pipeline
     fingerprint = {"strength": data.fingerprint.strength, "digest": data.fingerprint.digest}
@@ -66,7 +66,7 @@ def package_contents(
 
 
 def reference_predictor(module: nn.Module, data: PreparedData, *, num_threads: int = 1) -> Predictor:
-    """The training path's own predictor, against which a package is judged: its `predict_table` is columns way and torch."""
+    """The training path itself, against which a package is judged: `predict_table` is the columns way, then torch."""
     return Predictor(data.pipeline, decoder_of(data.pipeline.target), TorchRuntime(module, num_threads=num_threads))
 
 
@@ -88,27 +88,61 @@ def weights_of(module: nn.Module) -> dict[str, Array]:
 
 
 def export_graph(module: nn.Module, inputs: Mapping[str, TensorSpec]) -> bytes:
-    """`module` in evaluation mode as an ONNX file: any number of rows, float32, inputs named as in `inputs`, output `logits`.
+    """`module` in evaluation mode as an ONNX file, its inputs named as in `inputs`, its one output `logits`.
 
-    `module` itself is untouched. Raises `ConfigError` when torch cannot trace it with any number of rows.
+    All tensors are float32, the number of rows is free. `module` itself is untouched. Raises `ConfigError` when torch
+    cannot trace it that way.
     """
     # A copy in plain layout: the exporter would write channels_last weights out with transpositions around them.
-    module = copy.deepcopy(module).eval().to(memory_format=torch.contiguous_format)
-    shapes = tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs)
+    network = _Positional(copy.deepcopy(module).to(memory_format=torch.contiguous_format)).eval()
     try:
         program = torch.onnx.export(
-            module,
+            network,
             example_of(inputs),
             dynamo=True,
-            dynamic_shapes=_nested(module, shapes),
+            dynamic_shapes=(tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs),),
             input_names=list(inputs),
             output_names=[LOGITS],
             verbose=False,
         )
-    except torch.onnx.errors.OnnxExporterError as error:
+    except torch.onnx.OnnxExporterError as error:
         raise ConfigError(
-            f"the network {type(module).__name__} must be one that torch.export can trace for any number of rows, got "
-            f"{type(error.__cause__ or error).__name__}; avoid Python branches on values and fixed batch sizes in its forward",
+            f"the network {type(module).__name__} must be one that torch.export can trace for any number of rows, "
+            f"got {type(error.__cause__ or error).__name__}; avoid branches on values and fixed batch sizes in forward",
             detail=str(error),
         ) from error
+    if program is None:
+        raise ConfigError(f"the network {type(module).__name__} must be exportable, got no graph; change its forward")
     return _stripped(program.model_proto)
+
+
+class _Positional(nn.Module):
+    """Gives every network the one signature that the exporter's shapes are written for: any number of tensors."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network(*inputs)
+        return logits
+
+
+def _stripped(model: Any) -> bytes:
+    """An ONNX file without the exporter's traces: source lines, stack traces and paths of this machine are in them."""
+    _clear_traces(model)
+    model.producer_name, model.producer_version = PRODUCER, ""
+    del model.graph.value_info[:]  # shapes of intermediate values; runtimes infer them again
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "rows"
+    graph: bytes = model.SerializeToString(deterministic=True)
+    return graph
+
+
+def _clear_traces(message: Any) -> None:
+    for field, value in message.ListFields():
+        if field.name in ("doc_string", "metadata_props"):
+            message.ClearField(field.name)
+        elif field.type == field.TYPE_MESSAGE:
+            for child in value if field.is_repeated else (value,):
+                _clear_traces(child)

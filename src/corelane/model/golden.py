@@ -1,7 +1,7 @@
 """Golden rows: a few raw rows with the answers of the training path, checked whenever a package is loaded.
 
-They catch what a checksum cannot: another library version, another machine's kernels, a pipeline that reads its own JSON
-differently. Stored as one Arrow file, columns `row.<column>` and `expected.<output>`.
+They catch what a checksum cannot: another library version, another machine's kernels, a pipeline that reads its own
+JSON differently. Stored as one Arrow file, columns `row.<column>` and `expected.<output>`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Golden:
 
     @classmethod
     def of(cls, reference: Predictor, rows: pa.RecordBatch | pa.Table) -> Golden:
-        """Answers of `reference` (the training path) to the first of `rows` and to their variants, 32 in all at most."""
+        """Answers of `reference` (the training path) to the first of `rows` and their variants, at most 32 in all."""
         probes = probe_rows(reference.pipeline, rows.slice(0, MAX_GOLDEN // 2)).slice(0, MAX_GOLDEN)
         return cls(probes, reference.predict_table(probes))
 
@@ -57,7 +57,9 @@ class Golden:
         rows = [name for name in table.schema.names if name.startswith(_ROW)]
         expected = [name for name in table.schema.names if name.startswith(_EXPECTED)]
         if not rows or not expected or not table.num_rows:
-            raise BundleError(f"{path} must hold rows and expected outputs, got {table.schema.names}; package the run again")
+            raise BundleError(
+                f"{path} must hold rows and expected outputs, got {table.schema.names}; package the run again"
+            )
         batch = table.select(rows).rename_columns([name.removeprefix(_ROW) for name in rows])
         outputs = {name.removeprefix(_EXPECTED): _to_numpy(table.column(name)) for name in expected}
         return cls(batch.combine_chunks().to_batches()[0], outputs)

@@ -1,7 +1,8 @@
-"""Packages: the immutable bundle a trained model is published as, its writing through the gate, and its verified loading.
+"""Packages: the immutable bundle a trained model is published as, its writing through the gate, its verified loading.
 
-A package that exists has passed the gate; a `ModelPackage` that exists has had every byte verified. Loading needs neither
-torch nor onnx. What the files say is in `description.py`, `golden.py` and the pipeline's JSON; the layout is in docs/model.md.
+A package that exists has passed the gate; a `ModelPackage` that exists has had every byte verified. Loading needs
+neither torch nor onnx. What the files say is in `description.py`, `golden.py` and the pipeline's JSON; the layout is
+in docs/model.md.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ PIPELINE, WEIGHTS, GOLDEN, CALIBRATION, HOLDOUT, CARD = (
 
 @dataclass(frozen=True, slots=True)
 class PackageContents:
-    """Everything a package is made of. `golden`, `calibration` and `holdout` are None where rows must not be included."""
+    """Everything a package is made of. `golden`, `calibration` and `holdout` are None where rows stay out."""
 
     name: str
     pipeline: Pipeline
@@ -130,7 +131,7 @@ class ModelPackage:
         return Predictor(self.pipeline, self.decoder, OnnxRuntime(self.graphs[graph], num_threads=num_threads))
 
     def check_golden(self, predictor: Predictor, *, graph: str = "fp32") -> None:
-        """Raise `GoldenError` if `predictor` does not answer the golden rows as training did; nothing without golden rows."""
+        """Raise `GoldenError` if `predictor` does not answer the golden rows, where there are any, as training did."""
         if self.golden is not None:
             self.golden.check(predictor, self.tolerances[graph], name=f"{self.name} version {self.version}")
 
@@ -139,7 +140,9 @@ class ModelPackage:
         try:
             return dict(load_file(self.path / WEIGHTS))
         except SafetensorError as error:
-            raise BundleError(f"{self.path / WEIGHTS} must be safetensors, got: {error}; package the run again") from error
+            raise BundleError(
+                f"{self.path / WEIGHTS} must be safetensors, got: {error}; package the run again"
+            ) from error
 
     def calibration(self) -> pa.Table | None:
         """Checked raw rows of the training part with their target, or None where rows were left out."""
@@ -156,9 +159,10 @@ class ModelPackage:
 def write_package(directory: Path, contents: PackageContents, gate: Callable[[Path], None]) -> Path:
     """Publish `contents` as `<directory>/<name>/<version>/`, the next whole number, and return that path.
 
-    The whole package is written under a temporary name first; `gate(path of it)` may load and serve it there. What the gate
-    raises goes to the caller, and nothing is published. Raises `ConfigError` when the name cannot be a package's or another
-    writer took the version meanwhile, `DiskFullError` when there is no room; existing versions are never touched.
+    The whole package is written under a temporary name first; `gate(path of it)` may load and serve it there. What
+    the gate raises goes to the caller, and nothing is published. Raises `ConfigError` when the name cannot be a
+    package's or another writer took the version meanwhile, `DiskFullError` when there is no room; existing versions
+    are never touched.
     """
     home = directory / check_name(contents.name)
     remove_temporaries(home)
@@ -188,7 +192,9 @@ def _write_files(path: Path, contents: PackageContents, version: int) -> None:
         signature=Signature.of(contents.pipeline),
         architecture=contents.architecture,
         metrics=dict(contents.metrics),
-        graphs={name: Graph(file=f"graphs/{name}.onnx", tolerance=contents.tolerances[name]) for name in contents.graphs},
+        graphs={
+            name: Graph(file=f"graphs/{name}.onnx", tolerance=contents.tolerances[name]) for name in contents.graphs
+        },
         provenance=contents.provenance,
     )
     write_description(path / DESCRIPTION, description)

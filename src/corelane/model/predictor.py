@@ -1,7 +1,8 @@
 """The one way from raw values to an answer: compiled pipeline, runtime, decoder.
 
-The server, offline scoring and the golden check all call a `Predictor`; there is no second path to drift away from it.
-`predict_table` goes through the columns way of the pipeline instead (the one training used): the skew gate compares the two.
+The server, offline scoring and the golden check all call a `Predictor`; there is no second path to drift away from
+it. `predict_table` goes through the columns way of the pipeline instead (the one training used): the skew gate
+compares the two.
 """
 
 from __future__ import annotations

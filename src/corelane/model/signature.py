@@ -27,7 +27,7 @@ class TensorMeta:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Inputs by column in schema order, outputs, and `matrix`, the one tensor accepted instead of all inputs (or None)."""
+    """Inputs by column in schema order, outputs, and `matrix`: one tensor that may stand for all inputs, or None."""
 
     inputs: tuple[TensorMeta, ...]
     outputs: tuple[TensorMeta, ...]

@@ -1,7 +1,8 @@
 """The skew gate's comparison: do served answers equal those of the training path, within a stated tolerance?
 
-`probe_rows` picks what is asked (missing values and unseen categories among it), `compare` judges. Starting a server and
-asking it is the caller's part: `app` hands a `predict(rows)` in. The golden check of every loaded package compares alike.
+`probe_rows` picks what is asked (missing values and unseen categories among it), `compare` judges. Starting a server
+and asking it is the caller's part: `app` hands a `predict(rows)` in. The golden check of every loaded package
+compares alike.
 """
 
 from __future__ import annotations
@@ -68,7 +69,10 @@ def skew_gate(
 
 
 def probe_rows(pipeline: Pipeline, rows: pa.RecordBatch | pa.Table) -> pa.RecordBatch:
-    """Up to 1,000 of the checked `rows` (features only), then variants: each nullable value missing, each open category unseen."""
+    """Up to 1,000 of the checked `rows`, features only, and variants of them.
+
+    In one variant each a nullable column's value is missing, or a category is one that training never saw.
+    """
     columns = pipeline.schema.columns
     base = rows.select([column.name for column in columns]).slice(0, MAX_PROBES)
     if not base.num_rows:
@@ -83,8 +87,8 @@ def probe_rows(pipeline: Pipeline, rows: pa.RecordBatch | pa.Table) -> pa.Record
 def compare(expected: Mapping[str, Array], got: Mapping[str, Array], tolerance: Tolerance) -> Agreement:
     """Hold `got` against `expected`, output by output.
 
-    Numbers must be finite and within `tolerance`. Labels must be equal, unless the two classes' probabilities are so close that the
-    tolerance allows either order. Raises `SkewError` naming the row, the output and both values.
+    Numbers must be finite and within `tolerance`. Labels must be equal, unless the two classes' probabilities are so
+    close that the tolerance allows either order. Raises `SkewError` naming the row, the output and both values.
     """
     if expected.keys() != got.keys():
         raise SkewError(f"served outputs must be {sorted(expected)}, got {sorted(got)}; train and serve one release")

@@ -1,7 +1,7 @@
 """From configuration to network: Corelane's own by name, a user's by import path, both checked before step 0.
 
-Called by `app` for training and by the torch runtime for packages. A user's module is imported for training only; packages
-hold its graph, never its import path. Initial weights are a pure function of the seed.
+Called by `app` for training and by the torch runtime for packages. A user's module is imported for training only;
+packages hold its graph, never its import path. Initial weights are a pure function of the seed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from corelane.model.nets.mlp import MLP
 
 
 def build(config: ModelConfig, inputs: Mapping[str, TensorSpec], num_outputs: int, *, seed: int) -> nn.Module:
-    """The network of `config` for the pipeline's `inputs`, its weights drawn from `seed`; torch's generator is left alone.
+    """The network of `config` for the pipeline's `inputs`, its weights drawn from `seed`.
 
-    `module(*tensors)`, tensors in the order of `inputs`, gives logits [n, num_outputs]. Raises `ConfigError` when the network cannot take
-    these inputs, or a user's class cannot be imported, constructed or does not give that shape.
+    `module(*tensors)`, tensors in the order of `inputs`, gives logits [n, num_outputs]. Raises `ConfigError` when the
+    network cannot take these inputs, or a user's class cannot be imported, constructed or does not give that shape.
+    torch's own generator is left alone.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -50,16 +51,16 @@ def check_module(module: nn.Module, inputs: Mapping[str, TensorSpec], num_output
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
         shapes = {name: list(spec.shape) for name, spec in inputs.items()}
         raise ConfigError(
-            f"the network {type(module).__name__} must take the pipeline's tensors {shapes}, got {type(error).__name__}: "
-            f"{error}; make its forward take them in this order"
+            f"the network {type(module).__name__} must take the pipeline's tensors {shapes}, got "
+            f"{type(error).__name__}: {error}; make its forward take them in this order"
         ) from error
     finally:
         module.train(was_training)
     if not isinstance(output, torch.Tensor) or output.shape != (2, num_outputs) or not output.is_floating_point():
         got = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise ConfigError(
-            f"the network {type(module).__name__} must give logits of shape [rows, {num_outputs}], got {got} for 2 rows; "
-            "change its last layer"
+            f"the network {type(module).__name__} must give logits of shape [rows, {num_outputs}], "
+            f"got {got} for 2 rows; change its last layer"
         )
 
 
@@ -68,9 +69,7 @@ def example_of(inputs: Mapping[str, TensorSpec], num_rows: int = 2) -> tuple[tor
     return tuple(torch.zeros((num_rows, *spec.shape), dtype=torch.float32) for spec in inputs.values())
 
 
-def describe(
-    config: ModelConfig, module: nn.Module, inputs: Mapping[str, TensorSpec], num_outputs: int
-) -> JsonObject:
+def describe(config: ModelConfig, module: nn.Module, inputs: Mapping[str, TensorSpec], num_outputs: int) -> JsonObject:
     """The architecture as JSON for package.json. A user's network is called `custom`: packages name no import path."""
     described: JsonObject = {
         "net": "custom",
@@ -129,13 +128,17 @@ def _construct_users(path: str, arguments: Mapping[str, Any]) -> nn.Module:
         made_by = getattr(importlib.import_module(module_name), class_name)
     except ImportError as error:
         raise ConfigError(
-            f"model.net must name a module that can be imported, got {path!r} ({error}); check the name, and that its folder "
-            "is on PYTHONPATH"
+            f"model.net must name a module that can be imported, got {path!r} ({error}); check the name, "
+            "and that its folder is on PYTHONPATH"
         ) from error
     except AttributeError as error:
-        raise ConfigError(f"model.net must name a class of {module_name}, got {class_name!r}; check the name") from error
+        raise ConfigError(
+            f"model.net must name a class of {module_name}, got {class_name!r}; check the name"
+        ) from error
     if not (isinstance(made_by, type) and issubclass(made_by, nn.Module)):
-        raise ConfigError(f"model.net must name a torch.nn.Module class, got {path!r}, a {type(made_by).__name__}; name one")
+        raise ConfigError(
+            f"model.net must name a torch.nn.Module class, got {path!r}, a {type(made_by).__name__}; name one"
+        )
     try:
         return made_by(**arguments)
     except (TypeError, ValueError) as error:

@@ -9,9 +9,9 @@ Shapes, for n images of c channels and h x w pixels, channels [32, 64], hidden [
     dropout, linear, ReLU                                                              [n, 128]
     dropout, linear                                                                    [n, k]
 
-Halves are rounded down. With its defaults this is the `cnn-b64` network of the benchmarks. The design is that of LeCun et al., "Gradient-
-based learning applied to document recognition", Proc. IEEE 86 (1998), with ReLU and max-pooling; batch norm: Ioffe and
-Szegedy, "Batch normalization", ICML (2015).
+Halves are rounded down. With its defaults this is the `cnn-b64` network of the benchmarks. The design is that of
+LeCun et al., "Gradient-based learning applied to document recognition", Proc. IEEE 86 (1998), with ReLU and
+max-pooling; batch norm: Ioffe and Szegedy, "Batch normalization", ICML (2015).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""ONNX Runtime behind the `Runtime` protocol: loads one graph file, checks its ends, runs it on the CPU. No torch, no onnx.
+"""ONNX Runtime behind the `Runtime` protocol: loads one graph file, checks its ends, runs it on the CPU.
 
-The thread count is the caller's (one budget is shared by everything); ONNX Runtime's own default takes every core it sees.
+Neither torch nor onnx is imported. The thread count is the caller's (one budget is shared by everything); ONNX
+Runtime's own default takes every core it sees.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class OnnxRuntime:
             ) from error
         except (ort_errors.Fail, ort_errors.RuntimeException) as error:
             raise MemoryBudgetError(
-                "the runtime must have memory for its buffers, got a failure inside ONNX Runtime; send fewer rows at once",
+                "the runtime must have memory for its buffers, got a failure inside ONNX Runtime; send fewer rows",
                 detail=str(error),
             ) from error
 
@@ -73,7 +74,9 @@ def _closed(*_: object) -> list[Array]:
 def _open(graph: Path, num_threads: int) -> onnxruntime.InferenceSession:
     size = graph.stat().st_size if graph.is_file() else 0
     if not 0 < size <= MAX_GRAPH_BYTES:
-        raise BundleError(f"{graph} must be an ONNX file of 1 to {MAX_GRAPH_BYTES} bytes, got {size}; package the run again")
+        raise BundleError(
+            f"{graph} must be an ONNX file of 1 to {MAX_GRAPH_BYTES} bytes, got {size}; package the run again"
+        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
@@ -87,6 +90,6 @@ def _open(graph: Path, num_threads: int) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(graph.read_bytes(), options, providers=["CPUExecutionProvider"])
     except _LOAD_ERRORS as error:
         raise BundleError(
-            f"{graph} must be an ONNX graph that this ONNX Runtime ({onnxruntime.__version__}) can run; package the run again",
+            f"{graph} must be a graph that ONNX Runtime {onnxruntime.__version__} can run; package the run again",
             detail=str(error),
         ) from error

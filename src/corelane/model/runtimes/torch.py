@@ -55,7 +55,7 @@ def runtime_of(package: ModelPackage, *, num_threads: int = 1) -> TorchRuntime:
     """
     if package.architecture["net"] not in BUILT_IN:
         raise ConfigError(
-            f"a package run by torch must hold a network of {sorted(BUILT_IN)}, got a network of the user's; use its ONNX graph"
+            f"a package run by torch must hold a network of {sorted(BUILT_IN)}, got a user's own; use its ONNX graph"
         )
     module = build_described(package.architecture)
     state = {name: torch.from_numpy(values) for name, values in package.weights().items()}
@@ -63,7 +63,8 @@ def runtime_of(package: ModelPackage, *, num_threads: int = 1) -> TorchRuntime:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise BundleError(
-            f"{package.path}: weights.safetensors must fit package.json's architecture; package the run again", detail=str(error)
+            f"{package.path}: weights.safetensors must fit package.json's architecture; package the run again",
+            detail=str(error),
         ) from error
     return TorchRuntime(module, num_threads=num_threads)
 

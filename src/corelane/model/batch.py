@@ -1,0 +1,138 @@
+"""Offline scoring: many rows, in batches, several batches side by side, results in the order of the rows.
+
+`corelane predict` and `evaluate` use it. Every row that comes in comes out: a rejected one with its reason instead of
+an answer. A batch goes through the columns way of the pipeline, then the runtime and decoder of a served request.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from corelane.core.errors import ConfigError
+from corelane.core.types import Array, IntArray
+from corelane.data.batch import Batch, BrokenRow
+from corelane.data.schema import Checked
+from corelane.model.decode import LABEL, PROBABILITIES, VALUE
+from corelane.model.predictor import Predictor
+
+ROW, REJECTED = "row", "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One batch's answers: what the schema said of its n rows, and the outputs by name for the accepted ones.
+
+    `positions` int64 [n] are the rows' indices in the source, `broken` the rows between them that could not be read.
+    """
+
+    positions: IntArray
+    checked: Checked
+    answers: Mapping[str, Array]
+    broken: tuple[BrokenRow, ...]
+
+
+class OptimizedBatchProcessor:
+    """Owns the threads that score batches, and nothing else; the predictor stays the caller's.
+
+    `num_threads` batches of `batch_size` rows are computed at the same time, so the predictor's runtime should use one
+    thread per call: splitting rows between threads needs no synchronisation, splitting each matrix product does.
+    """
+
+    def __init__(self, batch_size: int = 32, num_threads: int = 8, *, predictor: Predictor) -> None:
+        if batch_size < 1 or num_threads < 1:
+            raise ConfigError(
+                f"batch_size and num_threads must be at least 1, got {batch_size} and {num_threads}; give larger ones"
+            )
+        self.batch_size = batch_size
+        self.num_threads = num_threads
+        self.predictor = predictor
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="corelane-score")
+
+    def process_batch(self, batch: pa.RecordBatch, *, needs_target: bool = False) -> tuple[Checked, dict[str, Array]]:
+        """Check and answer one batch of raw source rows in the calling thread.
+
+        Returns the verdict on every row and the answers for the accepted ones. With `needs_target`, rows without a
+        valid target are rejected too, and the verdict's rows hold the target column.
+        """
+        checked = self.predictor.pipeline.schema.check(batch, needs_target=needs_target)
+        return checked, self.predictor.predict_table(checked.rows)
+
+    def run(self, batches: Iterable[Batch], *, needs_target: bool = False) -> Iterator[Scored]:
+        """Answers for a source's `batches`, cut to `batch_size` rows, in order.
+
+        The calling thread reads batches as they are needed; at most 2 x `num_threads` cuts are under way.
+        """
+        pending: deque[Future[Scored]] = deque()
+        try:
+            for part in self._cut(batches):
+                pending.append(self._pool.submit(self._score_part, *part, needs_target))
+                if len(pending) >= 2 * self.num_threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+    def score(self, batches: Iterable[Batch]) -> Iterator[pa.RecordBatch]:
+        """One result row per source row, in order, as flat columns that any table format can hold.
+
+        `row` (source position), then `label` and `probability.<label>` per class or `value`, then `rejected`: null, or
+        why the row has no answer.
+        """
+        for scored in self.run(batches):
+            yield self._results(scored)
+
+    def close(self) -> None:
+        """Wait for the threads to end. May be called twice."""
+        self._pool.shutdown()
+
+    def __enter__(self) -> OptimizedBatchProcessor:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _cut(self, batches: Iterable[Batch]) -> Iterator[tuple[IntArray, pa.RecordBatch, tuple[BrokenRow, ...]]]:
+        for batch in batches:
+            positions = batch.positions
+            first = batch.first_position
+            for start in range(0, max(len(positions), 1), self.batch_size):
+                stop = start + self.batch_size
+                end = int(positions[stop]) if stop < len(positions) else batch.next_cursor.position
+                broken = tuple(row for row in batch.broken if first <= row.position < end)
+                yield positions[start:stop], batch.rows.slice(start, self.batch_size), broken
+                first = end
+
+    def _score_part(
+        self, positions: IntArray, rows: pa.RecordBatch, broken: tuple[BrokenRow, ...], needs_target: bool
+    ) -> Scored:
+        checked, answers = self.process_batch(rows, needs_target=needs_target)
+        return Scored(positions, checked, answers, broken)
+
+    def _results(self, scored: Scored) -> pa.RecordBatch:
+        accepted = np.concatenate([scored.checked.accepted, np.zeros(len(scored.broken), dtype=np.bool_)])
+        # Where an accepted row's answer stands among the answers; null for the others.
+        place = pa.array(np.cumsum(accepted) - 1, mask=~accepted)
+        positions = np.concatenate([scored.positions, [row.position for row in scored.broken]]).astype(np.int64)
+        reasons: list[str | None] = [None] * len(scored.positions) + [row.reason for row in scored.broken]
+        for reject in scored.checked.rejects:
+            reasons[reject.index] = reject.reason
+        columns: dict[str, pa.Array] = {ROW: pa.array(positions)}
+        columns |= {name: pa.array(values).take(place) for name, values in self._flat(scored.answers).items()}
+        columns[REJECTED] = pa.array(reasons, pa.string())
+        return pa.RecordBatch.from_pydict(columns).sort_by(ROW)
+
+    def _flat(self, answers: Mapping[str, Array]) -> dict[str, Array]:
+        if VALUE in answers:
+            return {VALUE: answers[VALUE]}
+        labels = self.predictor.decoder.labels
+        return {LABEL: answers[LABEL]} | {
+            f"probability.{label}": answers[PROBABILITIES][:, index] for index, label in enumerate(labels)
+        }
