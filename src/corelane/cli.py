@@ -122,9 +122,7 @@ def train(
 ) -> None:
     """Train on the configured data, and package the best model."""
     with _reported(as_json):
-        result = rooms.training.train_supervised(
-            config, overrides or (), runs=runs, resume=resume, quiet=as_json, cache=_cache_directory()
-        )
+        result = rooms.training.train_supervised(config, overrides or (), runs=runs, resume=resume, quiet=as_json)
         if package:
             result["package"] = str(rooms.packaging.package(Path(result["run"]), directory=packages))
         _print(result, as_json, _facts)
@@ -133,13 +131,14 @@ def train(
 @cli.command("train-worker", hidden=True)
 def train_worker(
     run: Annotated[Path, typer.Option(help="The run directory.")],
-    cache: Annotated[Path, typer.Option(help="The cache directory.")],
     resume: Annotated[bool, typer.Option("--resume")] = False,
     quiet: Annotated[bool, typer.Option("--quiet")] = False,
 ) -> None:
     """The trainer's own process, started by `corelane train`."""
-    with _reported(as_json=False):
-        rooms.training.train_run(run, cache=cache, resume=resume, quiet=quiet)
+    try:
+        rooms.training.train_run(run, resume=resume, quiet=quiet)
+    except CorelaneError as error:  # the parent reads it from the run directory and tells it
+        raise typer.Exit(exit_code(error)) from error
 
 
 @cli.command(epilog="Example: corelane package runs/digits-001")
@@ -191,7 +190,10 @@ def serve(
     """Serve packages over REST until stopped."""
     with _reported(as_json):
         options = {"host": host, "port": port, "workers": workers}
-        settings = [*(overrides or ()), *(f"serve.{key}={value}" for key, value in options.items() if value is not None)]
+        settings = [
+            *(overrides or ()),
+            *(f"serve.{key}={value}" for key, value in options.items() if value is not None),
+        ]
         code = rooms.serving.serve(packages or [], config=config, overrides=settings, announce=_announce(as_json))
         raise typer.Exit(code)
 
@@ -238,11 +240,6 @@ def _announce(as_json: bool) -> Callable[[str], None]:
         sys.stdout.flush()
 
     return announce
-
-
-def _cache_directory() -> Path:
-    """The user's cache folder for Corelane, as the XDG Base Directory Specification places it."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "corelane"
 
 
 def main() -> None:

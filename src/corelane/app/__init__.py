@@ -1,5 +1,6 @@
-"""Composition: the only room that reads configuration files, builds objects and joins them; its callers are `cli` and the
-public names of `corelane`.
+"""Composition: the only room that reads configuration files, builds objects and joins them.
+
+Its callers are `cli` and the public names of `corelane`.
 
 Each module is one family of commands and is imported when it is first used: a server must not load what trains.
 """

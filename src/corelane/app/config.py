@@ -1,11 +1,12 @@
 """The root configuration: one section a room, joined; and where the relative paths in it start.
 
-Rooms declare their sections; this module only puts them under one root, reads files, and makes paths absolute, so that a
-run directory's `config.yaml` means the same wherever it is read from.
+Rooms declare their sections; this module only puts them under one root, reads files, and makes paths absolute, so that
+a run directory's `config.yaml` means the same wherever it is read from.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -75,6 +76,13 @@ def data_section(config: RootConfig) -> DataConfig:
     if config.data is None:
         raise ConfigError("data must be given to train, got no data section; add data.source and data.target")
     return config.data
+
+
+def cache_directory(config: RootConfig) -> Path:
+    """Where prepared data is kept: `machine.cache`, or the user's cache folder (XDG Base Directory Specification)."""
+    if config.machine.cache is not None:
+        return Path(config.machine.cache)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "corelane"
 
 
 def json_schema() -> dict[str, Any]:

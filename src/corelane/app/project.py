@@ -10,8 +10,6 @@ from corelane.core.errors import ConfigError
 from corelane.recipes.catalogue import CONFIG_NAME, copy_recipe
 
 
-
-
 def create(directory: Path, template: str, *, data: Path | None = None, target: str | None = None) -> dict[str, str]:
     """Make `directory` from the recipe `template`; `data` and `target` (tabular only) are written into its configuration.
 
@@ -34,7 +32,9 @@ def _fill(text: str, directory: Path, data: Path | None, target: str | None) -> 
     name = re.sub(r"[^a-z0-9_-]+", "-", directory.resolve().name.lower()).strip("-_")[:63] or "project"
     text = re.sub(r"^name: .*$", f"name: {name}", text, count=1, flags=re.MULTILINE)
     if data is not None:
-        text = re.sub(r"^(\s+)path: .*$", lambda m: f"{m[1]}path: {_quoted(str(data.resolve()))}", text, count=1, flags=re.M)
+        text = re.sub(
+            r"^(\s+)path: .*$", lambda m: f"{m[1]}path: {_quoted(str(data.resolve()))}", text, count=1, flags=re.M
+        )
     if target is not None:
         text = re.sub(r"^(\s+)target: .*$", lambda m: f"{m[1]}target: {_quoted(target)}", text, count=1, flags=re.M)
     return text

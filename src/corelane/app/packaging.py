@@ -1,0 +1,69 @@
+"""From a run to a package: the best weights, the exported graph, golden rows, and the skew gate before publication."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from torch import nn
+
+from corelane.app.config import RootConfig, dump, load_root
+from corelane.app.runs import CONFIG_NAME, RunData, is_finished, open_run_data, read_result
+from corelane.app.serving import child_server, served_predict
+from corelane.app.training import Run, build_module
+from corelane.core.clock import Clock, SystemClock
+from corelane.core.errors import ConfigError
+from corelane.model.export import package_contents, reference_predictor
+from corelane.model.package import write_package
+from corelane.model.skew import Tolerance, skew_gate
+from corelane.train.checkpoint import load_weights
+from corelane.train.state import TrainingStateManager
+
+
+def package(run: Run | Path | str, *, directory: Path | str | None = None, clock: Clock | None = None) -> Path:
+    """Publish the best checkpoint of a finished `run` as the next version of its package; return the package's path.
+
+    The staged package is served by a real server in a child process, and its answers to held-out rows must equal those of
+    the training path. Raises `SkewError` (nothing is published), `ConfigError` for a run that is not finished or whose
+    module cannot be rebuilt, `BundleError` for damaged files.
+    """
+    path = run.directory if isinstance(run, Run) else Path(run)
+    if not (path / CONFIG_NAME).is_file():
+        raise ConfigError(f"{path} must be a run directory, got none; give the folder that `corelane train` printed")
+    if not is_finished(path):
+        raise ConfigError(f"{path} must be a finished run, got one without a result; resume it with --resume")
+    root = load_root(path / CONFIG_NAME)
+    data = open_run_data(path)
+    module = run.module if isinstance(run, Run) else _best_module(path, root, data)
+    contents = package_contents(
+        module,
+        data,
+        name=root.name,
+        config=root.model,
+        metrics=read_result(path)["metrics"],
+        config_digest=hashlib.sha256(dump(root).encode()).hexdigest(),
+        created_s=(clock or SystemClock()).now(),
+        include_rows=root.package.include_rows,
+    )
+
+    def gate(staged: Path) -> None:
+        reference = reference_predictor(module, data)
+        with child_server(staged) as url:
+            skew_gate(
+                reference, data.gate, lambda rows: served_predict(url, staged, rows), Tolerance.fp32(data.pipeline)
+            )
+
+    return write_package(Path(directory or root.package.directory), contents, gate)
+
+
+def _best_module(path: Path, root: RootConfig, data: RunData) -> nn.Module:
+    if data.has_own_module:
+        raise ConfigError(
+            f"{path} was trained with a module from Python; package it there with `corelane.package(run)`"
+        )
+    module = build_module(root, data.pipeline)
+    weights = TrainingStateManager(path / "checkpoints").load_best()
+    if weights is None:
+        raise ConfigError(f"{path} must hold a whole checkpoint, got none; train again")
+    load_weights(module, weights)
+    return module

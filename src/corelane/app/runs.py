@@ -1,0 +1,154 @@
+"""Run directories: their names, what packaging will need of the data, and how a child tells its parent what went wrong.
+
+`runs/<name>-<number>/` is made once and never reused. Its `data/` bundle holds the fitted pipeline and samples of raw rows,
+so that a run can be packaged after its source is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from corelane.core import errors
+from corelane.core.errors import ConfigError, CorelaneError, WorkerLostError
+from corelane.data.batch import Fingerprint
+from corelane.data.pipeline import Pipeline
+from corelane.data.prepare import PreparedData
+from corelane.model.golden import read_arrow, write_arrow
+from corelane.store.bundle import verify_bundle, write_atomic, write_bundle
+
+CONFIG_NAME = "config.yaml"
+RESULT_NAME = "result.json"
+ERROR_NAME = "error.json"
+DATA_KIND = "run-data"
+SAMPLES = ("calibration", "holdout", "gate")
+MAX_RUNS = 100_000  # names are looked for one by one; a folder with more runs of one name is not a human's
+
+
+def new_run(runs: Path, name: str) -> Path:
+    """Make and return the first free `runs/<name>-<number>`."""
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        taken = _numbered(runs, name)
+        for number in range(max(taken, default=0) + 1, MAX_RUNS):
+            directory = runs / f"{name}-{number:03d}"
+            try:
+                directory.mkdir()
+            except FileExistsError:
+                continue  # another run started at the same time
+            return directory
+    except OSError as error:
+        raise ConfigError(f"the runs folder must be writable, got {str(runs)!r} ({error.strerror})") from error
+    raise ConfigError(f"{runs} must hold fewer than {MAX_RUNS} runs of {name!r}; choose another name or folder")
+
+
+def find_run(runs: Path, name: str) -> Path:
+    """The newest run of `name`. Raises `ConfigError` where there is none to resume."""
+    numbered = _numbered(runs, name)
+    if not numbered:
+        raise ConfigError(f"--resume must find a run named {name!r} in {str(runs)!r}, got none; train without --resume")
+    return numbered[max(numbered)]
+
+
+def is_finished(directory: Path) -> bool:
+    """Whether the run has reached its end and written its result."""
+    return (directory / RESULT_NAME).exists()
+
+
+def read_result(directory: Path) -> dict[str, Any]:
+    """The finished run's result, with the run's directory first."""
+    return {"run": str(directory), **json.loads((directory / RESULT_NAME).read_text(encoding="utf-8"))}
+
+
+def _numbered(runs: Path, name: str) -> dict[int, Path]:
+    pattern = re.compile(re.escape(name) + r"-(\d{3,6})")
+    matches = ((pattern.fullmatch(path.name), path) for path in runs.glob(f"{name}-*"))
+    return {int(match[1]): path for match, path in matches if match and path.is_dir()}
+
+
+# --- what packaging needs ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The data side of a run: the fitted pipeline, sampled raw rows of the three parts, and where they came from."""
+
+    pipeline: Pipeline
+    calibration: pa.Table
+    holdout: pa.Table
+    gate: pa.Table
+    fingerprint: Fingerprint
+    has_own_module: bool
+
+
+def save_run_data(directory: Path, data: PreparedData, *, has_own_module: bool) -> None:
+    """Write the run's `data/` bundle, unless an earlier start of the same run has done so."""
+    target = directory / "data"
+    if target.exists():
+        return
+    facts = {
+        "version": 1,
+        "fingerprint": {"strength": data.fingerprint.strength, "digest": data.fingerprint.digest},
+        "prepared_digest": data.digest,
+        "num_rejected": data.num_rejected,
+        "has_own_module": has_own_module,
+    }
+    with write_bundle(target, DATA_KIND) as folder:
+        (folder / "pipeline.json").write_text(json.dumps(data.pipeline.to_json()), encoding="utf-8")
+        (folder / "data.json").write_text(json.dumps(facts), encoding="utf-8")
+        for name in SAMPLES:
+            write_arrow(folder / f"{name}.arrow", getattr(data, name))
+
+
+def open_run_data(directory: Path) -> RunData:
+    """Read the run's `data/` bundle. Raises `BundleError` when a file of it is broken, `ConfigError` without one."""
+    if not (directory / "data").is_dir():
+        raise ConfigError(f"{directory} must be a run directory with data/, got none; train it first")
+    folder = verify_bundle(directory / "data", DATA_KIND).path
+    facts = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    return RunData(
+        pipeline=Pipeline.from_json(json.loads((folder / "pipeline.json").read_text(encoding="utf-8"))),
+        **{name: read_arrow(folder / f"{name}.arrow") for name in SAMPLES},
+        fingerprint=Fingerprint(**facts["fingerprint"]),
+        has_own_module=facts["has_own_module"],
+    )
+
+
+# --- errors across the process border ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def recorded_errors(directory: Path) -> Iterator[None]:
+    """Leave an error of ours in the run directory on its way out, and none of an earlier start."""
+    (directory / ERROR_NAME).unlink(missing_ok=True)
+    try:
+        yield
+    except CorelaneError as error:
+        record = {"code": error.code, "message": error.message, "detail": error.detail}
+        write_atomic(directory / ERROR_NAME, json.dumps(record).encode())
+        raise
+
+
+def raise_recorded_error(directory: Path, returncode: int) -> None:
+    """Raise in this process what ended the child that trained `directory`; nothing when it ended well."""
+    path = directory / ERROR_NAME
+    if path.exists():
+        record = json.loads(path.read_text(encoding="utf-8"))
+        raise _error_class(record["code"])(record["message"], detail=record["detail"])
+    if returncode != 0:
+        raise WorkerLostError(
+            f"the trainer of {directory} must end well, got exit code {returncode}; see {directory / 'logs'}, "
+            "then run the same command with --resume"
+        )
+
+
+def _error_class(code: str) -> type[CorelaneError]:
+    classes = [error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, CorelaneError)]
+    return next((error for error in classes if error.code == code), CorelaneError)

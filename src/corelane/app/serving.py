@@ -1,0 +1,154 @@
+"""From packages and a configuration to a running server; and a short-lived real server for the skew gate to ask.
+
+Nothing here imports torch: a served ONNX package must not load it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from corelane.app.config import RootConfig, from_values, load_root
+from corelane.core.errors import ConfigError, SkewError
+from corelane.core.types import Array
+from corelane.machine.cpu import Machine
+from corelane.machine.process import resident_bytes
+from corelane.model.package import ModelPackage, versions_of
+from corelane.model.skew import raw_columns
+from corelane.observe.log import SystemLogger
+from corelane.serve import run as serve_run
+
+GATE_ROWS = 100  # rows a request: a hundred 224x224 colour images in JSON stay under the server's body limit
+GATE_TIMEOUT_S = 60.0
+
+
+def resolve_package(path: Path | str) -> Path:
+    """The package at `path`: a version's folder, or the newest version in a package's folder. Raises `ConfigError`."""
+    path = Path(path)
+    if (path / "manifest.json").exists() or (path / "package.json").exists():
+        return path
+    versions = versions_of(path)
+    if not versions:
+        raise ConfigError(f"{path} must be a package, or a folder of its versions, got neither; run `corelane package`")
+    return path / str(versions[-1])
+
+
+def serve(
+    packages: Sequence[Path | str] = (),
+    *,
+    config: Path | None = None,
+    overrides: Sequence[str] = (),
+    announce: Callable[[str], None] = print,
+) -> int:
+    """Serve `packages` (or those that the configuration names) until SIGTERM or SIGINT; return the exit code.
+
+    `announce` is called once with the server's URL when it accepts requests. Raises `ConfigError`, `BundleError` and
+    `PortInUseError` before anything is served.
+    """
+    root = load_root(config, overrides) if config is not None else _default_root(overrides)
+    folder = config.resolve().parent if config is not None else Path()
+    paths = [resolve_package(path) for path in packages] or [resolve_package(folder / p) for p in root.serve.packages]
+    if not paths:
+        raise ConfigError("serve must be given a package, got none; name one, or list them under serve.packages")
+    logger = SystemLogger(root.observe, read_memory_bytes=resident_bytes)
+    try:
+        return serve_run.serve(
+            paths, root.serve, observe=root.observe, logger=logger, machine=Machine.detect(), announce=announce
+        )
+    finally:
+        logger.close()
+
+
+def run_worker(spec: Path) -> int:
+    """Serve as one worker of a supervised server; `spec` is what the supervisor wrote for it."""
+    return serve_run.run_worker(["--spec", str(spec)])
+
+
+def _default_root(overrides: Sequence[str]) -> RootConfig:
+    values: dict[str, Any] = {"name": "serve"}
+    for override in overrides:
+        path, _, value = override.partition("=")
+        section, _, key = path.partition(".")
+        values.setdefault(section, {})[key] = value
+    return from_values(values, base=Path())
+
+
+# --- a real server for the gate ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def child_server(package: Path) -> Iterator[str]:
+    """A server of `package` in a child process on a free port of loopback; yields its URL and stops it at the end."""
+    argv = [sys.executable, "-m", "corelane", "serve", str(package), "--port", "0", "--json"]
+    argv += ["--set", "observe.log_level=error"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as child:
+        try:
+            yield _wait_until_listening(child)
+        finally:
+            child.terminate()
+            try:
+                child.wait(timeout=GATE_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+def served_predict(url: str, package: Path, rows: pa.RecordBatch) -> dict[str, Array]:
+    """The running server's answers to checked raw `rows`, asked over HTTP in the Open Inference Protocol."""
+    model = ModelPackage.load(package)
+    route = f"{url}/v2/models/{model.name}/infer"
+    answers = [
+        _ask(route, oip_request(model, rows.slice(start, GATE_ROWS))) for start in range(0, rows.num_rows, GATE_ROWS)
+    ]
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def oip_request(package: ModelPackage, rows: pa.RecordBatch) -> dict[str, Any]:
+    """Checked raw `rows` as an Open Inference Protocol request: one tensor per column, null for a missing value."""
+    columns = raw_columns(rows)
+    inputs = []
+    for tensor in package.signature.inputs:
+        values = columns[tensor.name]
+        data = values.tolist() if isinstance(values, np.ndarray) else list(values)
+        if tensor.datatype == "FP64":
+            data = [None if value != value else value for value in data]  # noqa: PLR0124 - NaN is not equal to itself
+        inputs.append(
+            {
+                "name": tensor.name,
+                "datatype": tensor.datatype,
+                "shape": [rows.num_rows, *tensor.shape[1:]],
+                "data": data,
+            }
+        )
+    return {"inputs": inputs}
+
+
+def _ask(url: str, body: Mapping[str, Any]) -> dict[str, Array]:
+    request = urllib.request.Request(url, data=orjson.dumps(body), headers={"Content-Type": "application/json"})  # noqa: S310 - loopback
+    try:
+        with urllib.request.urlopen(request, timeout=GATE_TIMEOUT_S) as reply:  # noqa: S310
+            outputs = orjson.loads(reply.read())["outputs"]
+    except urllib.error.HTTPError as error:
+        raise SkewError(
+            f"the server must answer the gate's rows, got status {error.code}: {error.read(2000).decode(errors='replace')}"
+        ) from error
+    except OSError as error:
+        raise SkewError(f"the server must answer the gate's rows, got {error}") from error
+    return {output["name"]: np.asarray(output["data"]).reshape(output["shape"]) for output in outputs}
+
+
+def _wait_until_listening(child: subprocess.Popen[bytes]) -> str:
+    line = child.stdout.readline() if child.stdout else b""
+    try:
+        return str(orjson.loads(line)["url"])
+    except (orjson.JSONDecodeError, KeyError) as error:
+        raise SkewError(f"the gate's server must start, got {line.decode(errors='replace').strip()!r}") from error

@@ -1,0 +1,248 @@
+"""From a configuration to a trained run: builds source, pipeline, net and trainer, and gives them one run directory.
+
+`train` does it in this process, for Python callers. `train_supervised` does it in a child process that is started again
+when it dies, for the command line; `train_run` is what that child calls. All of them meet in `_train_in`.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from corelane.app.config import RootConfig, cache_directory, data_section, dump, from_values, load_root
+from corelane.app.runs import (
+    CONFIG_NAME,
+    find_run,
+    is_finished,
+    new_run,
+    raise_recorded_error,
+    read_result,
+    recorded_errors,
+    save_run_data,
+)
+from corelane.core.clock import SystemClock
+from corelane.core.errors import ConfigError
+from corelane.data.manager import DataSourceManager
+from corelane.data.pipeline import Pipeline
+from corelane.data.prepare import PreparedData, prepare
+from corelane.data.processor import CPUDataProcessor
+from corelane.data.source import DataSource
+from corelane.data.sources.memory import InMemorySource
+from corelane.machine.cpu import Machine
+from corelane.machine.process import resident_bytes
+from corelane.model.decode import num_outputs_of
+from corelane.model.nets.build import build
+from corelane.observe.log import SystemLogger
+from corelane.train.plan import settle_plan
+from corelane.train.progress import Progress, make_progress
+from corelane.train.recover import FaultTolerantTrainer
+from corelane.train.run import TrainResult, run_training
+
+Sources = tuple[DataSource, DataSource | None]
+"""Where the rows come from, and the test set of its own if there is one."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its directory, what it reached, and the trained module with the best weights."""
+
+    directory: Path
+    result: TrainResult
+    module: nn.Module
+
+
+def train(
+    config: Mapping[str, Any] | str | Path,
+    *,
+    data: object = None,
+    test: object = None,
+    model: nn.Module | None = None,
+    runs: Path | str = "runs",
+    resume: bool = False,
+    quiet: bool = False,
+) -> Run:
+    """Train in this process and return the finished run.
+
+    `config` is a file or its content as nested mappings. `data` (and `test`) may be rows in memory instead of a
+    configured source: a mapping of NumPy arrays, a PyArrow table, or a list of dicts. `model` may be a module instead of
+    a configured net; it takes the pipeline's tensors in order and returns [n, number of classes], or [n, 1] for a
+    regression.
+
+    Raises `ConfigError`, `DataError`, `NonFiniteLossError`, `DiskFullError`.
+    """
+    if isinstance(config, Mapping):
+        root = from_values(_with_memory(config, data, test), base=Path())
+    else:
+        root = load_root(Path(config))
+    directory = _run_directory(root, Path(runs), resume)
+    return _train_in(directory, root, _sources(root, data, test), module=model, resume=resume, quiet=quiet)
+
+
+def train_supervised(
+    config: Path, overrides: Sequence[str] = (), *, runs: Path, resume: bool, quiet: bool
+) -> dict[str, Any]:
+    """Train in a child process that is started again, from its last checkpoint, when it dies; return the run's result.
+
+    Raises what `train` raises, `InterruptedRunError` when it was asked to stop, and `WorkerLostError` when its retries
+    are used up.
+    """
+    root = load_root(config, overrides)
+    _refuse_memory(root)
+    directory = _run_directory(root, runs, resume)
+    if not is_finished(directory):
+        argv = [sys.executable, "-m", "corelane", "train-worker", "--run", str(directory)]
+        argv += ["--quiet"] * quiet + ["--resume"] * resume
+        with _logger(root, directory, quiet=True) as logger:
+            code = FaultTolerantTrainer(root.train, argv=argv, logger=logger, clock=SystemClock()).train_with_recovery()
+        raise_recorded_error(directory, code)
+    return read_result(directory)
+
+
+def train_run(directory: Path, *, resume: bool, quiet: bool) -> Run:
+    """Train the run whose resolved configuration lies in `directory`: what the supervised child does.
+
+    An error is left in the directory for the parent to tell.
+    """
+    root = load_root(directory / CONFIG_NAME)
+    with recorded_errors(directory):
+        return _train_in(directory, root, _sources(root, None, None), module=None, resume=resume, quiet=quiet)
+
+
+def open_source(config: Any) -> DataSource:
+    """The data source that a `data.source` section describes."""
+    return DataSourceManager().open(config)
+
+
+def threads_of(config: RootConfig) -> int:
+    """The thread budget: what is configured, or what this machine and its quota allow."""
+    return Machine.detect().budget(config.machine).threads
+
+
+def prepare_run(root: RootConfig, sources: Sources, directory: Path, logger: SystemLogger) -> PreparedData:
+    """Validate, fit and write (or find again) the prepared arrays of a run; bad rows go to its quarantine file."""
+    with CPUDataProcessor(num_workers=threads_of(root)) as processor:
+        return prepare(
+            sources[0],
+            data_section(root),
+            root.pipeline,
+            seed=root.seed,
+            cache_directory=cache_directory(root),
+            quarantine=directory / "quarantine.parquet",
+            test_source=sources[1],
+            processor=processor,
+            logger=logger,
+        )
+
+
+def build_module(root: RootConfig, pipeline: Pipeline) -> nn.Module:
+    """The configured net for the prepared tensors, initialised from the run's seed."""
+    return build(root.model, pipeline.outputs, num_outputs_of(pipeline.target), seed=root.seed)
+
+
+def _train_in(
+    directory: Path, root: RootConfig, sources: Sources, *, module: nn.Module | None, resume: bool, quiet: bool
+) -> Run:
+    with _logger(root, directory, quiet=quiet) as logger, _stop_flag() as should_stop:
+        data = prepare_run(root, sources, directory, logger)
+        save_run_data(directory, data, has_own_module=module is not None)
+        module = module if module is not None else build_module(root, data.pipeline)
+        progress = make_progress(quiet=quiet)
+        result = train_prepared(
+            directory, root, data, module, logger=logger, progress=progress, should_stop=should_stop, resume=resume
+        )
+    return Run(directory, result, module)
+
+
+def train_prepared(
+    directory: Path,
+    root: RootConfig,
+    data: PreparedData,
+    module: nn.Module,
+    *,
+    logger: SystemLogger,
+    progress: Progress,
+    should_stop: Callable[[], bool],
+    resume: bool,
+) -> TrainResult:
+    """Train `module` on prepared data into the run `directory`; its best weights are in it afterwards."""
+    num_threads = threads_of(root)
+    with CPUDataProcessor(num_workers=num_threads, pipeline=data.pipeline) as processor:
+        return run_training(
+            directory,
+            root.train,
+            module=module,
+            data=data,
+            processor=processor,
+            logger=logger,
+            plan=settle_plan(directory, module, root.train, threads=num_threads, resume=resume),
+            seed=root.seed,
+            progress=progress,
+            clock=SystemClock(),
+            should_stop=should_stop,
+            resume=resume,
+            title=root.name,
+        )
+
+
+def _run_directory(root: RootConfig, runs: Path, resume: bool) -> Path:
+    data_section(root)
+    if resume:
+        return find_run(runs, root.name)
+    directory = new_run(runs, root.name)
+    (directory / CONFIG_NAME).write_text(dump(root), encoding="utf-8")
+    return directory
+
+
+def _sources(root: RootConfig, data: object, test: object) -> Sources:
+    section = data_section(root)
+    own_test = open_source(section.test) if section.test is not None else None
+    return (
+        InMemorySource(data) if data is not None else open_source(section.source),
+        InMemorySource(test) if test is not None else own_test,
+    )
+
+
+def _with_memory(config: Mapping[str, Any], data: object, test: object) -> dict[str, Any]:
+    """`config` with memory sources named where rows were handed over in Python."""
+    section = dict(config.get("data", {}))
+    given = {"source": data, "test": test}
+    section.update({key: {"type": "memory"} for key, rows in given.items() if rows is not None})
+    return {**config, "data": section}
+
+
+def _refuse_memory(root: RootConfig) -> None:
+    if data_section(root).source.type == "memory":
+        raise ConfigError("data.source must be files for `corelane train`, got memory; use `corelane.train` in Python")
+
+
+@contextmanager
+def _logger(root: RootConfig, directory: Path, *, quiet: bool) -> Iterator[SystemLogger]:
+    config = root.observe.model_copy(update={"log_level": "error"}) if quiet else root.observe
+    logger = SystemLogger(config, directory=directory / "logs", read_memory_bytes=resident_bytes)
+    try:
+        yield logger
+    finally:
+        logger.close()
+
+
+@contextmanager
+def _stop_flag() -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM or SIGINT has come. The handlers only set a flag; the trainer saves and stops at the next step."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked = threading.Event()
+    previous = {number: signal.signal(number, lambda *_: asked.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
