@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -21,7 +21,7 @@ class DataSource(Protocol):
         ...
 
     def fingerprint(self) -> Fingerprint:
-        """Identity of the data as it is now."""
+        """Identity of the data as it was when the source was made."""
         ...
 
     def batches(self, start: Cursor | None = None) -> Iterator[Batch]:
@@ -44,3 +44,17 @@ def start_position(start: Cursor | None, source: str, fingerprint: Fingerprint) 
             f"the data of {source!r} must be those the cursor was taken from, but they changed; start anew"
         )
     return start.position
+
+
+def iterate_rows(source: DataSource) -> Iterator[dict[str, Any]]:
+    """The rows of `source` as dicts, tensors as NumPy arrays; rows that could not be read are left out."""
+    for batch in source.batches():
+        columns = [_to_values(column) for column in batch.rows.columns]
+        for values in zip(*columns, strict=True):
+            yield dict(zip(batch.rows.schema.names, values, strict=True))
+
+
+def _to_values(column: pa.Array) -> list[Any]:
+    if isinstance(column, pa.FixedShapeTensorArray) and column.null_count == 0:
+        return list(column.to_numpy_ndarray())
+    return list(column.to_pylist())

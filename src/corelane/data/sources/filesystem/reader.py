@@ -1,0 +1,81 @@
+"""What the reader of one file format promises, and the parts of several files read as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import pyarrow as pa
+
+from corelane.core.errors import DataError
+from corelane.data.batch import BrokenRow
+from corelane.data.sources.filesystem.files import FrozenFile
+
+MAX_BATCH_BYTES = 32 << 20  # bounds a batch of wide rows (images); far above what makes batches worthwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows read together: they and `broken` cover the positions `first` to `end` (exclusive)."""
+
+    rows: pa.RecordBatch
+    first: int
+    end: int
+    broken: tuple[BrokenRow, ...] = ()
+
+
+class Reader(Protocol):
+    """One format's way to rows. Construction checks what can be checked without reading all (`DataError` if not)."""
+
+    files: tuple[FrozenFile, ...]
+
+    def schema(self) -> pa.Schema:
+        """The physical columns."""
+        ...
+
+    def read(self, start: int) -> Iterator[Chunk]:
+        """Bounded chunks from row `start` on; files are open only while the iterator lives."""
+        ...
+
+
+class ConcatenatedReader:
+    """The rows of several readers of equal schema, one after the other (a folder of CSV or Parquet files)."""
+
+    def __init__(self, readers: Sequence[Reader]) -> None:
+        self._readers = tuple(readers)
+        self.files = tuple(file for reader in readers for file in reader.files)
+        for reader in self._readers[1:]:
+            if not reader.schema().equals(self.schema()):
+                raise DataError(
+                    f"{reader.files[0].path} must have the columns of {self.files[0].path} "
+                    f"({', '.join(self.schema().names)}), got {', '.join(reader.schema().names)}; remove or convert it"
+                )
+
+    def schema(self) -> pa.Schema:
+        """The columns all readers share."""
+        return self._readers[0].schema()
+
+    def read(self, start: int) -> Iterator[Chunk]:
+        """Chunks of all readers; positions run through. What lies before `start` is read and dropped."""
+        offset = 0
+        for reader in self._readers:
+            end = offset
+            for chunk in reader.read(0):
+                end = offset + chunk.end
+                if end > start:
+                    yield drop_before(start, _shift(chunk, offset))
+            offset = end
+
+
+def _shift(chunk: Chunk, offset: int) -> Chunk:
+    broken = tuple(replace(row, position=row.position + offset) for row in chunk.broken)
+    return Chunk(chunk.rows, chunk.first + offset, chunk.end + offset, broken)
+
+
+def drop_before(start: int, chunk: Chunk) -> Chunk:
+    """What of `chunk`, which must end after `start`, lies at or behind row `start`."""
+    if start <= chunk.first:
+        return chunk
+    num_broken = sum(row.position < start for row in chunk.broken)
+    return Chunk(chunk.rows.slice(start - chunk.first - num_broken), start, chunk.end, chunk.broken[num_broken:])

@@ -1,0 +1,178 @@
+"""`InMemorySource`: rows that are in memory already, as NumPy arrays, Arrow tables or lists of dicts.
+
+Anything that speaks Arrow's C stream (pandas, Polars, DuckDB) or DLPack (a torch tensor) enters without being imported.
+Arrays are taken over without a copy where their layout allows it, and must not be changed afterwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from corelane.core.config import validate_config
+from corelane.core.errors import ConfigError, DataError
+from corelane.data.batch import Batch, Cursor, Fingerprint
+from corelane.data.config import MemoryConfig
+from corelane.data.source import iterate_rows, start_position
+from corelane.data.sources.plain import check_names, plain_rows, plain_schema
+
+_BATCH_ROWS = 8192
+
+
+class InMemorySource:
+    """A `DataSource` over one of: a dict of arrays by column name; a pair `(x, y)`, which become the columns x and y;
+    a PyArrow table or record batch, or anything with `__arrow_c_stream__`; a list of dicts; a `MemoryConfig`.
+
+    Arrays of two or more dimensions become tensor columns. Raises `DataError` when the rows do not form a table.
+    """
+
+    name = "memory"
+
+    def __init__(self, data: Any, *, batch_rows: int = _BATCH_ROWS) -> None:
+        if isinstance(data, MemoryConfig):
+            data, batch_rows = data.rows, data.batch_rows
+        table = _to_table(data)
+        check_names(table.schema.names, "the rows in memory")
+        self._schema = plain_schema(table.schema)
+        self._table = table
+        self._batch_rows = batch_rows
+        self._fingerprint: Fingerprint | None = None
+
+    @classmethod
+    def get_iterator(cls, config: MemoryConfig | Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The rows that `config` holds, as dicts."""
+        checked = config if isinstance(config, MemoryConfig) else validate_config(config, MemoryConfig)
+        return iterate_rows(cls(checked))
+
+    def schema(self) -> pa.Schema:
+        """The columns as Arrow sees them."""
+        return self._schema
+
+    def fingerprint(self) -> Fingerprint:
+        """SHA-256 over the columns' names, types and values; computed once."""
+        if self._fingerprint is None:
+            digest = _HashingSink()
+            with pa.ipc.new_stream(pa.PythonFile(digest, mode="w"), self._schema) as writer:
+                for rows in self._slices(0):
+                    writer.write_batch(rows)
+            self._fingerprint = Fingerprint("content", digest.hexdigest())
+        return self._fingerprint
+
+    def batches(self, start: Cursor | None = None) -> Iterator[Batch]:
+        """Batches of at most `batch_rows` rows; see `DataSource.batches`."""
+        fingerprint = self.fingerprint()
+        first = start_position(start, self.name, fingerprint)
+        for rows in self._slices(first):
+            end = first + rows.num_rows
+            yield Batch(rows, first, Cursor(self.name, fingerprint.digest, end))
+            first = end
+
+    def _slices(self, first: int) -> Iterator[pa.RecordBatch]:
+        for offset in range(first, self._table.num_rows, self._batch_rows):
+            (rows,) = self._table.slice(offset, self._batch_rows).combine_chunks().to_batches()
+            yield plain_rows(rows, self._schema)
+
+
+class _HashingSink:
+    """A file that only hashes what is written to it."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self._digest.update(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing waits to be written."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+
+# --- tables from what users have --------------------------------------------------------------------------------------
+
+
+def _to_table(data: Any) -> pa.Table:
+    if isinstance(data, pa.RecordBatch):
+        return pa.Table.from_batches([data])
+    if isinstance(data, pa.Table):
+        return data
+    if isinstance(data, Mapping):
+        return _from_columns(data)
+    if isinstance(data, tuple) and len(data) == 2 and not any(isinstance(part, Mapping) for part in data):
+        return _from_columns({"x": data[0], "y": data[1]})
+    if isinstance(data, Sequence) and not isinstance(data, str | bytes):
+        return _from_rows(data)
+    if hasattr(data, "__arrow_c_stream__"):
+        return pa.table(data)
+    raise ConfigError(
+        "rows in memory must be a dict of arrays, a pair (x, y), an Arrow table or a list of dicts, "
+        f"got {type(data).__name__}; convert them"
+    )
+
+
+def _from_columns(columns: Mapping[str, Any]) -> pa.Table:
+    arrays = {str(name): _to_column(str(name), values) for name, values in columns.items()}
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"all columns in memory must have the same number of rows, got {lengths}")
+    return pa.table(arrays)
+
+
+def _from_rows(rows: Sequence[Any]) -> pa.Table:
+    names: dict[str, None] = {}
+    for index, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise DataError(f"every row in memory must be a dict, got {type(row).__name__} in row {index + 1}")
+        names.update(dict.fromkeys(row))
+    return pa.table({str(name): _from_values(str(name), [row.get(name) for row in rows]) for name in names})
+
+
+def _to_column(name: str, values: Any) -> pa.Array:
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values
+    if not isinstance(values, np.ndarray) and hasattr(values, "__dlpack__"):
+        values = np.from_dlpack(values)
+    if isinstance(values, Sequence) and not isinstance(values, str | bytes):
+        return _from_values(name, list(values))
+    array = np.asarray(values)
+    if array.ndim == 0:
+        raise DataError(f"column {name!r} must be an array with one entry a row, got {type(values).__name__}")
+    if array.dtype == object and array.ndim == 1:
+        return _from_values(name, array.tolist())
+    try:
+        if array.ndim == 1:
+            return pa.array(array)
+        return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(array))
+    except (pa.ArrowException, TypeError) as error:
+        raise DataError(f"column {name!r} must hold numbers, text or times, got {array.dtype}; convert it") from error
+
+
+def _from_values(name: str, values: list[Any]) -> pa.Array:
+    """A column of Python values. Mixed ones become text, as in a CSV, so that the schema judges them one by one."""
+    arrays = [np.asarray(value) for value in values if isinstance(value, np.ndarray | list | tuple)]
+    if arrays and len(arrays) == len(values):
+        return _stack(name, arrays)
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, TypeError, OverflowError) as error:
+        if arrays or any(isinstance(value, Mapping) for value in values):
+            raise DataError(f"column {name!r} must hold values of one kind, got a mixture; convert them") from error
+        return pa.array([None if value is None else str(value) for value in values], pa.string())
+
+
+def _stack(name: str, arrays: Sequence[np.ndarray[Any, Any]]) -> pa.Array:
+    shapes = sorted({array.shape for array in arrays})
+    if len(shapes) > 1 or arrays[0].ndim == 0:
+        raise DataError(f"the arrays of column {name!r} must have one shape, got {shapes[:3]}; bring them to one")
+    return _to_column(name, np.stack(arrays))
