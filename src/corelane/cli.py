@@ -1,7 +1,7 @@
 """The command line: arguments in, one call into `app`, a result out. No decision is taken here but the exit code.
 
-Exit codes: 0 done, 1 our fault, 2 the user's mistake, 75 stopped in a way that the same command can resume. With `--json`
-a command prints one JSON object on standard output and nothing else there, an error included.
+Exit codes: 0 done, 1 our fault, 2 the user's mistake, 75 stopped in a way that the same command can resume. With
+`--json` a command prints one JSON object on standard output and nothing else there, an error included.
 """
 
 from __future__ import annotations

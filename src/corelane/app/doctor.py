@@ -38,7 +38,8 @@ SAMPLE_ROWS = 512  # holds every class of a small problem in each part, and trai
 def examine(config: Path | None = None, overrides: Sequence[str] = (), *, clock: Clock | None = None) -> dict[str, Any]:
     """The machine's facts, and the dry run of `config` (a bundled recipe without one) check by check.
 
-    Returns `machine`, `checks` (name to outcome) and `healthy`. Raises `ConfigError` when the configuration itself is wrong.
+    Returns `machine`, `checks` (name to outcome) and `healthy`. Raises `ConfigError` when the configuration
+    itself is wrong.
     """
     root = load_root(config or find_recipe("digits").folder / CONFIG_NAME, overrides)
     data_section(root)

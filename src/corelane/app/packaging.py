@@ -23,8 +23,8 @@ from corelane.train.state import TrainingStateManager
 def package(run: Run | Path | str, *, directory: Path | str | None = None, clock: Clock | None = None) -> Path:
     """Publish the best checkpoint of a finished `run` as the next version of its package; return the package's path.
 
-    The staged package is served by a real server in a child process, and its answers to held-out rows must equal those of
-    the training path. Raises `SkewError` (nothing is published), `ConfigError` for a run that is not finished or whose
+    The staged package is served by a real server in a child process, and its answers to held-out rows must equal those
+    of the training path. Raises `SkewError` (nothing is published), `ConfigError` for a run that is not finished or whose
     module cannot be rebuilt, `BundleError` for damaged files.
     """
     path = run.directory if isinstance(run, Run) else Path(run)
@@ -47,11 +47,9 @@ def package(run: Run | Path | str, *, directory: Path | str | None = None, clock
     )
 
     def gate(staged: Path) -> None:
-        reference = reference_predictor(module, data)
+        reference, tolerance = reference_predictor(module, data), Tolerance.fp32(data.pipeline)
         with child_server(staged) as url:
-            skew_gate(
-                reference, data.gate, lambda rows: served_predict(url, staged, rows), Tolerance.fp32(data.pipeline)
-            )
+            skew_gate(reference, data.gate, lambda rows: served_predict(url, staged, rows), tolerance)
 
     return write_package(Path(directory or root.package.directory), contents, gate)
 

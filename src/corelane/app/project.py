@@ -1,4 +1,4 @@
-"""`corelane init`: a project folder from a recipe, with the user's own data and target filled in where they were named."""
+"""`corelane init`: a project folder from a recipe, with the user's own data and target filled in where named."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from corelane.recipes.catalogue import CONFIG_NAME, copy_recipe
 
 
 def create(directory: Path, template: str, *, data: Path | None = None, target: str | None = None) -> dict[str, str]:
-    """Make `directory` from the recipe `template`; `data` and `target` (tabular only) are written into its configuration.
+    """Make `directory` from the recipe `template`; `data` and `target` (tabular only) are written into it.
 
     Returns the configuration's path. Raises `ConfigError` for an unknown template, existing files, or options that the
     template does not take.
@@ -31,12 +31,11 @@ def create(directory: Path, template: str, *, data: Path | None = None, target: 
 def _fill(text: str, directory: Path, data: Path | None, target: str | None) -> str:
     name = re.sub(r"[^a-z0-9_-]+", "-", directory.resolve().name.lower()).strip("-_")[:63] or "project"
     text = re.sub(r"^name: .*$", f"name: {name}", text, count=1, flags=re.MULTILINE)
-    if data is not None:
-        text = re.sub(
-            r"^(\s+)path: .*$", lambda m: f"{m[1]}path: {_quoted(str(data.resolve()))}", text, count=1, flags=re.M
-        )
-    if target is not None:
-        text = re.sub(r"^(\s+)target: .*$", lambda m: f"{m[1]}target: {_quoted(target)}", text, count=1, flags=re.M)
+    given = {"path": str(data.resolve()) if data is not None else None, "target": target}
+    for key, value in given.items():
+        if value is not None:
+            line = f"{key}: {_quoted(value)}"
+            text = re.sub(rf"^( +){key}: .*$", lambda m, line=line: m[1] + line, text, count=1, flags=re.MULTILINE)
     return text
 
 

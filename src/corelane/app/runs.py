@@ -1,7 +1,7 @@
 """Run directories: their names, what packaging will need of the data, and how a child tells its parent what went wrong.
 
-`runs/<name>-<number>/` is made once and never reused. Its `data/` bundle holds the fitted pipeline and samples of raw rows,
-so that a run can be packaged after its source is gone.
+`runs/<name>-<number>/` is made once and never reused. Its `data/` bundle holds the fitted pipeline and samples of raw
+rows, so that a run can be packaged after its source is gone.
 """
 
 from __future__ import annotations

@@ -138,9 +138,8 @@ def _ask(url: str, body: Mapping[str, Any]) -> dict[str, Array]:
         with urllib.request.urlopen(request, timeout=GATE_TIMEOUT_S) as reply:  # noqa: S310
             outputs = orjson.loads(reply.read())["outputs"]
     except urllib.error.HTTPError as error:
-        raise SkewError(
-            f"the server must answer the gate's rows, got status {error.code}: {error.read(2000).decode(errors='replace')}"
-        ) from error
+        reason = error.read(2000).decode(errors="replace")
+        raise SkewError(f"the server must answer the gate's rows, got status {error.code}: {reason}") from error
     except OSError as error:
         raise SkewError(f"the server must answer the gate's rows, got {error}") from error
     return {output["name"]: np.asarray(output["data"]).reshape(output["shape"]) for output in outputs}

@@ -72,8 +72,8 @@ def train(
     """Train in this process and return the finished run.
 
     `config` is a file or its content as nested mappings. `data` (and `test`) may be rows in memory instead of a
-    configured source: a mapping of NumPy arrays, a PyArrow table, or a list of dicts. `model` may be a module instead of
-    a configured net; it takes the pipeline's tensors in order and returns [n, number of classes], or [n, 1] for a
+    configured source: a mapping of NumPy arrays, a PyArrow table, or a list of dicts. `model` may be a module instead
+    of a configured net; it takes the pipeline's tensors in order and returns [n, number of classes], or [n, 1] for a
     regression.
 
     Raises `ConfigError`, `DataError`, `NonFiniteLossError`, `DiskFullError`.
@@ -235,7 +235,7 @@ def _logger(root: RootConfig, directory: Path, *, quiet: bool) -> Iterator[Syste
 
 @contextmanager
 def _stop_flag() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM or SIGINT has come. The handlers only set a flag; the trainer saves and stops at the next step."""
+    """Whether SIGTERM or SIGINT has come. The handlers only set a flag; the trainer saves and stops."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return

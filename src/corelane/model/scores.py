@@ -39,7 +39,7 @@ class ClassificationScores:
         self._loss = 0.0
 
     def update(self, answers: Mapping[str, Array], truth: Array) -> None:
-        """`answers` has `label` [n] and `probabilities` [n, k]; `truth` int64 [n] holds indices into the labels, or -1."""
+        """`answers` has `label` [n] and `probabilities` [n, k]; `truth` int64 [n] indices into the labels, or -1."""
         known = np.flatnonzero(truth >= 0)
         self._num_rows += len(truth)
         self._num_known += len(known)
@@ -63,7 +63,7 @@ class RegressionScores:
         self._squared = self._absolute = self._sum = self._sum_of_squares = 0.0
 
     def update(self, answers: Mapping[str, Array], truth: Array) -> None:
-        """`answers` has `value` [n] in the target's unit; `truth` float [n] is standardised, as the encoder gives it."""
+        """`answers` has `value` [n] in the target's unit; `truth` float [n] is standardised by the encoder."""
         shifted = truth.astype(np.float64) * self._std
         error = answers[VALUE] - self._mean - shifted
         self._num_rows += len(truth)
