@@ -25,7 +25,7 @@ class Child:
             directory=str(Path(__file__).parent), parent=os.getpid(), cpus=sorted(cpus or ()), argv=list(argv)
         )
         # -I and -S: neither PYTHON* variables nor site packages reach the launcher, only the program it becomes. The
-        # launcher is small and starts in 15 ms; what it does is unsafe between fork and exec in a process with threads.
+        # launcher takes about 15 ms; what it does is unsafe between fork and exec in a process with threads.
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", code], stdin=subprocess.DEVNULL, process_group=0
         )

@@ -132,8 +132,15 @@ class Machine:
 
     def to_json(self) -> JsonObject:
         """Every field, with the two derived numbers, as JSON values."""
-        derived = {"physical_cores": self.physical_cores, "thread_budget": self.thread_budget}
-        return {**asdict(self), "caches": dict(self.caches), **derived}
+        return {
+            **asdict(self),
+            "logical_cpus": list(self.logical_cpus),
+            "cores": [list(core) for core in self.cores],
+            "numa_nodes": [list(node) for node in self.numa_nodes],
+            "isa": list(self.isa),
+            "physical_cores": self.physical_cores,
+            "thread_budget": self.thread_budget,
+        }
 
     def describe(self) -> tuple[tuple[str, str], ...]:
         """Rows of (what, value) for a table, in plain words."""

@@ -118,7 +118,7 @@ class Supervisor:
 
         Asked to stop, each worker gets SIGTERM, and SIGKILL with all it started if it still runs `grace_s` seconds
         later. The code is 0, or that of the first worker whose last end was another: 75 passes through, death by signal
-        n is 128 + n (but SIGTERM from us is a good end for a worker that runs until stopped). Call it from a thread that
+        n is 128 + n (but our SIGTERM is a good end for a worker that runs until stopped). Call it from a thread that
         lives as long as the process: Linux ends the children with that thread.
         """
         make_socket_directory(self._socket_directory)
