@@ -1,4 +1,4 @@
-"""Two checks that no linter makes: no import cycle in the package, no relative link in a document that leads nowhere."""
+"""Two checks that no linter makes: no import cycle in the package, no relative link in a document that leads astray."""
 
 from __future__ import annotations
 

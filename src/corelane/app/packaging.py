@@ -24,8 +24,8 @@ def package(run: Run | Path | str, *, directory: Path | str | None = None, clock
     """Publish the best checkpoint of a finished `run` as the next version of its package; return the package's path.
 
     The staged package is served by a real server in a child process, and its answers to held-out rows must equal those
-    of the training path. Raises `SkewError` (nothing is published), `ConfigError` for a run that is not finished or whose
-    module cannot be rebuilt, `BundleError` for damaged files.
+    of the training path. Raises `SkewError` (nothing is published), `ConfigError` for a run that is not finished or
+    whose module cannot be rebuilt, `BundleError` for damaged files.
     """
     path = run.directory if isinstance(run, Run) else Path(run)
     if not (path / CONFIG_NAME).is_file():
