@@ -1,0 +1,174 @@
+"""Images: decoding, resizing and channel conversion with Pillow, the same code in both ways through the pipeline, and
+the cast that refuses what is no image or has another size.
+
+Only raster formats with a bounded header are opened (no PostScript, no plug-in that starts a program), and the number
+of pixels is looked at before any is decoded, so a small file cannot unfold into gigabytes.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image, ImageOps
+
+from corelane.core.types import Array, BoolArray
+from corelane.data.stages.cast_tensor import tensor_array
+from corelane.data.stages.column import Cast, Column, Verdict, missing
+
+MAX_PIXELS = 1 << 25  # 33 megapixels, beyond any camera whose pictures a CPU network takes; 100 MiB once decoded
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+
+_MODES = {1: "L", 3: "RGB"}
+_GREY_MODES = ("1", "L", "LA", "I;16", "I;16L", "I;16B", "I;16N", "I")
+
+
+class ImageRefusedError(ValueError):
+    """Bytes or an array that cannot become an image of the column; `code` says why. It stays inside this room."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def inspect_image(data: bytes) -> tuple[int, int, int]:
+    """(height, width, channels) from an encoded image's header, without decoding it. Raises `ImageRefusedError`."""
+    image = _open(data)
+    channels = 1 if image.mode in _GREY_MODES else 3
+    width, height = image.size
+    if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):  # EXIF orientations that lie on their side
+        width, height = height, width
+    return height, width, channels
+
+
+def decode_image(column: Column, data: bytes) -> Array:
+    """Encoded bytes to uint8 [h, w, c] of the column's shape. Raises `ImageRefusedError`."""
+    image = _open(data)
+    try:
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16") or image.mode == "I":
+            image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+        return _fit(column, image)
+    except ImageRefusedError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageRefusedError("not_an_image", f"must be a complete image, got a broken one ({error})") from error
+
+
+def fit_pixels(column: Column, pixels: Array) -> Array:
+    """uint8 [h, w] or [h, w, c] to the column's shape [h, w, c]. Raises `ImageRefusedError`."""
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.shape == column.shape:
+        return pixels
+    if pixels.ndim != 3 or pixels.shape[2] not in _MODES or 0 in pixels.shape:
+        shape = list(pixels.shape)
+        raise ImageRefusedError("wrong_shape", f"must be pixels of shape {list(column.shape)}, got {shape}")
+    return _fit(column, Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
+
+
+def cast_image(column: Column, raw: pa.Array) -> Cast:
+    """Cast a raw column [n] of encoded images or uint8 tensors; it stays encoded, or becomes uint8 tensors [n, h, w,
+    c].
+    """
+    if pa.types.is_binary(raw.type) or pa.types.is_large_binary(raw.type):
+        return _cast_encoded(column, raw.cast(pa.binary()))
+    if pa.types.is_null(raw.type):
+        return _cast_encoded(column, raw.cast(pa.binary()))
+    if isinstance(raw.type, pa.FixedShapeTensorType) and raw.type.value_type == pa.uint8():
+        return _cast_pixels(column, raw)
+    verdict = Verdict("not_an_image", f"{column.name} must be an encoded image or uint8 pixels, got {raw.type}")
+    return _refuse_all(len(raw), verdict)
+
+
+def pixels_of(column: Column, typed: pa.Array) -> Array:
+    """A cast image column [n] as uint8 [n, h, w, c] of the column's shape: decoded, resized and converted."""
+    if isinstance(typed.type, pa.FixedShapeTensorType):
+        arrays = typed.to_numpy_ndarray()
+        if arrays.shape[1:] == column.shape:
+            return np.asarray(arrays)
+        images = [fit_pixels(column, pixels) for pixels in arrays]
+    else:
+        images = [decode_image(column, data) for data in typed.to_pylist()]
+    return np.stack(images) if images else np.empty((0, *column.shape), dtype=np.uint8)
+
+
+def _cast_encoded(column: Column, raw: pa.Array) -> Cast:
+    verdicts: dict[int, Verdict] = {}
+    for row, data in enumerate(raw.to_pylist()):
+        if data is None:
+            verdicts[row] = missing(column)
+            continue
+        try:
+            decode_image(column, data)
+        except ImageRefusedError as error:
+            verdicts[row] = Verdict(error.code, f"{column.name} {error}")
+    return Cast(raw, _mask(len(raw), verdicts), verdicts.__getitem__)
+
+
+def _cast_pixels(column: Column, raw: pa.FixedShapeTensorArray) -> Cast:
+    shape = tuple(raw.type.shape)
+    lying = (*shape, 1) if len(shape) == 2 else shape
+    absent = raw.is_null().to_numpy(zero_copy_only=False)
+    try:
+        fit_pixels(column, np.zeros(lying, dtype=np.uint8))
+    except ImageRefusedError as error:
+        verdict = Verdict(error.code, f"{column.name} {error}")
+        return _refuse_all(len(raw), verdict)
+    filled = raw if not absent.any() else _without_nulls(raw)
+    values = tensor_array(filled.to_numpy_ndarray().reshape(len(raw), *lying))
+    verdicts = {row: missing(column) for row in np.flatnonzero(absent).tolist()}
+    return Cast(values, _mask(len(raw), verdicts), verdicts.__getitem__)
+
+
+def _refuse_all(num_rows: int, verdict: Verdict) -> Cast:
+    verdicts = dict.fromkeys(range(num_rows), verdict)
+    return Cast(pa.nulls(num_rows, pa.binary()), _mask(num_rows, verdicts), verdicts.__getitem__)
+
+
+def _without_nulls(raw: pa.FixedShapeTensorArray) -> pa.FixedShapeTensorArray:
+    """The same tensors with a black image where there was none: Arrow cannot view tensors with nulls as an array."""
+    present = np.flatnonzero(raw.is_valid().to_numpy(zero_copy_only=False))
+    pixels = np.zeros((len(raw), *raw.type.shape), dtype=np.uint8)
+    pixels[present] = raw.take(pa.array(present)).to_numpy_ndarray()
+    return tensor_array(pixels)
+
+
+def _mask(num_rows: int, verdicts: dict[int, Verdict]) -> BoolArray | None:
+    if not verdicts:
+        return None
+    bad = np.zeros(num_rows, dtype=np.bool_)
+    bad[list(verdicts)] = True
+    return bad
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        image: Any = Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageRefusedError("image_too_large", f"must have at most {MAX_PIXELS} pixels, got more") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageRefusedError(
+            "not_an_image", f"must be an image ({', '.join(FORMATS)}), got {len(data)} bytes that are none"
+        ) from error
+    if image.size[0] * image.size[1] > MAX_PIXELS:
+        width, height = image.size
+        raise ImageRefusedError("image_too_large", f"must have at most {MAX_PIXELS} pixels, got {width} x {height}")
+    return image  # type: ignore[no-any-return]
+
+
+def _fit(column: Column, image: Image.Image) -> Array:
+    height, width, channels = column.shape
+    if image.size != (width, height) and not column.resize:
+        raise ImageRefusedError(
+            "wrong_size",
+            f"must be {width} x {height} pixels, got {image.size[0]} x {image.size[1]}; "
+            "set pipeline.image.size to resize",
+        )
+    if image.mode != _MODES[channels]:
+        image = image.convert(_MODES[channels])
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(column.shape)

@@ -1,0 +1,86 @@
+"""Raw cells to tensors: fixed-shape float32, and a verdict on each cell of another shape or with a missing element."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from corelane.core.types import Array, BoolArray
+from corelane.data.stages.cast_numeric import is_number
+from corelane.data.stages.column import Cast, Column, Verdict, missing, shorten
+
+
+def cast_tensor(column: Column, raw: pa.Array) -> Cast:
+    """Cast a raw column [n] of tensors or (nested) lists of numbers to float32 tensors [n, *column.shape]."""
+    elements, fits = dense(raw, column.shape)
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite and is refused below
+        values = np.ascontiguousarray(elements, dtype=np.float32).reshape(len(raw), *column.shape)
+    finite = np.isfinite(values).reshape(len(raw), -1).all(axis=1)
+    bad = ~(fits & finite)
+    typed = tensor_array(values)
+    return Cast(typed, bad if bad.any() else None, lambda row: _explain(column, raw[row].as_py(), fits=bool(fits[row])))
+
+
+def tensor_array(values: Array) -> pa.FixedShapeTensorArray:
+    """A C-contiguous array [n, *shape] as an Arrow column of n tensors, without a copy."""
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))
+
+
+def dense(raw: pa.Array, shape: tuple[int, ...]) -> tuple[Array, BoolArray]:
+    """The elements of `raw` [n] as an array [n, size] and which rows have `shape` (the others hold zeros).
+
+    A missing element of a row that fits becomes NaN.
+    """
+    size = math.prod(shape)
+    if isinstance(raw.type, pa.FixedShapeTensorType):
+        if tuple(raw.type.shape) != shape:
+            return np.zeros((len(raw), size), dtype=np.float32), np.zeros(len(raw), dtype=np.bool_)
+        return dense(raw.storage, (size,))
+    if not shape:
+        return _leaf(raw)
+    if not is_list(raw.type):
+        return np.zeros((len(raw), size), dtype=np.float32), np.zeros(len(raw), dtype=np.bool_)
+    fits = pc.fill_null(pc.equal(pc.list_value_length(raw), shape[0]), False).to_numpy(zero_copy_only=False)
+    inner, inner_fits = dense(raw.filter(pa.array(fits)).flatten(), shape[1:])
+    rows = np.flatnonzero(fits)
+    fits[rows] = inner_fits.reshape(len(rows), shape[0]).all(axis=1)
+    if len(rows) == len(raw):
+        return inner.reshape(len(raw), size), fits
+    elements = np.zeros((len(raw), size), dtype=inner.dtype)
+    elements[rows] = inner.reshape(len(rows), size)
+    return elements, fits
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether Arrow type `kind` is a list of any sort."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _leaf(raw: pa.Array) -> tuple[Array, BoolArray]:
+    if not is_number(raw.type) and not pa.types.is_null(raw.type):
+        return np.zeros((len(raw), 1), dtype=np.float32), np.zeros(len(raw), dtype=np.bool_)
+    if pa.types.is_boolean(raw.type) or pa.types.is_decimal(raw.type) or pa.types.is_null(raw.type):
+        raw = raw.cast(pa.float64())
+    elements = raw.to_numpy(zero_copy_only=False)
+    return elements.reshape(len(raw), 1), np.ones(len(raw), dtype=np.bool_)
+
+
+def _explain(column: Column, value: object, *, fits: bool) -> Verdict:
+    if value is None:
+        return missing(column)
+    shape = list(column.shape)
+    if fits:
+        return Verdict("not_finite", f"{column.name} must be {shape} finite numbers, got a missing or infinite element")
+    return Verdict("wrong_shape", f"{column.name} must be numbers of shape {shape}, got {_describe(value)}")
+
+
+def _describe(value: Any) -> str:
+    try:
+        shape = list(np.shape(value))
+    except ValueError:
+        return f"lists of unequal lengths {shorten(value)}"
+    return f"shape {shape}" if shape else shorten(value)

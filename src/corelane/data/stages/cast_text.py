@@ -1,0 +1,121 @@
+"""Raw cells to category texts: trimmed strings with null for missing, and a verdict on what cannot be a category.
+
+Booleans become "true" and "false" (as text in any case, too) and whole numbers lose a trailing ".0", so that a category
+is the same whether it came from CSV, Parquet or JSON. Each distinct value is looked at once, however many rows hold it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import math
+
+import numpy as np
+import pyarrow as pa
+
+from corelane.core.types import BoolArray
+from corelane.data.stages.cast_numeric import MISSING_TEXTS, is_number, is_text
+from corelane.data.stages.column import Cast, Column, Verdict, missing, shorten
+
+MAX_TEXT_LENGTH = 1000  # a longer text is a document, not a category
+
+_BOOLEANS = {"true": "true", "false": "false"}
+
+
+def canonical_text(value: object) -> str | None:
+    """The one text of a category value, or None when it is missing.
+
+    Raises `TypeError` for what is no scalar (a list, a mapping, bytes).
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        return None if text in MISSING_TEXTS else _BOOLEANS.get(text.lower(), text)
+    if value is None:
+        return None
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        if math.isnan(number):
+            return None
+        return str(int(number)) if number.is_integer() else repr(number)
+    if isinstance(value, decimal.Decimal | datetime.date | datetime.time | datetime.timedelta):
+        return str(value)
+    raise TypeError(f"a category must be text, a number or a boolean, got {type(value).__name__}")
+
+
+class CategoryReader:
+    """What a categorical column makes of one value: its text, and whether the column takes it."""
+
+    def __init__(self, column: Column) -> None:
+        self._column = column
+        self._declared = None if column.categories is None else frozenset(column.categories)
+
+    def read(self, value: object) -> tuple[str | None, bool]:
+        """(text or None when missing, whether it is taken). A declared "NA" is a category and not a missing value."""
+        declared = self._declared
+        if declared is not None and isinstance(value, str) and value.strip() in declared:
+            return value.strip(), True
+        try:
+            text = canonical_text(value)
+        except TypeError:
+            return None, False
+        if text is None:
+            return None, self._column.nullable
+        if declared is not None:
+            return text, text in declared
+        return text, len(text) <= MAX_TEXT_LENGTH and is_unicode(text)
+
+    def explain(self, value: object) -> Verdict:
+        """Why `value` is not taken; for refused values only."""
+        name, known = self._column.name, self._column.categories
+        try:
+            text = canonical_text(value)
+        except TypeError:
+            return Verdict("not_text", f"{name} must be text, a number or a boolean, got {shorten(value)}")
+        if text is None:
+            return missing(self._column)
+        if not is_unicode(text):
+            return Verdict("not_text", f"{name} must be Unicode text, got half of a surrogate pair in {shorten(value)}")
+        if known is not None:
+            shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+            return Verdict("unknown_category", f"{name} must be one of {shown}, got {shorten(value)}")
+        return Verdict("too_long", f"{name} must have at most {MAX_TEXT_LENGTH} characters, got {len(text)}")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether `text` can be written as UTF-8: JSON can smuggle in half a surrogate pair, which Arrow cannot hold."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def cast_text(column: Column, raw: pa.Array) -> Cast:
+    """Cast a raw column [n] of text, numbers, booleans or times to string [n], null where missing.
+
+    With declared categories a text outside them is refused; without, any text up to `MAX_TEXT_LENGTH` is taken.
+    """
+    reader = CategoryReader(column)
+    if not _is_scalar(raw.type):
+        bad = np.ones(len(raw), dtype=np.bool_)
+        return Cast(pa.nulls(len(raw), pa.string()), bad, lambda row: reader.explain(raw[row].as_py()))
+    encoded = raw if pa.types.is_dictionary(raw.type) else raw.dictionary_encode()
+    read = [reader.read(value) for value in encoded.dictionary.to_pylist()]
+    values = pa.array([text for text, _ in read], pa.string()).take(encoded.indices)
+    fits = np.array([is_taken for _, is_taken in read], dtype=np.bool_)
+    bad_rows = _spread(fits, encoded.indices, nullable=column.nullable)
+    return Cast(values, bad_rows, lambda row: reader.explain(raw[row].as_py()))
+
+
+def _is_scalar(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_scalar(kind.value_type)
+    return is_text(kind) or is_number(kind) or pa.types.is_temporal(kind) or pa.types.is_null(kind)
+
+
+def _spread(fits: BoolArray, indices: pa.Array, *, nullable: bool) -> BoolArray | None:
+    """The verdict of each distinct value [k] onto the rows [n]; a null row is bad unless the column is nullable."""
+    if fits.all() and (nullable or indices.null_count == 0):
+        return None
+    table = np.append(~fits, not nullable)
+    return np.asarray(table[indices.cast(pa.int64()).fill_null(len(fits)).to_numpy(zero_copy_only=False)])

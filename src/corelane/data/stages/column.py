@@ -1,0 +1,144 @@
+"""What a column is: its name, kind, shape and limits, and what came of casting it. No data flows here; casts read it.
+
+Every cast answers with a `Cast`: the typed column, which rows it could not take, and a way to say why for one of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import pyarrow as pa
+
+from corelane.core.errors import ConfigError, StateError
+from corelane.core.types import BoolArray, JsonObject
+
+Kind: TypeAlias = Literal["numeric", "categorical", "tensor", "image"]
+
+MAX_NAME_LENGTH = 200  # a name longer than this is a cell that slipped into the header
+MAX_CATEGORIES = 100_000  # more are not categories but identifiers
+MAX_ELEMENTS = 1 << 24  # elements of one tensor or image: 64 MiB of float32 for one row
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. `shape` is a tensor's element shape, or (height, width, channels) as the network takes an image.
+
+    `encoded` images arrive as PNG, JPEG... bytes, others as uint8 arrays. With `resize`, images of any size are
+    accepted. `minimum` and `maximum` (inclusive) bound a number; `categories` fixes which texts are known and their
+    order.
+    """
+
+    name: str
+    kind: Kind
+    shape: tuple[int, ...] = ()
+    nullable: bool = True
+    minimum: float | None = None
+    maximum: float | None = None
+    categories: tuple[str, ...] | None = None
+    encoded: bool = False
+    resize: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.name) <= MAX_NAME_LENGTH:
+            raise ConfigError(
+                f"a column name must have 1 to {MAX_NAME_LENGTH} characters, got {shorten(self.name)}; rename it"
+            )
+        if self.kind not in get_args(Kind):
+            raise ConfigError(f"the kind of {self.name} must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
+        if self.categories is not None and len(self.categories) > MAX_CATEGORIES:
+            raise ConfigError(
+                f"{self.name} must have at most {MAX_CATEGORIES} categories, got {len(self.categories)}; declare fewer"
+            )
+        if any(category != category.strip() for category in self.categories or ()):
+            raise ConfigError(f"the categories of {self.name} must not begin or end with spaces; remove them")
+        self._check_shape()
+
+    def _check_shape(self) -> None:
+        size = 1
+        for length in self.shape:
+            size *= length
+        if any(length < 1 for length in self.shape) or size > MAX_ELEMENTS:
+            raise ConfigError(
+                f"the shape of {self.name} must have lengths of at least 1 and at most {MAX_ELEMENTS} elements, "
+                f"got {list(self.shape)}"
+            )
+        if self.kind == "image" and (len(self.shape) != 3 or self.shape[2] not in (1, 3)):
+            raise ConfigError(
+                f"the shape of the image column {self.name} must be [height, width, 1 or 3 channels], "
+                f"got {list(self.shape)}"
+            )
+        if self.kind == "tensor" and not self.shape:
+            raise ConfigError(f"the tensor column {self.name} must have a shape such as [64], got none; declare one")
+
+    def to_json(self) -> JsonObject:
+        """The column as JSON data."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "shape": list(self.shape),
+            "nullable": self.nullable,
+            "minimum": self.minimum,
+            "maximum": self.maximum,
+            "categories": None if self.categories is None else list(self.categories),
+            "encoded": self.encoded,
+            "resize": self.resize,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Column:
+        """The column written by `to_json`. Raises `StateError` when a field is missing, unknown or of another type."""
+        try:
+            fields = dict(data)
+            categories = fields.pop("categories")
+            return cls(
+                shape=tuple(int(length) for length in fields.pop("shape")),
+                categories=None if categories is None else tuple(str(category) for category in categories),
+                **fields,
+            )
+        except (KeyError, TypeError, ValueError, ConfigError) as error:
+            raise StateError(f"a stored column must have the fields of this version, got {shorten(data)}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why a cell was not taken: a stable `code` for counting, and a `reason` for a person."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """What a cast made of a raw column of n cells.
+
+    `values` is the typed column [n] (what stands at a bad row is unspecified); `bad` marks the rows it could not take,
+    None when it took them all; `explain(row)` gives the reason for a bad row.
+    """
+
+    values: pa.Array
+    bad: BoolArray | None
+    explain: Callable[[int], Verdict]
+
+
+def missing(column: Column) -> Verdict:
+    """The verdict on an absent value in a column that must have one."""
+    return Verdict("missing", f"{column.name} must have a value, got none")
+
+
+def shorten(value: object, limit: int = 60) -> str:
+    """`repr` of a value from outside, cut so that a message stays one readable line."""
+    text = repr(value[: limit + 1]) if isinstance(value, str | bytes) else repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` with the closest known name, or the known names when none is close."""
+    names = list(known)
+    close = difflib.get_close_matches(name[:MAX_NAME_LENGTH], names, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    return f"; known columns: {shown}"
