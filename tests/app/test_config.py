@@ -1,0 +1,56 @@
+"""The root configuration: one schema for all rooms, and paths that mean the same wherever it is read from."""
+
+from pathlib import Path
+
+import pytest
+
+from corelane.app.config import RootConfig, cache_directory, data_section, dump, from_values, json_schema, load_root
+from corelane.core.config import parse_config
+from corelane.core.errors import ConfigError
+from corelane.data.config import FileSystemConfig
+
+
+def test_the_roots_are_the_documented_ones() -> None:
+    """A configuration has these sections and no other."""
+    assert set(RootConfig.model_fields) == {
+        *("version", "name", "seed", "data", "pipeline", "model", "train", "package", "serve", "observe", "machine"),
+    }
+    assert set(json_schema()["properties"]) == set(RootConfig.model_fields)
+
+
+def test_data_paths_start_at_the_configuration(tmp_path: Path) -> None:
+    """A relative path counts from the configuration's folder, not from where the command was typed."""
+    path = tmp_path / "config.yaml"
+    path.write_text("name: a\ndata:\n  source: {type: filesystem, path: rows.csv}\n  target: y\n")
+    source = data_section(load_root(path)).source
+    assert isinstance(source, FileSystemConfig)
+    assert source.path == str(tmp_path / "rows.csv")
+
+
+def test_a_dumped_root_reads_back_equal(tmp_path: Path) -> None:
+    """What a run directory holds is the configuration that ran."""
+    values = {"name": "a", "seed": 3, "data": {"source": {"type": "filesystem", "path": "rows.csv"}, "target": "y"}}
+    root = from_values(values, base=tmp_path)
+    assert parse_config(dump(root), RootConfig) == root
+
+
+@pytest.mark.parametrize("name", ["", "Über", "../up", "a/b", "-a", "a" * 64])
+def test_names_that_cannot_be_folders_are_refused(name: str) -> None:
+    """A name becomes a folder and a URL, so it is plain and bounded."""
+    with pytest.raises(ConfigError, match="name"):
+        from_values({"name": name}, base=Path())
+
+
+def test_training_without_data_is_refused() -> None:
+    """The data section may be absent for serving, not for training."""
+    with pytest.raises(ConfigError, match=r"data\.source"):
+        data_section(from_values({"name": "a"}, base=Path()))
+
+
+def test_the_cache_follows_the_configuration_then_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`machine.cache` wins over XDG_CACHE_HOME."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_directory(from_values({"name": "a"}, base=Path())) == tmp_path / "corelane"
+    assert cache_directory(from_values({"name": "a", "machine": {"cache": "/c"}}, base=Path())) == Path("/c")

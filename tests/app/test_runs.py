@@ -1,0 +1,68 @@
+"""Run directories are made once, found again, and carry a child's error to its parent."""
+
+from pathlib import Path
+
+import pytest
+
+from corelane.app.runs import find_run, new_run, open_run_data, raise_recorded_error, recorded_errors
+from corelane.core.errors import ConfigError, DataError, InterruptedRunError, OverloadedError, WorkerLostError
+
+
+def test_runs_are_numbered_and_the_newest_is_found(tmp_path: Path) -> None:
+    """Each start makes a folder of its own; nothing is overwritten."""
+    first, second = new_run(tmp_path, "a"), new_run(tmp_path, "a")
+    assert (first.name, second.name) == ("a-001", "a-002")
+    new_run(tmp_path, "a-002")
+    assert find_run(tmp_path, "a") == second
+
+
+def test_resuming_without_a_run_is_refused(tmp_path: Path) -> None:
+    """`--resume` with nothing to resume says so."""
+    with pytest.raises(ConfigError, match="--resume"):
+        find_run(tmp_path, "a")
+
+
+def test_a_file_in_place_of_the_runs_folder_is_refused(tmp_path: Path) -> None:
+    """A folder that cannot be made is the user's to mend."""
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(ConfigError, match="runs folder"):
+        new_run(tmp_path / "runs", "a")
+
+
+@pytest.mark.parametrize("error", [DataError("no rows", detail="x"), InterruptedRunError("stopped")])
+def test_a_childs_error_is_the_parents(tmp_path: Path, error: Exception) -> None:
+    """The class, the message and the detail survive the process border."""
+    with pytest.raises(type(error)), recorded_errors(tmp_path):
+        raise error
+    with pytest.raises(type(error), match=str(error)):
+        raise_recorded_error(tmp_path, 2)
+
+
+def test_every_error_of_ours_crosses_the_border(tmp_path: Path) -> None:
+    """Errors with fields of their own cross it too."""
+    with pytest.raises(OverloadedError), recorded_errors(tmp_path):
+        raise OverloadedError("full", retry_after_s=2.0)
+    with pytest.raises(OverloadedError, match="full"):
+        raise_recorded_error(tmp_path, 75)
+
+
+def test_an_old_error_does_not_outlive_a_good_start(tmp_path: Path) -> None:
+    """A run that failed once and then ended well reports no error."""
+    with pytest.raises(DataError), recorded_errors(tmp_path):
+        raise DataError("no rows")
+    with recorded_errors(tmp_path):
+        pass
+    raise_recorded_error(tmp_path, 0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_death_without_a_word_is_reported(tmp_path: Path) -> None:
+    """A child that died without leaving an error is a lost worker."""
+    with pytest.raises(WorkerLostError, match="137"):
+        raise_recorded_error(tmp_path, 137)
+
+
+def test_a_folder_that_is_no_run_cannot_be_packaged(tmp_path: Path) -> None:
+    """The data bundle is what makes a run packageable."""
+    with pytest.raises(ConfigError, match="run directory"):
+        open_run_data(tmp_path)
