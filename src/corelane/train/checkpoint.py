@@ -31,8 +31,36 @@ from corelane.train import skeleton
 KIND = "checkpoint"
 VERSION = 1
 
-Weights = Mapping[str, Tensor]
-"""Parameters and buffers of a module by name."""
+
+@dataclass(frozen=True)
+class Weights:
+    """Parameters and buffers of a module by name: contiguous copies of its own, that share no memory."""
+
+    tensors: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, module: torch.nn.Module) -> Weights:
+        """The present weights of `module`. Raises `StateError` naming a state that is not a tensor."""
+        return cls(packed(module.state_dict()))
+
+    def load_into(self, module: torch.nn.Module) -> None:
+        """Copy into the parameters and buffers of `module`, whose memory and layout stay.
+
+        Raises `StateError` naming the first tensor that is missing, unexpected or of another shape or type.
+        """
+        own = module.state_dict()
+        for name in sorted(own.keys() ^ self.tensors.keys()):
+            there, absent = ("checkpoint", "network") if name in self.tensors else ("network", "checkpoint")
+            raise StateError(f"the {absent} must hold the tensor {name!r} of the {there}, got none; {_ADVICE}")
+        for name, tensor in own.items():
+            got = self.tensors[name]
+            if tensor.shape != got.shape or tensor.dtype != got.dtype:
+                raise StateError(
+                    f"the tensor {name!r} must be {_describe(tensor)} as in the network, got {_describe(got)}; {_ADVICE}"
+                )
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(self.tensors[name])
 
 
 @dataclass(frozen=True)
@@ -54,13 +82,13 @@ def write_checkpoint(target: Path, checkpoint: Checkpoint) -> None:
     """
     shape, tensors = skeleton.split(checkpoint.optimizer)
     files = {
-        "model.safetensors": save(packed(checkpoint.model)),
+        "model.safetensors": save(dict(checkpoint.model.tensors)),
         "optimizer.safetensors": save(packed(tensors)),
         "history.jsonl": checkpoint.history,
         "state.json": json.dumps({"version": VERSION, "optimizer": shape, **checkpoint.state}).encode(),
     }
     if checkpoint.best is not None:
-        files["best.safetensors"] = save(packed(checkpoint.best))
+        files["best.safetensors"] = save(dict(checkpoint.best.tensors))
     try:
         with write_bundle(target, KIND) as directory:
             for name, data in files.items():
@@ -78,34 +106,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
     state = json.loads((path / "state.json").read_bytes())
     if state.pop("version", None) != VERSION:
         raise StateError(f"{path} must be a checkpoint of version {VERSION}; resume with the release that wrote it")
-    best = _read_tensors(path / "best.safetensors") if "best.safetensors" in files else None
+    best = Weights(_read_tensors(path / "best.safetensors")) if "best.safetensors" in files else None
     return Checkpoint(
-        model=_read_tensors(path / "model.safetensors"),
+        model=Weights(_read_tensors(path / "model.safetensors")),
         optimizer=skeleton.join(state.pop("optimizer"), _read_tensors(path / "optimizer.safetensors")),
         best=best,
         history=(path / "history.jsonl").read_bytes(),
         state=state,
     )
-
-
-def load_weights(module: torch.nn.Module, weights: Weights) -> None:
-    """Copy `weights` into the parameters and buffers of `module`, whose memory and layout stay.
-
-    Raises `StateError` naming the first tensor that is missing, unexpected or of another shape.
-    """
-    own = module.state_dict()
-    for name in sorted(own.keys() ^ weights.keys()):
-        there, absent = ("checkpoint", "network") if name in weights else ("network", "checkpoint")
-        raise StateError(f"the {absent} must hold the tensor {name!r} of the {there}, got none; {_ADVICE}")
-    for name, tensor in own.items():
-        if tensor.shape != weights[name].shape or tensor.dtype != weights[name].dtype:
-            raise StateError(
-                f"the tensor {name!r} must be {_describe(tensor)} as in the network, "
-                f"got {_describe(weights[name])}; {_ADVICE}"
-            )
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(weights[name])
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
@@ -117,7 +125,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
     try:
         optimizer.load_state_dict(dict(state))
     except ValueError as error:
-        raise StateError(f"the optimiser's state must fit the network's parameters; {_ADVICE}", detail=str(error)) from error
+        raise StateError(
+            f"the optimiser's state must fit the network's parameters; {_ADVICE}", detail=str(error)
+        ) from error
     for parameter, entry in optimizer.state.items():
         for name, value in entry.items():
             if isinstance(value, Tensor):

@@ -65,21 +65,17 @@ class Plan:
         return cls(**{**values, "candidates": candidates, "chosen": Candidate(**values["chosen"])})
 
 
-def choose_plan(module: torch.nn.Module, config: TrainConfig, *, threads: int) -> Plan:
-    """The plan for training `module` with a budget of `threads` threads."""
-    chosen = Candidate(threads=threads, memory_format=_memory_format(module, config))
-    key = f"{_architecture(module)}-b{config.batch_size}-t{threads}"
-    return Plan(key=key, candidates=(chosen,), chosen=chosen, reason=_reason(chosen, config))
+def choose_plan(directory: Path, config: TrainConfig, module: torch.nn.Module, *, num_threads: int) -> Plan:
+    """The plan of the run in `directory`: the one in its plan.json, else chosen now and made durable there.
 
-
-def settle_plan(
-    directory: Path, module: torch.nn.Module, config: TrainConfig, *, threads: int, resume: bool
-) -> Plan:
-    """The plan of the run in `directory`: read from its plan.json on a resume, else chosen and made durable there."""
+    So a resumed run has the plan it began with, whatever the machine's budget is by then.
+    """
     path = directory / "plan.json"
-    if resume and path.is_file():
+    if path.is_file():
         return Plan.from_json(json.loads(path.read_bytes()))
-    plan = choose_plan(module, config, threads=threads)
+    chosen = Candidate(threads=num_threads, memory_format=_memory_format(module, config))
+    key = f"{_architecture(module)}-b{config.batch_size}-t{num_threads}"
+    plan = Plan(key=key, candidates=(chosen,), chosen=chosen, reason=_reason(chosen, config))
     write_atomic(path, json.dumps(plan.to_json(), indent=2).encode())
     return plan
 

@@ -21,7 +21,7 @@ VERSION = 1
 def seed_generators(seed: int) -> None:
     """Start all three generators from `seed`."""
     torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - the global generator is the one a user's module may draw from
+    np.random.seed(seed % 2**32)
     random.seed(seed)
 
 

@@ -50,6 +50,10 @@ class Schedule:
         """The rate of the coming step."""
         return self._learning_rate
 
+    def rate_of(self, step: int) -> float:
+        """The rate of step `step`, from 0."""
+        return rate_at(self._config, min(step, self._total_steps - 1), self._total_steps)
+
     def step(self) -> None:
         """Go on to the next step's rate."""
         self._step += 1
@@ -67,7 +71,7 @@ class Schedule:
         self._apply()
 
     def _apply(self) -> None:
-        self._learning_rate = rate_at(self._config, min(self._step, self._total_steps - 1), self._total_steps)
+        self._learning_rate = self.rate_of(self._step)
         for group in self._optimizer.param_groups:
             group["lr"] = self._learning_rate
 

@@ -27,8 +27,6 @@ from corelane.train.checkpoint import (
     Checkpoint,
     Weights,
     load_optimizer,
-    load_weights,
-    packed,
     read_checkpoint,
     write_checkpoint,
 )
@@ -56,7 +54,6 @@ class Counters:
     batch: int = 0
     step: int = 0
     loss_sum: float = 0.0
-    loss_count: int = 0
     epoch_loss_sum: float = 0.0
     best_metric: float = math.inf
     best_step: int = 0
@@ -88,6 +85,7 @@ class TrainingStateManager:
         self.counters = Counters()
         self.history = History(self.checkpoint_dir.parent / "metrics.jsonl")
         self.best: Weights | None = None
+        self.metrics: Mapping[str, Any] = {}
         self.durable_step: int | None = None
         self.state: dict[str, Any] = {
             "epoch": 0,
@@ -113,7 +111,7 @@ class TrainingStateManager:
 
     def keep_best(self, model: torch.nn.Module) -> None:
         """Take the present weights of `model` as the best of the run."""
-        self.best = packed(model.state_dict())
+        self.best = Weights.of(model)
 
     def save_checkpoint(
         self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, scheduler: HasState, metrics: Mapping[str, Any]
@@ -128,7 +126,7 @@ class TrainingStateManager:
         write_checkpoint(
             target,
             Checkpoint(
-                model=model.state_dict(),
+                model=Weights.of(model),
                 optimizer=optimizer.state_dict(),
                 best=self.best,
                 history=self.history.content,
@@ -143,6 +141,7 @@ class TrainingStateManager:
                 },
             ),
         )
+        self.metrics = metrics
         self.durable_step = self.counters.step
         self._prune()
         return target
@@ -157,18 +156,25 @@ class TrainingStateManager:
             except BundleError as error:
                 aside = _set_aside(path)
                 self._logger.training.warning(
-                    "checkpoint_broken", step=step, reason=error.message, moved_to=str(aside), action="using an older one"
+                    "checkpoint_broken",
+                    step=step,
+                    reason=error.message,
+                    moved_to=str(aside),
+                    action="using an older one",
                 )
         return None
 
-    def load_best(self) -> Weights | None:
-        """The weights of the best epoch; without a validation part those of the newest checkpoint; None without either."""
+    def load_best(self) -> Weights:
+        """The weights of the best epoch; without a validation part those of the newest checkpoint.
+
+        Raises `StateError` when there is no whole checkpoint.
+        """
         if self.best is not None:
             return self.best
         checkpoint = self.load_latest()
         if checkpoint is None:
-            return None
-        return checkpoint.model if checkpoint.best is None else checkpoint.best
+            raise StateError(f"{self.checkpoint_dir} must hold a whole checkpoint, got none; train the run again")
+        return checkpoint.best or checkpoint.model
 
     def resume(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, scheduler: HasState) -> bool:
         """Put everything back to the newest whole checkpoint; False when there is none.
@@ -179,20 +185,19 @@ class TrainingStateManager:
         if checkpoint is None:
             return False
         self._check(checkpoint.state)
-        load_weights(model, checkpoint.model)
+        checkpoint.model.load_into(model)
         load_optimizer(optimizer, checkpoint.optimizer)
         scheduler.load_state_dict(checkpoint.state["schedule"])
         randomness.restore(checkpoint.state["random"])
         self.best = checkpoint.best
+        self.metrics = checkpoint.state["metrics"]
         self.counters = _from_json(checkpoint.state["counters"])
         self.history.reset(checkpoint.history)
         self.durable_step = self.counters.step
         self._update_state(model, optimizer, scheduler)
         return True
 
-    def _update_state(
-        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, scheduler: HasState
-    ) -> None:
+    def _update_state(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, scheduler: HasState) -> None:
         self.state.update(
             epoch=self.counters.epoch,
             step=self.counters.step,
@@ -212,15 +217,23 @@ class TrainingStateManager:
                     f"got {self._identity.get(name)}; restore it, or start a new run"
                 )
         here = _environment()
-        changed = {name: f"{value} -> {here.get(name)}" for name, value in state["environment"].items() if here.get(name) != value}
+        changed = {
+            name: f"{value} -> {here.get(name)}"
+            for name, value in state["environment"].items()
+            if here.get(name) != value
+        }
         if changed:
             self._logger.training.warning(
-                "resume_not_exact", changed=changed, reason="the last bits of the weights may differ from an unbroken run"
+                "resume_not_exact",
+                changed=changed,
+                reason="the last bits of the weights may differ from an unbroken run",
             )
 
     def _prune(self) -> None:
         for step in saved_steps(self.checkpoint_dir)[: -self._keep]:
-            trash = self.checkpoint_dir / f".{step}.{0:016x}.tmp"  # the store's name for leftovers: swept if we die here
+            trash = (
+                self.checkpoint_dir / f".{step}.{0:016x}.tmp"
+            )  # the store's name for leftovers: swept if we die here
             (self.checkpoint_dir / str(step)).rename(trash)
             shutil.rmtree(trash, ignore_errors=True)
 

@@ -1,0 +1,33 @@
+"""Prepared rows as torch tensors: the bridge between the data room's NumPy buffers and the module. No copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from corelane.core.types import IntArray
+from corelane.data.prepare import PreparedPart
+from corelane.data.processor import CPUDataProcessor
+
+TensorBatch = tuple[list[Tensor], Tensor]
+"""The module's inputs in order, each [n, ...], and the target [n]; valid until the next few batches are taken."""
+
+
+class TensorBatches:
+    """Gives the rows of a part in a given order, images in the plan's layout."""
+
+    def __init__(self, processor: CPUDataProcessor, *, channels_last: bool) -> None:
+        self._processor = processor
+        self._channels_last = channels_last
+
+    def of(self, part: PreparedPart, order: IntArray, batch_size: int, *, drop_last: bool) -> Iterator[TensorBatch]:
+        """Batches of `batch_size` rows of `part`, gathered at the positions `order`."""
+        for arrays, target in self._processor.batches(part, order, batch_size, drop_last=drop_last):
+            yield [self._tensor(torch.from_numpy(array)) for array in arrays.values()], torch.from_numpy(target)
+
+    def _tensor(self, tensor: Tensor) -> Tensor:
+        if self._channels_last and tensor.ndim == 4:
+            return tensor.contiguous(memory_format=torch.channels_last)
+        return tensor

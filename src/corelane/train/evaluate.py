@@ -1,0 +1,33 @@
+"""One pass over a part of the data without learning: used for the validation part each epoch, for the test part once."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from corelane.data.pipeline import Pipeline
+from corelane.data.prepare import PreparedPart
+from corelane.train.batches import TensorBatches
+from corelane.train.losses import loss_for
+from corelane.train.metrics import ClassificationScores, Evaluation, RegressionScores, Scores
+
+BATCH_ROWS = 256  # large enough for full speed, small enough that a CNN's activations stay in the caches
+
+
+def evaluate(module: torch.nn.Module, part: PreparedPart, pipeline: Pipeline, batches: TensorBatches) -> Evaluation:
+    """Loss and quality of `module` on `part`, which must have rows. The module is left in the mode it was in."""
+    scores = _scores(pipeline)
+    was_training = module.training
+    module.eval()
+    with torch.inference_mode():
+        for inputs, target in batches.of(part, np.arange(part.num_rows), BATCH_ROWS, drop_last=False):
+            scores.update(module(*inputs), target)
+    module.train(was_training)
+    return scores.result()
+
+
+def _scores(pipeline: Pipeline) -> Scores:
+    target, loss = pipeline.target, loss_for(pipeline.schema.task)
+    if pipeline.schema.task == "classification":
+        return ClassificationScores(len(target.labels), loss)
+    return RegressionScores(target.mean, target.std, loss)

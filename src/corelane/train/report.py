@@ -1,0 +1,98 @@
+"""`report.html`: what a run reached, its curves, where it errs, and what took the time. Drawn by `observe.report`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from corelane.core.types import JsonObject
+from corelane.data.pipeline import Pipeline
+from corelane.observe.report import Cell, Chart, Facts, Matrix, Note, Scatter, Section, Series, Table, render_report
+from corelane.store.bundle import write_atomic
+from corelane.train.history import History
+from corelane.train.metrics import Evaluation, class_qualities
+from corelane.train.plan import Plan
+from corelane.train.result import TrainResult
+
+MAX_MATRIX_CLASSES = 30  # a larger matrix cannot be read; the table of classes stays
+MAX_POINTS = 1000  # of a curve: more than the pixels it is drawn on
+
+
+def write_report(path: Path, title: str, result: TrainResult, history: History, pipeline: Pipeline, plan: Plan) -> None:
+    """Write the report of a finished run to `path`, whole or not at all. Raises `DiskFullError`."""
+    subtitle = f"{pipeline.schema.task} of {pipeline.target.column}"
+    sections = list(_sections(result, history, pipeline, plan))
+    write_atomic(path, render_report(title, subtitle, sections).encode())
+
+
+def _sections(result: TrainResult, history: History, pipeline: Pipeline, plan: Plan) -> Iterator[Section]:
+    steps, epochs = _thinned(list(history.entries("step"))), list(history.entries("epoch"))
+    yield Facts("The run", _facts(result))
+    yield from _curves(steps, epochs)
+    if result.test is not None:
+        yield from _quality(result.test, "test part, looked at once, at the end", pipeline)
+    elif result.validation is not None:
+        yield from _quality(result.validation, "validation part, which also chose the weights", pipeline)
+    yield _time(result)
+    yield Note("The plan", [plan.reason])
+
+
+def _facts(result: TrainResult) -> list[tuple[str, Cell]]:
+    end = "stopped early" if result.stopped_early else "to the end"
+    return [
+        *((name.replace("_", " "), round(value, 4)) for name, value in result.metrics.items()),
+        ("epochs", f"{result.num_epochs}, {end}"),
+        ("steps", result.num_steps),
+        ("best weights at step", result.best_step),
+        ("training examples/s, all included", round(result.examples_per_s)),
+        ("time", f"{sum(result.seconds.values()):.1f} s"),
+    ]
+
+
+def _curves(steps: Sequence[JsonObject], epochs: Sequence[JsonObject]) -> Iterator[Section]:
+    losses = [_series("training", steps, "loss") if steps else _series("training", epochs, "train_loss")]
+    if any("validation_loss" in entry for entry in epochs):
+        losses.append(_series("validation", epochs, "validation_loss"))
+    yield Chart("Loss", "step", "loss", losses)
+    for name in ("validation_accuracy", "validation_r2"):
+        if any(name in entry for entry in epochs):
+            quality = name.removeprefix("validation_")
+            yield Chart("Quality on the validation part", "step", quality, [_series(quality, epochs, name)])
+    if steps:
+        yield Chart("Learning rate", "step", "learning rate", [_series("rate", steps, "learning_rate")])
+
+
+def _series(name: str, entries: Sequence[JsonObject], key: str) -> Series:
+    return Series(name, [entry["step"] for entry in entries], [entry[key] for entry in entries])
+
+
+def _quality(evaluation: Evaluation, part: str, pipeline: Pipeline) -> Iterator[Section]:
+    rows = f"{evaluation.num_rows} rows of the {part}"
+    if evaluation.confusion is not None:
+        labels = pipeline.target.labels
+        if len(labels) <= MAX_MATRIX_CLASSES:
+            yield Matrix("Confusion matrix", labels, labels, evaluation.confusion.tolist(), note=rows)
+        qualities = class_qualities(evaluation.confusion)
+        counts = evaluation.confusion.sum(axis=1)
+        table = [[label, int(n), *map(_rounded, row)] for label, n, row in zip(labels, counts, qualities, strict=True)]
+        yield Table("Classes", ["class", "rows", "precision", "recall", "F1"], table, note=rows)
+    if evaluation.pairs is not None:
+        actual, predicted = evaluation.pairs
+        shown = f"{len(actual)} of {rows}"
+        residuals = [one - other for one, other in zip(actual, predicted, strict=True)]
+        yield Scatter("Predicted over actual", "actual", "predicted", actual, predicted, diagonal=True, note=shown)
+        yield Scatter("Residuals", "predicted", "actual - predicted", predicted, residuals, note=shown)
+
+
+def _time(result: TrainResult) -> Table:
+    total = max(sum(result.seconds.values()), 1e-9)
+    rows = [[phase, round(taken, 3), f"{taken / total:.1%}"] for phase, taken in result.seconds.items()]
+    return Table("What took the time", ["phase", "seconds", "share"], rows, note="all attempts of the run together")
+
+
+def _thinned(entries: list[JsonObject]) -> list[JsonObject]:
+    return entries[:: max(1, -(-len(entries) // MAX_POINTS))]
+
+
+def _rounded(value: float) -> float | None:
+    return None if value != value else round(float(value), 4)  # noqa: PLR0124 (NaN: the class does not occur)

@@ -1,0 +1,52 @@
+"""What a finished run reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from corelane.core.types import JsonObject
+from corelane.train.metrics import Evaluation
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The outcome of a run: `num_steps` taken in `num_epochs` epochs, the best epoch's step, how well, how fast.
+
+    `validation` and `test` are the best weights' results (None without such a part); `examples_per_s` counts the
+    training part only, over the whole time; `seconds` says what took it (see `timing.PHASES`).
+    """
+
+    directory: Path
+    num_steps: int
+    num_epochs: int
+    best_step: int
+    stopped_early: bool
+    validation: Evaluation | None
+    test: Evaluation | None
+    examples_per_s: float
+    seconds: dict[str, float]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """`validation_loss`, `test_accuracy`, `test_rmse`...: the parts' losses and qualities by name."""
+        parts = {"validation": self.validation, "test": self.test}
+        return {
+            name: value
+            for part, evaluation in parts.items()
+            if evaluation is not None
+            for name, value in evaluation.named(part).items()
+        }
+
+    def to_json(self) -> JsonObject:
+        """The result as JSON, without paths of the machine."""
+        return {
+            "version": 1,
+            "num_steps": self.num_steps,
+            "num_epochs": self.num_epochs,
+            "best_step": self.best_step,
+            "stopped_early": self.stopped_early,
+            "metrics": self.metrics,
+            "examples_per_s": self.examples_per_s,
+            "seconds": self.seconds,
+        }

@@ -1,0 +1,96 @@
+"""A whole run in one call, for `app`: train or resume, take the best weights, look at the test part once, write the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from corelane.core.clock import Clock
+from corelane.data.prepare import PreparedData
+from corelane.data.processor import CPUDataProcessor
+from corelane.observe.log import SystemLogger
+from corelane.store.bundle import write_atomic
+from corelane.train.batches import TensorBatches
+from corelane.train.config import TrainConfig
+from corelane.train.evaluate import evaluate
+from corelane.train.metrics import Evaluation
+from corelane.train.plan import Plan
+from corelane.train.progress import TrainingProgress
+from corelane.train.report import write_report
+from corelane.train.result import TrainResult
+from corelane.train.state import TrainingStateManager
+from corelane.train.torch_thread import run_in_torch_thread
+from corelane.train.trainer import Trainer
+
+__all__ = ["TrainResult", "run_training"]
+
+
+def run_training(
+    directory: Path,
+    config: TrainConfig,
+    *,
+    module: torch.nn.Module,
+    data: PreparedData,
+    processor: CPUDataProcessor,
+    logger: SystemLogger,
+    plan: Plan,
+    seed: int,
+    progress: TrainingProgress,
+    clock: Clock,
+    should_stop: Callable[[], bool],
+    resume: bool,
+    title: str,
+) -> TrainResult:
+    """Train `module` on `data` in the run directory `directory`; it ends with the best weights, contiguous, in eval mode.
+
+    Writes checkpoints/, metrics.jsonl, report.html and, last and durably, result.json. With `resume` the run goes on
+    from its newest whole checkpoint, or from the start where there is none yet; its end is the same, bit for bit.
+
+    Raises what `Trainer.train` raises.
+    """
+    state = TrainingStateManager(
+        directory / "checkpoints",
+        config.save_interval,
+        keep=config.keep_checkpoints,
+        identity={"seed": str(seed), "plan": plan.digest, "prepared data": data.digest, "configuration": config.digest},
+        logger=logger,
+        clock=clock,
+    )
+
+    def work(should_stop: Callable[[], bool]) -> TrainResult:
+        trainer = Trainer(
+            config,
+            module=module,
+            data=data,
+            processor=processor,
+            state=state,
+            logger=logger,
+            plan=plan,
+            seed=seed,
+            progress=progress,
+            clock=clock,
+            should_stop=should_stop,
+            title=title,
+        )
+        result = trainer.train(resume)
+        return replace(result, test=_look_at_test_part(module, data, processor, plan))
+
+    result = run_in_torch_thread(work, num_threads=plan.chosen.threads, should_stop=should_stop)
+    module.to(memory_format=torch.contiguous_format).eval()
+    write_report(directory / "report.html", title, result, state.history, data.pipeline, plan)
+    write_atomic(directory / "result.json", json.dumps(result.to_json(), indent=2, allow_nan=False).encode())
+    logger.training.info("training_finished", **result.metrics, examples_per_s=result.examples_per_s)
+    return result
+
+
+def _look_at_test_part(
+    module: torch.nn.Module, data: PreparedData, processor: CPUDataProcessor, plan: Plan
+) -> Evaluation | None:
+    if data.test.num_rows == 0:
+        return None
+    batches = TensorBatches(processor, channels_last=plan.chosen.memory_format == "channels_last")
+    return evaluate(module, data.test, data.pipeline, batches)

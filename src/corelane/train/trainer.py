@@ -1,0 +1,265 @@
+"""The training loop. Everything that a step does can be pointed at in `Trainer._steps`; the rest is what happens now and
+then: an entry in the history, an evaluation, a checkpoint, a stop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+
+from corelane.core.clock import Clock
+from corelane.core.errors import ConfigError, DataError, InterruptedRunError, NonFiniteLossError
+from corelane.data.order import epoch_order
+from corelane.data.prepare import PreparedData
+from corelane.data.processor import CPUDataProcessor
+from corelane.observe.log import SystemLogger
+from corelane.train import randomness
+from corelane.train.batches import TensorBatch, TensorBatches
+from corelane.train.config import TrainConfig
+from corelane.train.evaluate import evaluate
+from corelane.train.losses import loss_for
+from corelane.train.plan import Plan
+from corelane.train.progress import Extent, TrainingProgress
+from corelane.train.result import TrainResult
+from corelane.train.schedule import Schedule
+from corelane.train.state import TrainingStateManager, saved_steps
+from corelane.train.timing import StopWatch
+
+
+class Trainer:
+    """Trains `module` on the training part of `data`, and keeps what the validation part calls best.
+
+    Runs in the calling thread, whose torch settings the caller has made (`torch_thread.py`). `should_stop` is asked
+    after every step; at a yes the state is saved and `InterruptedRunError` raised.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        module: torch.nn.Module,
+        data: PreparedData,
+        processor: CPUDataProcessor,
+        state: TrainingStateManager,
+        logger: SystemLogger,
+        plan: Plan,
+        seed: int,
+        progress: TrainingProgress,
+        clock: Clock,
+        should_stop: Callable[[], bool],
+        title: str = "training",
+    ) -> None:
+        _check(config, module, data)
+        is_channels_last = plan.chosen.memory_format == "channels_last"
+        self._config = config
+        self._module = module.to(memory_format=torch.channels_last) if is_channels_last else module
+        self._data = data
+        self._state = state
+        self._logger = logger
+        self._seed = seed
+        self._progress = progress
+        self._should_stop = should_stop
+        self._title = title
+        self._batches = TensorBatches(processor, channels_last=is_channels_last)
+        self._batch_size = min(config.batch_size, data.train.num_rows)
+        self._steps_per_epoch = data.train.num_rows // self._batch_size
+        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self._optimizer = torch.optim.AdamW(
+            self._parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self._schedule = Schedule(self._optimizer, config, config.epochs * self._steps_per_epoch)
+        self._loss = loss_for(data.pipeline.schema.task)
+        self._watch = StopWatch(clock)
+
+    def train(self, resume: bool = False) -> TrainResult:
+        """Train to the end, from the start or from the newest checkpoint, and return what was reached.
+
+        Raises `NonFiniteLossError`, `DiskFullError`, `InterruptedRunError`, `StateError` when the checkpoint is of
+        another run, `ConfigError` when there is a checkpoint and `resume` is false.
+        """
+        self._begin(resume)
+        try:
+            while not self._state.counters.is_finished:
+                self._steps()
+        finally:
+            self._progress.close()
+        return self._result()
+
+    def _steps(self) -> None:
+        """The steps that are left of the present epoch, and its end."""
+        config, at, watch = self._config, self._state.counters, self._watch
+        for inputs, target in self._epoch_batches():
+            watch.lap("data")
+            loss = self._loss(self._module(*inputs), target)
+            value = loss.item()  # nothing waits for it on a CPU: 0.1 us, less than keeping the tensor
+            if not math.isfinite(value):
+                raise self._not_finite("loss", value)
+            watch.lap("forward")
+            loss.backward()
+            watch.lap("backward")
+            if config.clip_norm is not None:
+                self._norm = clip_grad_norm_(self._parameters, config.clip_norm)
+            self._optimizer.step()
+            self._optimizer.zero_grad()
+            self._schedule.step()
+            watch.lap("optimiser")
+
+            at.step += 1
+            at.batch += 1
+            at.loss_sum += value
+            at.epoch_loss_sum += value
+            self._progress.update(at.step, at.epoch, value, watch.now)
+            if at.step % config.log_interval == 0:
+                self._log()
+            if at.batch == self._steps_per_epoch:
+                self._end_epoch()
+            if at.is_finished or self._state.is_due():
+                self._save()
+            if not at.is_finished and self._should_stop():
+                self._stop()
+            watch.lap("other")
+
+    def _epoch_batches(self) -> Iterator[TensorBatch]:
+        at, part = self._state.counters, self._data.train
+        order = epoch_order(self._seed, at.epoch, part.num_rows)[at.batch * self._batch_size :]
+        return self._batches.of(part, order, self._batch_size, drop_last=True)
+
+    def _begin(self, resume: bool) -> None:
+        state = self._state
+        if not resume and saved_steps(state.checkpoint_dir):
+            raise ConfigError(
+                f"{state.checkpoint_dir} must hold no checkpoints when a run starts, got some; resume it or choose another"
+            )
+        if not (resume and state.resume(self._module, self._optimizer, self._schedule)):
+            randomness.seed_generators(self._seed)
+            state.history.reset()
+        at = state.counters
+        total_steps = self._config.epochs * self._steps_per_epoch
+        self._module.train()
+        self._watch.start(at.seconds)
+        self._mark = (at.step, self._watch.now)
+        self._progress.start(
+            Extent(self._title, total_steps, self._config.epochs, self._batch_size, at.step), self._watch.now
+        )
+        self._logger.training.info(
+            "training_started", step=at.step, total_steps=total_steps, batch_size=self._batch_size
+        )
+
+    def _log(self) -> None:
+        """An entry for the steps since the last one: in the history what a resumed run repeats, in the log the rate too."""
+        at, watch = self._state.counters, self._watch
+        loss, at.loss_sum = at.loss_sum / self._config.log_interval, 0.0
+        values: dict[str, float] = {"learning_rate": self._schedule.rate_of(at.step - 1)}
+        if self._config.clip_norm is not None:
+            values["gradient_norm"] = self._finite("gradient norm", self._norm.item())
+        self._state.history.add("step", {"step": at.step, "epoch": at.epoch, "loss": loss, **values})
+        step, time = self._mark
+        self._mark = (at.step, watch.now)
+        num_examples = (at.step - step) * self._batch_size
+        timing = {"examples_per_s": num_examples / max(watch.now - time, 1e-9)}
+        self._logger.log_training_step(
+            at.step, loss, {**values, "epoch": at.epoch, "num_examples": num_examples}, timing
+        )
+
+    def _end_epoch(self) -> None:
+        """Evaluate, keep the weights if they are the best, decide whether the run is over."""
+        at, config = self._state.counters, self._config
+        self._watch.lap("other")
+        entry: dict[str, float] = {"train_loss": at.epoch_loss_sum / self._steps_per_epoch}
+        if self._data.validation.num_rows:
+            evaluation = evaluate(self._module, self._data.validation, self._data.pipeline, self._batches)
+            entry |= evaluation.named("validation")
+            self._rank(self._finite("validation loss", evaluation.loss))
+        self._state.metrics = entry
+        self._state.history.add("epoch", {"epoch": at.epoch, "step": at.step, **entry})
+        self._logger.training.info("epoch_finished", epoch=at.epoch, step=at.step, **entry)
+        self._logger.metrics_collector.record("training", entry)
+        self._progress.message(
+            f"epoch {at.epoch + 1}/{config.epochs}  {_words(entry)}{' *' * (at.best_step == at.step)}"
+        )
+        at.epoch, at.batch, at.epoch_loss_sum = at.epoch + 1, 0, 0.0
+        at.stopped_early = at.stale_epochs >= (config.early_stopping_patience or math.inf)
+        at.is_finished = at.stopped_early or at.epoch == config.epochs
+        self._watch.lap("evaluate")
+
+    def _rank(self, loss: float) -> None:
+        at = self._state.counters
+        if loss < at.best_metric:
+            at.best_metric, at.best_step, at.stale_epochs = loss, at.step, 0
+            self._state.keep_best(self._module)
+        else:
+            at.stale_epochs += 1
+
+    def _save(self) -> None:
+        at, watch = self._state.counters, self._watch
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self._parameters):
+            raise self._not_finite("weights", math.nan)
+        watch.lap("other")
+        began, at.seconds = watch.now, dict(watch.seconds)
+        self._state.save_checkpoint(self._module, self._optimizer, self._schedule, self._state.metrics)
+        watch.lap("save")
+        entry = {"saved_step": at.step, "durable_step": at.step, "checkpoint_s": watch.now - began}
+        self._logger.training.info("checkpoint_saved", **entry)
+        self._logger.metrics_collector.record("training", entry)
+
+    def _stop(self) -> None:
+        step = self._state.counters.step
+        if self._state.durable_step != step:
+            self._save()
+        raise InterruptedRunError(
+            f"training must run to its end, got a request to stop; its state is saved at step {step}, "
+            "run the same command again with --resume"
+        )
+
+    def _finite(self, what: str, value: float) -> float:
+        if not math.isfinite(value):
+            raise self._not_finite(what, value)
+        return value
+
+    def _not_finite(self, what: str, value: float) -> NonFiniteLossError:
+        at = self._state.counters
+        saved = "none" if self._state.durable_step is None else f"that of step {self._state.durable_step}"
+        return NonFiniteLossError(
+            f"the {what} at step {at.step} must be finite, got {value} at learning rate "
+            f"{self._schedule.learning_rate:.3g}; lower train.learning_rate (try a tenth), lower train.clip_norm or look "
+            f"for extreme values in the data. The last good checkpoint: {saved}"
+        )
+
+    def _result(self) -> TrainResult:
+        at, data = self._state.counters, self._data
+        self._state.load_best().load_into(self._module)
+        validation = None
+        if data.validation.num_rows:
+            validation = evaluate(self._module, data.validation, data.pipeline, self._batches)
+        return TrainResult(
+            directory=self._state.checkpoint_dir.parent,
+            num_steps=at.step,
+            num_epochs=at.epoch,
+            best_step=at.best_step or at.step,
+            stopped_early=at.stopped_early,
+            validation=validation,
+            test=None,
+            examples_per_s=at.step * self._batch_size / max(self._watch.total_s, 1e-9),
+            seconds=dict(self._watch.seconds),
+        )
+
+
+def _check(config: TrainConfig, module: torch.nn.Module, data: PreparedData) -> None:
+    if data.train.num_rows == 0:
+        raise DataError("the training part must have rows, got none; lower data.split.test or data.split.validation")
+    if config.early_stopping_patience is not None and data.validation.num_rows == 0:
+        raise ConfigError(
+            "train.early_stopping_patience must be null without validation rows, "
+            f"got {config.early_stopping_patience}; set data.split.validation"
+        )
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise ConfigError(
+            f"the network must have parameters to train, got {type(module).__name__} without; choose another"
+        )
+
+
+def _words(entry: dict[str, float]) -> str:
+    return "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in entry.items())
