@@ -7,6 +7,8 @@ With `--require-capabilities` (CI) an absent capability is a failure.
 from __future__ import annotations
 
 import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -21,12 +23,22 @@ class Capability(NamedTuple):
     debian_package: str
 
 
+def _can_mount() -> bool:
+    """Whether this process may mount a file system: root, and not in a sandbox that forbids it."""
+    with tempfile.TemporaryDirectory() as folder:
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, check=False)
+        if mounted.returncode == 0:
+            subprocess.run(["umount", "--lazy", folder], check=True)
+    return mounted.returncode == 0
+
+
 def _program(name: str) -> Callable[[], bool]:
     return lambda: shutil.which(name) is not None or Path("/usr/sbin", name).exists()
 
 
 CAPABILITIES: dict[str, Capability] = {
     "fashion-mnist": Capability(FASHION_MNIST.is_dir, "dataset-fashion-mnist"),
+    "mount": Capability(_can_mount, "mount, and run as root"),
     "nginx": Capability(_program("nginx"), "nginx-light"),
     "haproxy": Capability(_program("haproxy"), "haproxy"),
     "promtool": Capability(_program("promtool"), "prometheus"),

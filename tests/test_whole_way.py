@@ -1,0 +1,151 @@
+"""The whole way through the commands a user types, on the penguins: init, doctor, train, evaluate, predict, serve, ask."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+
+def _corelane(folder: Path, *arguments: str, code: int = 0) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "corelane", *arguments, "--json"],
+        cwd=folder,
+        env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the penguins have been trained and packaged."""
+    folder = tmp_path_factory.mktemp("whole")
+    _corelane(folder, "init", "penguins", "--template", "penguins")
+    trained = _corelane(folder, "train", "penguins/config.yaml")
+    assert trained["metrics"]["accuracy"] > 0.9
+    assert (folder / trained["run"] / "report.html").stat().st_size > 10_000
+    assert (folder / trained["package"] / "package.json").is_file()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def url(project: Path) -> Iterator[str]:
+    """A running server of the package, stopped with SIGTERM at the end."""
+    argv = [sys.executable, "-m", "corelane", "serve", "packages/penguins", "--port", "0", "--json"]
+    with subprocess.Popen(argv, cwd=project, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield json.loads(server.stdout.readline())["url"]
+        finally:
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(timeout=30) == 0
+
+
+def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        answer: dict[str, Any] = json.loads(reply.read())
+    return answer
+
+
+def _data(project: Path) -> str:
+    return str(next((project / "penguins" / "data").glob("*.csv")).relative_to(project))
+
+
+def test_a_finished_run_is_left_alone(project: Path) -> None:
+    """`--resume` of a finished run tells its result again and trains nothing."""
+    again = _corelane(project, "train", "penguins/config.yaml", "--resume", "--no-package")
+    assert again["run"].endswith("-001")
+
+
+def test_evaluate_scores_the_package(project: Path) -> None:
+    """Offline evaluation on labelled rows."""
+    scores = _corelane(project, "evaluate", "packages/penguins/1", "--input", _data(project))
+    assert scores["accuracy"] > 0.9
+    assert scores["rows"] + scores["rejected"] == 344
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_predict_answers_every_row_in_order(project: Path, ending: str) -> None:
+    """One answer a row, whatever the file format."""
+    output = f"answers.{ending}"
+    done = _corelane(project, "predict", "packages/penguins", "--input", _data(project), "--output", output)
+    assert done["rows"] == 344
+    if ending == "parquet":
+        assert pq.read_table(project / output)["row"].to_pylist() == list(range(344))
+    else:
+        assert len((project / output).read_text().splitlines()) == 344 + (ending == "csv")
+
+
+def test_the_served_answer_is_the_offline_one(project: Path, url: str) -> None:
+    """A row through the typed API and offline gives one answer, a missing value included."""
+    answers = project / "served.jsonl"
+    _corelane(project, "predict", "packages/penguins", "--input", _data(project), "--output", str(answers))
+    offline = json.loads(answers.read_text().splitlines()[3])
+    package = json.loads((project / "packages/penguins/1/package.json").read_text())
+    names = [tensor["name"] for tensor in package["signature"]["inputs"]]
+    header, *lines = (project / _data(project)).read_text().splitlines()
+    cells = dict(zip(header.split(","), lines[3].split(","), strict=True))
+    datatypes = {tensor["name"]: tensor["datatype"] for tensor in package["signature"]["inputs"]}
+    row = {
+        name: None if cells[name] in ("", "NA") else float(cells[name]) if datatypes[name] == "FP64" else cells[name]
+        for name in names
+    }
+    assert None in row.values()
+    served = _post(f"{url}/v1/models/penguins:predict", {"rows": [row]})["predictions"][0]
+    assert served["label"] == offline["label"]
+    for label, probability in served["probabilities"].items():
+        assert abs(probability - offline[f"probability.{label}"]) < 1e-5
+
+
+def test_the_doctor_goes_the_whole_way(project: Path) -> None:
+    """The dry run opens the data, trains a step, saves, restores and infers."""
+    report = _corelane(project, "doctor", "penguins/config.yaml")
+    assert report["healthy"]
+    assert list(report["checks"])[0] == "data opens"
+    assert list(report["checks"])[-1] == "inference"
+
+
+def test_a_port_in_use_is_an_error(project: Path, url: str) -> None:
+    """A second server on the same port says so, and the first goes on."""
+    port = url.rpartition(":")[2]
+    refused = _corelane(project, "serve", "packages/penguins", "--port", port, code=2)
+    assert refused["code"] == "port_in_use"
+    with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=30) as reply:
+        assert reply.status == 200
+
+
+@pytest.mark.parametrize("file", ["graphs/fp32.onnx", "pipeline.json", "weights.safetensors", "manifest.json"])
+@pytest.mark.parametrize("fault", ["flipped", "cut"])
+def test_a_damaged_package_is_not_served(project: Path, tmp_path: Path, file: str, fault: str) -> None:
+    """One byte flipped or the end cut off, in any file: the package is refused and the file is named."""
+    source = project / "packages/penguins/1"
+    for path in source.rglob("*"):
+        if path.is_file():
+            target = tmp_path / "package" / path.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    broken = tmp_path / "package" / file
+    content = bytearray(broken.read_bytes())
+    if fault == "flipped":
+        content[len(content) // 2] ^= 1
+    else:
+        del content[-10:]
+    broken.write_bytes(content)
+    refused = _corelane(project, "serve", str(tmp_path / "package"), "--port", "0", code=2)
+    assert refused["code"] == "bundle_broken"
+    assert file in refused["error"]
