@@ -1,0 +1,48 @@
+"""Our side: `corelane.train` as a user calls it, raw images in, with the fitted pipeline, prepared arrays, checkpoints,
+log and progress of any run. The rates are those between the epochs' lines of the run's own log.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from benchmarks.training.cases import CLIP_NORM, LEARNING_RATE, NUM_THREADS, Case, fashion_mnist
+
+
+def run(case: Case, data: Path, num_epochs: int) -> list[float]:
+    """Train `num_epochs`; examples per second of each."""
+    import corelane
+
+    images, labels = fashion_mnist(data)
+    with tempfile.TemporaryDirectory() as folder:
+        config = _config(case, num_epochs, cache=Path(folder, "cache"))
+        finished = corelane.train(config, data={"image": images, "label": labels}, runs=Path(folder, "runs"))
+        log = (finished.directory / "logs" / "training.jsonl").read_text().splitlines()
+    lines = [json.loads(line) for line in log]
+    times_s = [line["timestamp"] for line in lines if line["event"] in ("training_started", "epoch_finished")]
+    num_examples = len(images) // case.batch_size * case.batch_size
+    return [num_examples / (end - start) for start, end in pairwise(times_s)]
+
+
+def _config(case: Case, num_epochs: int, cache: Path) -> dict[str, Any]:
+    model: dict[str, Any] = {"net": case.net, "hidden": list(case.hidden)}
+    if case.channels:
+        model["channels"] = list(case.channels)
+    return {
+        "name": "benchmark",
+        # Peers train on every image and look at none while the clock runs.
+        "data": {"target": "label", "task": "classification", "split": {"test": 0.0, "validation": 0.0}},
+        "model": model,
+        "train": {
+            "epochs": num_epochs,
+            "batch_size": case.batch_size,
+            "learning_rate": LEARNING_RATE,
+            "clip_norm": CLIP_NORM,
+            "scheduler": "constant",
+        },
+        "machine": {"threads": NUM_THREADS, "cache": str(cache)},
+    }
