@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from corelane.core.clock import ManualClock
 from corelane.core.errors import ConfigError, DataError, SourceReadError, TransientError
-from corelane.machine.backoff import ExponentialBackoff
+from corelane.machine.backoff import ExponentialBackoff, Retryable
 from corelane.machine.health import HealthChecker
+
+
+def calls_until_success(backoff: ExponentialBackoff, on: Retryable, *errors: Exception) -> int:
+    """Raise one of `errors` per attempt, then succeed; how many attempts that took."""
+    calls = 0
+    for attempt in backoff.attempts(on=on):
+        with attempt:
+            calls += 1
+            assert attempt.number == calls
+            if calls <= len(errors):
+                raise errors[calls - 1]
+    return calls
 
 
 def test_three_retries_are_the_default() -> None:
@@ -39,56 +53,43 @@ def test_an_attempt_that_succeeds_ends_the_loop() -> None:
     """Two failures, then success: three calls, two waits on the clock, no error."""
     clock = ManualClock()
     backoff = ExponentialBackoff(initial_s=1.0, jitter_s=0.0, clock=clock)
-    numbers = []
-    for attempt in backoff.attempts(on=TransientError):
-        with attempt:
-            numbers.append(attempt.number)
-            if attempt.number < 3:
-                raise SourceReadError("the connection dropped")
-    assert (numbers, clock.slept) == ([1, 2, 3], [1.0, 2.0])
+    dropped = SourceReadError("the connection dropped")
+    assert calls_until_success(backoff, TransientError, dropped, dropped) == 3
+    assert clock.slept == [1.0, 2.0]
 
 
 def test_the_last_error_comes_through_without_a_wait_after_it() -> None:
     """After `max_retries` retries the error itself is raised, at once."""
     clock = ManualClock()
-    calls = 0
+    backoff = ExponentialBackoff(2, initial_s=1.0, jitter_s=0.0, clock=clock)
+    errors = [SourceReadError(f"attempt {number}") for number in (1, 2, 3)]
     with pytest.raises(SourceReadError, match="attempt 3"):
-        for attempt in ExponentialBackoff(2, initial_s=1.0, jitter_s=0.0, clock=clock).attempts(on=TransientError):
-            with attempt:
-                calls += 1
-                raise SourceReadError(f"attempt {attempt.number}")
-    assert (calls, clock.slept) == (3, [1.0, 2.0])
+        calls_until_success(backoff, TransientError, *errors)
+    assert clock.slept == [1.0, 2.0]
 
 
 def test_another_error_is_not_retried() -> None:
     """An error that `on` does not cover ends the loop at its first appearance."""
-    calls = 0
+    clock = ManualClock()
     with pytest.raises(DataError):
-        for attempt in ExponentialBackoff(clock=ManualClock()).attempts(on=(TransientError, OSError)):
-            with attempt:
-                calls += 1
-                raise DataError("the file is empty")
-    assert calls == 1
+        calls_until_success(ExponentialBackoff(clock=clock), (TransientError, OSError), DataError("empty"))
+    assert clock.slept == []
 
 
 def test_no_retries_means_one_call() -> None:
     """`max_retries=0` calls once and waits never."""
     clock = ManualClock()
     with pytest.raises(SourceReadError):
-        for attempt in ExponentialBackoff(0, clock=clock).attempts(on=TransientError):
-            with attempt:
-                raise SourceReadError("gone")
+        calls_until_success(ExponentialBackoff(0, clock=clock), TransientError, SourceReadError("gone"))
     assert clock.slept == []
 
 
 def test_a_judgement_can_decide() -> None:
     """`on` may be a function of the error, such as the health checker's."""
     clock = ManualClock()
-    errors: list[Exception] = [ConnectionResetError(104, "reset"), ValueError("a mistake")]
+    errors = ConnectionResetError(errno.ECONNRESET, "reset"), ValueError("a mistake")
     with pytest.raises(ValueError, match="a mistake"):
-        for attempt in ExponentialBackoff(clock=clock).attempts(on=HealthChecker().is_recoverable):
-            with attempt:
-                raise errors[attempt.number - 1]
+        calls_until_success(ExponentialBackoff(clock=clock), HealthChecker().is_recoverable, *errors)
     assert len(clock.slept) == 1
 
 

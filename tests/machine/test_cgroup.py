@@ -78,7 +78,7 @@ def test_version_1_in_a_container_that_sees_only_its_own_part(tmp_path: Path) ->
 
 @pytest.mark.parametrize("path", ["/../other", "/kubepods/elsewhere"])
 def test_a_path_that_is_not_mounted_means_the_mount_point(tmp_path: Path, path: str) -> None:
-    """Namespaces can show a path outside of what is mounted; the visible top is then the best answer, never above it."""
+    """Namespaces can show a path outside of what is mounted; the visible top is then the answer, nothing above."""
     files = v2_files(path, {"cpu.max": "200000 100000\n", "../cpu.max": "100000 100000\n"})
     assert read_limits(write_tree(tmp_path, files)).cpu_quota == 2.0
 
