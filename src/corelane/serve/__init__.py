@@ -1,1 +1,1 @@
-"""Serve: from a request to a prediction. Codecs, the bounded queue, batching, the model server, workers and their supervisor."""
+"""Serve: from a request to a prediction: codecs, the bounded queue, batching, the model server, workers."""

@@ -17,6 +17,7 @@ MIB = 1 << 20
 class ServeConfig(Section):
     """How a server listens, what it refuses, how it batches and how it stops."""
 
+    packages: list[str] = Field([], description="Packages to serve when the command line names none.")
     host: str = Field(
         "127.0.0.1", min_length=1, description="Address to listen on; off loopback needs `insecure: true`."
     )
@@ -38,7 +39,7 @@ class ServeConfig(Section):
         2048, ge=1, le=65536, description="Most open connections per worker; more wait to be accepted."
     )
     header_timeout_s: float = Field(
-        10.0, gt=0, le=3600, description="Longest time a request's head may take to arrive."
+        30.0, gt=0, le=3600, description="Longest time for a request's head, and that a kept connection may idle."
     )
     body_timeout_s: float = Field(10.0, gt=0, le=3600, description="Longest time a body may take to arrive; then 408.")
     request_timeout_s: float = Field(

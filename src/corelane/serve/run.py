@@ -1,21 +1,37 @@
 """Running a server: the supervising process, and the worker process behind the hidden command `serve-worker`.
 
-`app` calls `serve`; `cli` hands the arguments of `serve-worker` to `run_worker`.
+`app` calls `serve`; `cli` hands the arguments of `serve-worker` to `run_worker`. Everything that can be refused is refused
+here, before a child is started.
 """
 
 from __future__ import annotations
 
+import signal
+import socket
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
+from corelane.core.errors import ConfigError
+from corelane.machine.supervise import Supervisor, WorkerSpec
+from corelane.machine.worker_socket import serve_metrics, socket_path
+from corelane.model.package import ModelPackage
 from corelane.serve.config import ServeConfig
+from corelane.serve.worker import READY_SOCKET, SUPERVISOR, WorkerDescription, work
+from corelane.web.embed import ABORT_GRACE_S
+from corelane.web.listen import Address, reserve
 
 if TYPE_CHECKING:
     from corelane.machine.cpu import Machine
     from corelane.observe.config import ObserveConfig
     from corelane.observe.log import SystemLogger
+
+KILL_AFTER_S = 5.0  # what a worker may take beyond its drain before it is killed
 
 
 def serve(
@@ -29,18 +45,126 @@ def serve(
 ) -> int:
     """Serve `packages` until SIGTERM or SIGINT and return the exit code.
 
-    This process supervises; `config.workers` children serve. `announce` is called once with the URL when all workers
-    accept requests. Raises `ConfigError` (no package, two of one name, a host that is none), `BundleError` for a broken
-    package and `PortInUseError`, all before a child is started.
+    This process supervises; `config.workers` children serve. `announce` is called once, from another thread, with the URL
+    when all workers accept requests. Must be called from the main thread. Raises `ConfigError` (no package, two of one
+    name, a host that is none of this machine's), `BundleError` for a broken package and `PortInUseError`, all before a
+    child is started.
     """
-    raise NotImplementedError
+    _check_packages(packages)
+    with reserve(config.host, config.port) as address, tempfile.TemporaryDirectory(prefix="corelane-") as folder:
+        sockets = Path(folder)
+        names = [f"worker-{index}" for index in range(config.workers)]
+        specs = [
+            WorkerSpec(
+                name,
+                worker_argv(_describe(name, packages, config, observe, address, sockets)),
+                cpus,
+                until_stopped=True,
+            )
+            for name, cpus in zip(names, _shares(machine, config.workers), strict=True)
+        ]
+        supervisor = Supervisor(
+            specs,
+            socket_directory=sockets,
+            grace_s=config.announce_s + config.drain_timeout_s + ABORT_GRACE_S + KILL_AFTER_S,
+            on_event=_log_to(logger),
+            own_metrics=logger.metrics_collector.render,
+        )
+        with (
+            _stop_on_signals() as stop,
+            serve_metrics(socket_path(sockets, SUPERVISOR), supervisor.metrics),
+            _announcing(sockets, set(names), address, announce),
+        ):
+            return supervisor.run(stop)
 
 
 def run_worker(arguments: Sequence[str]) -> int:
-    """Serve as one worker; `arguments` are those after `serve-worker`. Returns the exit code."""
-    raise NotImplementedError
+    """Serve as one worker; `arguments` are those after `serve-worker`. Returns the exit code. Raises as `ModelServer`."""
+    if len(arguments) != 2 or arguments[0] != "--spec":
+        raise ConfigError(f"serve-worker must be given --spec FILE, got {list(arguments)}; `corelane serve` starts it")
+    return work(WorkerDescription.model_validate_json(Path(arguments[1]).read_bytes()))
 
 
 def worker_argv(spec: Path) -> tuple[str, ...]:
     """The command line of one worker, described by the JSON file `spec`."""
     return (sys.executable, "-m", "corelane", "serve-worker", "--spec", str(spec))
+
+
+def _check_packages(packages: Sequence[Path]) -> None:
+    if not packages:
+        raise ConfigError("serve must be given at least one package, got none; name one")
+    served: dict[str, Path] = {}
+    for path in packages:
+        name = ModelPackage.load(path).name
+        if name in served:
+            raise ConfigError(f"served packages must have different names, got {name!r} from {served[name]} and {path}")
+        served[name] = path
+
+
+def _describe(
+    name: str, packages: Sequence[Path], config: ServeConfig, observe: ObserveConfig, address: Address, sockets: Path
+) -> Path:
+    description = WorkerDescription(
+        name=name,
+        packages=tuple(path.resolve() for path in packages),
+        ip=address.ip,
+        port=address.port,
+        sockets=sockets,
+        serve=config,
+        observe=observe,
+    )
+    path = sockets / f"{name}.json"
+    path.write_text(description.model_dump_json(), encoding="utf-8")
+    return path
+
+
+def _shares(machine: Machine, num_workers: int) -> Sequence[frozenset[int] | None]:
+    return machine.cpu_shares(num_workers) if num_workers > 1 else (None,)
+
+
+def _log_to(logger: SystemLogger) -> Callable[[str, Mapping[str, Any]], None]:
+    def log(event: str, fields: Mapping[str, Any]) -> None:
+        logger.system.info(event, **fields)
+        if event == "worker_started" and fields.get("restarts"):
+            logger.metrics_collector.counter("corelane_system_worker_restarts_total", fields["worker"]).inc()
+
+    return log
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set; the former handlers are put back at the end."""
+    stop = threading.Event()
+
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    former = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, old in former.items():
+            signal.signal(number, old)
+
+
+@contextmanager
+def _announcing(sockets: Path, names: set[str], address: Address, announce: Callable[[str], None]) -> Iterator[None]:
+    """Call `announce` once all of `names` have reported; a thread waits for them until the context ends."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(sockets / READY_SOCKET))
+
+        def listen() -> None:
+            while names:
+                name = listener.recv(256).decode()
+                if not name:
+                    return
+                names.discard(name)
+            announce(address.url)
+
+        thread = threading.Thread(target=listen, name="announce", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()

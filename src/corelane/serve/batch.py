@@ -1,0 +1,164 @@
+"""Batching: the bounded queue, the pure decision when to run what waits, and the joining of requests into one run.
+
+The decision is work-conserving: an idle executor takes what waits at once, so batches grow only while executors are
+busy. `ModelServer` is the event loop around it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from corelane.core.clock import Clock, SystemClock
+from corelane.core.errors import ConfigError, OverloadedError
+from corelane.core.types import NamedArrays
+from corelane.serve.request import Inputs, Request, Response, Waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Run nothing before `until_s` on the monotonic clock or before something changes; infinity: only the latter."""
+
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Run the first `num_requests` that wait as one batch."""
+
+    num_requests: int
+
+
+Decision: TypeAlias = Wait | Take
+NOTHING_TO_DO = Wait(math.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """At most `batch_size` rows a run (a larger request runs alone); waits up to `delay_s` for a batch to fill."""
+
+    batch_size: int
+    delay_s: float = 0.0
+
+    def decide(self, queue: Sequence[Waiting], idle_executors: int, now: float) -> Decision:
+        """What to do at `now` with what waits, oldest first. A pure function."""
+        if not queue or idle_executors < 1:
+            return NOTHING_TO_DO
+        num_rows = 0
+        for count, waiting in enumerate(queue):
+            num_rows += waiting.request.num_rows
+            if num_rows > self.batch_size:
+                return Take(max(count, 1))
+            if num_rows == self.batch_size:
+                return Take(count + 1)
+        until_s = queue[0].arrived_s + self.delay_s
+        return Wait(until_s) if now < until_s else Take(len(queue))
+
+
+class RequestQueue(asyncio.Queue[Waiting]):
+    """A queue bounded in requests and in bytes, whose content may be looked at before it is taken."""
+
+    waiting: deque[Waiting]
+
+    def __init__(self, maxsize: int = 1000, max_bytes: int = 64 << 20) -> None:
+        super().__init__(maxsize)
+        self.max_bytes = max_bytes
+        self.num_bytes = 0
+        self.waiting = self._queue  # type: ignore[attr-defined]
+        self._arrival: asyncio.Future[None] | None = None
+
+    def _put(self, item: Waiting) -> None:
+        self.num_bytes += item.request.num_bytes
+        self.waiting.append(item)
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    def _get(self) -> Waiting:
+        item = self.waiting.popleft()
+        self.num_bytes -= item.request.num_bytes
+        return item
+
+    def full(self) -> bool:
+        """Whether a bound is reached. A request that is alone always fits: its size was checked before."""
+        return len(self.waiting) >= self.maxsize or self.num_bytes >= self.max_bytes
+
+    def admit(self, item: Waiting, retry_after_s: float) -> None:
+        """Put `item` into the queue, or raise `OverloadedError` that says to come back in `retry_after_s` seconds."""
+        if self.full():
+            raise OverloadedError(
+                f"the queue must hold fewer than {self.maxsize} requests and {self.max_bytes} bytes, got"
+                f" {len(self.waiting)} requests of {self.num_bytes} bytes; send the request again later",
+                retry_after_s=retry_after_s,
+            )
+        self.put_nowait(item)
+
+    def take(self, num_requests: int) -> list[Waiting]:
+        """The oldest `num_requests`, removed."""
+        return [self.get_nowait() for _ in range(num_requests)]
+
+    async def arrival(self, within_s: float) -> None:
+        """Return when a request is put, or after `within_s` seconds. One task may wait at a time."""
+        self._arrival = asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.wait((self._arrival,), timeout=max(within_s, 0.0))
+        finally:
+            self._arrival = None
+
+
+class BatchProcessor:
+    """Owns how requests are taken from a queue as one batch, and nothing else."""
+
+    def __init__(self, batch_size: int = 32, *, delay_s: float = 0.0, clock: Clock | None = None) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {batch_size}; pass a number of rows")
+        self.policy = BatchPolicy(batch_size, delay_s)
+        self._clock = clock or SystemClock()
+
+    async def get_batch(self, queue: RequestQueue, timeout: float = 0.1) -> list[Waiting]:
+        """The hand-held form: wait up to `timeout` seconds for a batch as the policy takes it; empty if none came."""
+        deadline_s = self._clock.monotonic() + timeout
+        while True:
+            now_s = self._clock.monotonic()
+            decision = self.policy.decide(queue.waiting, 1, now_s)
+            if isinstance(decision, Take):
+                return queue.take(decision.num_requests)
+            if now_s >= deadline_s:
+                return []
+            await queue.arrival(min(deadline_s, decision.until_s) - now_s)
+
+
+def join(requests: Sequence[Request]) -> Inputs:
+    """The inputs of several requests as those of one, rows in order. Raises `ValueError` when their types differ."""
+    if len(requests) == 1:
+        return requests[0].inputs
+    inputs: list[Any] = [request.inputs for request in requests]
+    if not isinstance(inputs[0], Mapping):
+        return np.concatenate(inputs)
+    return {name: _join_column([one[name] for one in inputs]) for name in inputs[0]}
+
+
+def _join_column(parts: Sequence[Any]) -> Any:
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return np.concatenate(parts)
+    if all(isinstance(part, list) for part in parts):
+        return [value for part in parts for value in part]
+    raise ValueError("a column must come as arrays or as lists, got both")
+
+
+def split(outputs: NamedArrays, requests: Sequence[Request]) -> list[Response]:
+    """The outputs of a joined run as one response per request."""
+    if len(requests) == 1:
+        return [Response(requests[0], outputs)]
+    responses: list[Response] = []
+    start = 0
+    for request in requests:
+        stop = start + request.num_rows
+        responses.append(Response(request, {name: array[start:stop] for name, array in outputs.items()}))
+        start = stop
+    return responses

@@ -1,0 +1,52 @@
+"""From named JSON values to a request's inputs: what both JSON codecs share. It knows the schema, not the protocol."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from corelane.core.errors import RequestError
+from corelane.core.types import Array
+from corelane.data.schema import Column
+from corelane.serve.values import encoded_images, flat, numbers, texts
+
+
+def column_values(column: Column, data: Any, shape: Sequence[int]) -> Array | list[Any]:
+    """The n values of a raw column from JSON `data` (nested or flat) of `shape`, whose first axis is n.
+
+    Numeric: float64 [n]; categorical: texts or None; tensor: float32 [n, *shape]; image: uint8 [n, h, w, c], or image
+    files when `data` holds texts. Raises `RequestError`.
+    """
+    what = repr(column.name)
+    elements = flat(data, shape, what)
+    match column.kind:
+        case "numeric":
+            return numbers(elements, what)
+        case "categorical":
+            return texts(elements, what)
+        case "tensor":
+            return numbers(elements, what, np.float32).reshape(shape)
+        case "image" if elements and type(elements[0]) is str:
+            return encoded_images(elements, what)
+        case "image":
+            return numbers(elements, what, np.uint8).reshape(shape)
+
+
+def check_names(given: Sequence[str], known: Iterable[str], what: str) -> None:
+    """Raise `RequestError` unless `given` are exactly `known`, each once; `what` is what one of them is called."""
+    names = list(known)
+    seen: set[str] = set()
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name[:200], names, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names[:20])}"
+            raise RequestError(f"{what} must be one the model knows, got {name[:80]!r}; {hint}")
+        if name in seen:
+            raise RequestError(f"{what} must be given once, got {name[:80]!r} twice")
+        seen.add(name)
+    absent = [name for name in names if name not in seen]
+    if absent:
+        raise RequestError(f"{what} {absent[0]!r} must be given, got none; send null for a missing value")

@@ -1,0 +1,157 @@
+"""The HTTP surface of the served models: which path answers what. It only translates; `ModelServer` does the work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import orjson
+
+from corelane import __version__
+from corelane.core.types import JsonObject
+from corelane.observe.metrics import CONTENT_TYPE, MetricsCollector
+from corelane.serve.oip import OipCodec
+from corelane.serve.records import RecordCodec
+from corelane.serve.request import Request, Response
+from corelane.serve.server import ModelServer
+from corelane.web.exchange import Exchange, Observe
+from corelane.web.route import Handler, Route, Routes
+from corelane.web.status import HTTP_STATUS
+
+SERVER_NAME = "corelane"
+EXTENSIONS: tuple[str, ...] = ()  # of the Open Inference Protocol; the required surface is no extension
+UNROUTED = "other"  # the model of requests that name none
+
+
+class Codec(Protocol):
+    """Translates between a protocol's bytes and the neutral request and response."""
+
+    def parse(self, body: bytes, deadline_s: float) -> Request:
+        """The request in `body`. Raises `RequestError`."""
+        ...
+
+    def render(self, response: Response) -> bytes:
+        """The reply's body."""
+        ...
+
+
+class Lifecycle(Protocol):
+    """What the server as a whole knows about itself."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether new requests are welcome."""
+        ...
+
+    def exposition(self) -> bytes:
+        """All metrics of this server, of every worker. May block; called in a thread."""
+        ...
+
+
+class ModelRoutes:
+    """Builds the routes of a set of models. `request_timeout_s` becomes each request's deadline."""
+
+    def __init__(
+        self,
+        servers: Mapping[str, ModelServer],
+        lifecycle: Lifecycle,
+        *,
+        metrics: MetricsCollector,
+        request_timeout_s: float,
+    ) -> None:
+        self._servers = servers
+        self._lifecycle = lifecycle
+        self._metrics = metrics
+        self._request_timeout_s = request_timeout_s
+        self._background: set[asyncio.Future[bytes]] = set()
+
+    def build(self) -> Routes:
+        """Every route this server answers."""
+        routes = [
+            *self._fixed("/v2", lambda: (200, _server_metadata())),
+            *self._fixed("/v2/health/live", lambda: (200, {"live": True})),
+            *self._fixed("/v2/health/ready", self._ready),
+            Route("GET", "/metrics", self._send_metrics, self.observe(UNROUTED)),
+        ]
+        for server in self._servers.values():
+            routes += self._of_model(server)
+        return Routes(routes, self._explain)
+
+    def observe(self, model: str) -> Observe:
+        """Counts and times the answers for `model`."""
+        return self._metrics.request_meter(model, "http").answered
+
+    def _of_model(self, server: ModelServer) -> list[Route]:
+        name, version = server.model.name, server.model.version
+        codec = OipCodec(server.model)
+        metadata = codec.metadata()
+        infer = self._predicting(server, codec)
+        observe = self.observe(name)
+        routes = [Route("POST", f"/v1/models/{name}:predict", self._predicting(server, RecordCodec(server)), observe)]
+        for base in (f"/v2/models/{name}", f"/v2/models/{name}/versions/{version}"):
+            routes += self._fixed(base, lambda: (200, metadata))
+            routes += self._fixed(f"{base}/ready", lambda: self._model_ready(server))
+            routes.append(Route("POST", f"{base}/infer", infer, observe))
+        return routes
+
+    def _predicting(self, server: ModelServer, codec: Codec) -> Handler:
+        parse, render, submit, timeout_s = codec.parse, codec.render, server.submit, self._request_timeout_s
+
+        def predict(exchange: Exchange, body: bytes) -> None:
+            def deliver(result: Response | BaseException) -> None:
+                if isinstance(result, Response):
+                    exchange.answer(lambda: render(result))
+                else:
+                    exchange.fail(result)
+
+            submit(parse(body, exchange.arrived_s + timeout_s), deliver)
+
+        return predict
+
+    def _fixed(self, path: str, answer: Callable[[], tuple[int, JsonObject]]) -> list[Route]:
+        def handler(exchange: Exchange, _body: bytes) -> None:
+            status, message = answer()
+            exchange.reply(orjson.dumps(message), status)
+
+        observe = self.observe(UNROUTED)
+        return [Route("GET", path, handler, observe), Route("GET", f"{path}/", handler, observe)]
+
+    def _ready(self) -> tuple[int, JsonObject]:
+        ready = self._lifecycle.is_ready and all(server.is_ready for server in self._servers.values())
+        return (200 if ready else HTTP_STATUS["not_ready"]), {"ready": ready}
+
+    def _model_ready(self, server: ModelServer) -> tuple[int, JsonObject]:
+        ready = self._lifecycle.is_ready and server.is_ready
+        return (200 if ready else HTTP_STATUS["not_ready"]), {"name": server.model.name, "ready": ready}
+
+    def _send_metrics(self, exchange: Exchange, _body: bytes) -> None:
+        task = asyncio.get_running_loop().run_in_executor(None, self._lifecycle.exposition)
+        self._background.add(task)
+
+        def send(finished: asyncio.Future[bytes]) -> None:
+            self._background.discard(finished)
+            error = finished.exception()
+            if error is None:
+                exchange.reply(finished.result(), headers=[("content-type", CONTENT_TYPE)])
+            else:
+                exchange.fail(error)
+
+        task.add_done_callback(send)
+
+    def _explain(self, path: str) -> str:
+        """Why there is nothing at `path`; unknown and malformed names get the same words."""
+        parts = path.split("/")
+        if path.startswith(("/v1/models/", "/v2/models/")):
+            name = parts[3].removesuffix(":predict")
+            known = ", ".join(sorted(self._servers))
+            server = self._servers.get(name)
+            if server is None:
+                return f"the model must be one of {known}, got {name[:80]!r}"
+            if len(parts) > 5 and parts[4] == "versions" and parts[5] != str(server.model.version):
+                return f"the version of {name} must be {server.model.version}, got {parts[5][:20]!r}"
+        return f"the path must be one this server answers, got {path[:80]!r}; GET /v2 describes it"
+
+
+def _server_metadata() -> JsonObject:
+    return {"name": SERVER_NAME, "version": __version__, "extensions": list(EXTENSIONS)}

@@ -1,0 +1,76 @@
+"""How long a run takes, by its number of rows: measured at load, used to choose a thread and a time to come back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from corelane.core.clock import Clock
+from corelane.data.schema import Column
+from corelane.model.predictor import Predictor
+
+MAX_RETRY_AFTER_S = 60.0
+_NUM_RUNS = 7  # the fastest counts: whatever else the machine does only ever adds time
+_ENOUGH_S = 0.5  # a model whose runs take longer is judged by fewer of them
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """A straight line through the time of one row and of a full batch: `fixed_s` a run and `row_s` a row."""
+
+    fixed_s: float
+    row_s: float
+
+    def expected_s(self, num_rows: int) -> float:
+        """Seconds that a run of `num_rows` rows should take."""
+        return self.fixed_s + self.row_s * num_rows
+
+    def drain_s(self, num_requests: int) -> float:
+        """Seconds after which `num_requests` that wait should have run, as a caller is told: 1 to 60."""
+        return min(max(num_requests * (self.row_s + self.fixed_s), 1.0), MAX_RETRY_AFTER_S)
+
+
+def measure_pace(predictor: Predictor, batch_size: int, clock: Clock) -> Pace:
+    """Run neutral rows, one and `batch_size` of them, and draw the line. It also warms the runtime up."""
+    one_s = _fastest_run(predictor, 1, clock)
+    if batch_size == 1:
+        return Pace(0.0, one_s)
+    full_s = _fastest_run(predictor, batch_size, clock)
+    row_s = max(full_s - one_s, 0.0) / (batch_size - 1)
+    return Pace(max(one_s - row_s, 0.0), row_s)
+
+
+def _fastest_run(predictor: Predictor, num_rows: int, clock: Clock) -> float:
+    columns = neutral_columns(predictor.pipeline.schema.columns, num_rows)
+    begin_s = clock.monotonic()
+    fastest_s = float("inf")
+    for _ in range(_NUM_RUNS):
+        start_s = clock.monotonic()
+        predictor.predict_columns(columns)
+        end_s = clock.monotonic()
+        fastest_s = min(fastest_s, end_s - start_s)
+        if end_s - begin_s > _ENOUGH_S:
+            break
+    return fastest_s
+
+
+def neutral_columns(columns: tuple[Column, ...], num_rows: int) -> Mapping[str, Any]:
+    """`num_rows` rows that the schema accepts and that mean nothing, as raw columns by name."""
+    return {column.name: _neutral(column, num_rows) for column in columns}
+
+
+def _neutral(column: Column, num_rows: int) -> Any:
+    match column.kind:
+        case "numeric":
+            lowest = -np.inf if column.minimum is None else column.minimum
+            highest = np.inf if column.maximum is None else column.maximum
+            return np.full(num_rows, min(max(0.0, lowest), highest))
+        case "categorical":
+            return [column.categories[0] if column.categories else ""] * num_rows
+        case "tensor":
+            return np.zeros((num_rows, *column.shape), dtype=np.float32)
+        case "image":
+            return np.zeros((num_rows, *column.shape), dtype=np.uint8)

@@ -1,0 +1,46 @@
+"""What every protocol translates to and from: raw values in, named arrays out. No HTTP, JSON or gRPC is known here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from corelane.core.types import Array, NamedArrays
+
+Inputs: TypeAlias = Array | Mapping[str, Any]
+"""A matrix [n, d] where the model takes one, else raw columns by name, each an array or a list of n values."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """Rows to predict. `num_bytes` is what they cost while waiting; `deadline_s` is on the monotonic clock."""
+
+    inputs: Inputs
+    num_rows: int
+    num_bytes: int
+    deadline_s: float = math.inf
+    id: str | None = None
+    outputs: tuple[str, ...] | None = None  # those asked for, None for all
+
+
+@dataclass(slots=True, eq=False)
+class Response:
+    """The answer to `request`: arrays by output name, each with the request's rows."""
+
+    request: Request
+    outputs: NamedArrays
+
+
+Deliver: TypeAlias = Callable[[Response | BaseException], None]
+"""Takes the answer, or the error there is instead of one. Called once, on the event loop's thread."""
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """A request in the queue: when it arrived (monotonic seconds) and where its answer goes."""
+
+    request: Request
+    deliver: Deliver
+    arrived_s: float

@@ -1,0 +1,165 @@
+"""One worker process: loads the packages, serves them over HTTP on the shared port, and drains when told to stop.
+
+The supervisor starts it with a JSON file that says what to serve; it tells the supervisor when it accepts requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+import signal
+import socket
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+from pydantic import Field
+
+from corelane.core.config import Section
+from corelane.core.errors import WorkerLostError
+from corelane.machine.process import resident_bytes
+from corelane.machine.worker_socket import read_metrics, serve_metrics, socket_path
+from corelane.observe.config import ObserveConfig
+from corelane.observe.log import SystemLogger
+from corelane.observe.metrics import MetricsCollector
+from corelane.serve.config import ServeConfig
+from corelane.serve.http import UNROUTED, ModelRoutes
+from corelane.serve.server import ModelServer
+from corelane.web.embed import HttpServer, Stopping
+from corelane.web.http import HttpApplication, Limits
+from corelane.web.listen import Address
+from corelane.web.status import Failure
+
+READY_SOCKET = "ready"
+SUPERVISOR = "supervisor"
+"""The names under which the supervisor listens in the socket directory: for workers' readiness, and for metrics."""
+
+
+class WorkerDescription(Section):
+    """What a worker is told: who it is, what it serves and where the sockets of its siblings lie."""
+
+    name: str
+    packages: tuple[Path, ...] = Field(min_length=1)
+    ip: str
+    port: int
+    sockets: Path
+    serve: ServeConfig
+    observe: ObserveConfig
+
+
+@dataclass
+class _Lifecycle:
+    """Ready from the moment requests are accepted until the drain begins; metrics are those of all workers."""
+
+    sockets: Path
+    render: Callable[[], bytes]
+    is_ready: bool = False
+
+    def exposition(self) -> bytes:
+        """The merged metrics, from the supervisor; this worker's own if the supervisor cannot answer."""
+        try:
+            return read_metrics(socket_path(self.sockets, SUPERVISOR))
+        except WorkerLostError:
+            return self.render()
+
+
+def work(description: WorkerDescription) -> int:
+    """Serve as `description` says until SIGTERM or SIGINT; return the exit code."""
+    _allow_connections(description.serve.max_connections)
+    metrics = MetricsCollector()
+    logger = SystemLogger(description.observe, metrics=metrics, read_memory_bytes=resident_bytes)
+    with logger, serve_metrics(socket_path(description.sockets, description.name), metrics.render):
+        metrics.watch("corelane_system_resident_bytes", resident_bytes)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(description, metrics, logger))
+
+
+async def _serve(description: WorkerDescription, metrics: MetricsCollector, logger: SystemLogger) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    config = description.serve
+    servers = {
+        server.model.name: server
+        for server in (ModelServer(path, config, metrics=metrics) for path in description.packages)
+    }
+    lifecycle = _Lifecycle(description.sockets, metrics.render)
+    models = ModelRoutes(servers, lifecycle, metrics=metrics, request_timeout_s=config.request_timeout_s)
+    application = HttpApplication(
+        models.build(),
+        Limits(config.max_body, config.body_timeout_s, config.request_timeout_s),
+        observe_unrouted=models.observe(UNROUTED),
+        on_refusal=lambda code: metrics.counter("corelane_inference_rejected_requests_total", code).inc(),
+        report=_reporter(logger),
+    )
+    http = HttpServer(
+        application,
+        Address(description.ip, description.port),
+        max_connections=config.max_connections,
+        header_timeout_s=config.header_timeout_s,
+    )
+    metrics.watch("corelane_inference_queue_requests", lambda: sum(s.request_queue.qsize() for s in servers.values()))
+    metrics.watch("corelane_inference_queue_bytes", lambda: sum(s.request_queue.num_bytes for s in servers.values()))
+    loops = [loop.create_task(server.serve(), name=f"serve-{name}") for name, server in servers.items()]
+    await asyncio.sleep(0)  # each begins to accept requests
+    _settle_memory()
+
+    def on_listening() -> None:
+        lifecycle.is_ready = True
+        _tell_ready(description)
+        for server in servers.values():
+            logger.inference.info(
+                "model_serving", worker=description.name, model=server.model.name, version=server.model.version,
+                fixed_us=round(server.pace.fixed_s * 1e6, 1), row_us=round(server.pace.row_s * 1e6, 1),
+            )  # fmt: skip
+
+    def not_ready() -> None:
+        lifecycle.is_ready = False
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, not_ready)
+    is_drained = await http.run(stop, Stopping(config.announce_s, config.drain_timeout_s), on_listening)
+    for task in loops:
+        task.cancel()
+    await asyncio.gather(*loops, return_exceptions=True)
+    logger.system.info("worker_drained", worker=description.name, complete=is_drained)
+    if not is_drained:
+        logger.close()
+        os._exit(0)  # a run that hangs holds its thread, and Python would wait for it for ever
+    for server in servers.values():
+        server.close()
+    return 0
+
+
+def _reporter(logger: SystemLogger) -> Callable[[BaseException, Failure], None]:
+    def report(error: BaseException, failure: Failure) -> None:
+        detail = "".join(traceback.format_exception(error))
+        logger.inference.error("request_failed", error_id=failure.error_id, kind=type(error).__name__, detail=detail)
+
+    return report
+
+
+def _tell_ready(description: WorkerDescription) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller:
+        teller.sendto(description.name.encode(), str(description.sockets / READY_SOCKET))
+
+
+def _allow_connections(max_connections: int) -> None:
+    """Raise the limit of open files as far as the system allows, for one file per connection and some of our own."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max_connections + 256
+    if soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def _settle_memory() -> None:
+    """Take what was loaded out of the garbage collector's sight: its full passes would pause every request in flight."""
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,96 @@
+"""Reading a request body within limits: its type and encoding, its size, and no byte more than allowed.
+
+A body that declares too great a length is refused unread. Slowness is not judged here: `http.py` sweeps all open
+requests with one timer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable
+from typing import Protocol
+
+from corelane.core.errors import PayloadTooLargeError, RequestError, UnsupportedMediaError
+
+# A chunked body has to come in pieces of this mean size at least: a megabyte in one-byte chunks costs a thousand times
+# the work of the same megabyte sent whole.
+MIN_MEAN_CHUNK = 16
+FREE_CHUNKS = 1024
+
+_PLAIN_TYPES = frozenset(
+    {None, "application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"}
+)
+
+
+class RequestHeaders(Protocol):
+    """The part of Granian's headers that is read here."""
+
+    def get(self, key: str, default: str | None = None) -> str | None:
+        """The first value of a header, by its lower-case name."""
+        ...
+
+    def __contains__(self, key: str) -> bool: ...
+
+
+class BodyReader(Protocol):
+    """The part of Granian's `HTTPProtocol` that yields the body."""
+
+    def __call__(self) -> Awaitable[bytes]:
+        """The whole body."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The body in pieces as they arrive."""
+        ...
+
+
+def check_headers(headers: RequestHeaders, max_body: int) -> bool:
+    """Check type, encoding and declared length; return whether the body comes in chunks (its length is not declared).
+
+    Raises `UnsupportedMediaError`, `PayloadTooLargeError`, and `RequestError` when both framings are given.
+    """
+    if headers.get("content-type") not in _PLAIN_TYPES:
+        _check_type(headers.get("content-type") or "")
+    if "content-encoding" in headers and (headers.get("content-encoding") or "").lower() != "identity":
+        raise UnsupportedMediaError(
+            f"the content encoding must be identity, got {headers.get('content-encoding')!r}; send the body uncompressed"
+        )
+    length = headers.get("content-length")
+    if "transfer-encoding" in headers:
+        if length is not None:
+            raise RequestError("a request must not have both Content-Length and Transfer-Encoding; send one of them")
+        return True
+    if length is not None and int(length) > max_body:
+        raise _too_large(max_body, length)
+    return False
+
+
+async def read_body(reader: BodyReader, max_body: int, *, in_chunks: bool) -> bytes:
+    """The whole body, at most `max_body` bytes. Raises `PayloadTooLargeError` as soon as it is longer."""
+    if not in_chunks:
+        return await reader()
+    pieces: list[bytes] = []
+    num_bytes = 0
+    async for piece in reader:
+        num_bytes += len(piece)
+        pieces.append(piece)
+        if num_bytes > max_body:
+            raise _too_large(max_body, f"more than {max_body}")
+        if len(pieces) > FREE_CHUNKS and num_bytes < MIN_MEAN_CHUNK * len(pieces):
+            raise RequestError("a chunked body must not come in tiny chunks; send it with a Content-Length")
+    return b"".join(pieces)
+
+
+def _check_type(content_type: str) -> None:
+    media_type, _, parameters = content_type.partition(";")
+    charset = parameters.lower().replace(" ", "").replace('"', "")
+    if media_type.strip().lower() != "application/json" or charset not in {"", "charset=utf-8"}:
+        raise UnsupportedMediaError(
+            f"the content type must be application/json in UTF-8, got {content_type[:80]!r};"
+            " send the header Content-Type: application/json"
+        )
+
+
+def _too_large(max_body: int, got: str) -> PayloadTooLargeError:
+    return PayloadTooLargeError(
+        f"the body must be at most {max_body} bytes, got {got}; send fewer rows, or raise serve.max_body"
+    )

@@ -1,0 +1,112 @@
+"""One HTTP request and its one reply.
+
+A handler is handed an `Exchange` and answers through it, now or later in the same event loop; the first answer counts
+and later ones are dropped, so that a time-out and a late result cannot both be sent. For the event loop's thread only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+import orjson
+
+from corelane.core.errors import CorelaneError
+from corelane.web.status import CLIENT_GONE, Failure, failure_of
+
+Headers: TypeAlias = list[tuple[str, str]]
+Observe: TypeAlias = Callable[[int, float], None]
+"""Told the status and the seconds from arrival to reply, once per exchange."""
+
+JSON: Headers = [("content-type", "application/json")]
+JSON_CLOSE: Headers = [*JSON, ("connection", "close")]
+
+# Statuses sent while part of the body is unread: the connection cannot be used again.
+_CLOSING = frozenset({408, 413})
+
+
+class Responder(Protocol):
+    """The part of Granian's `HTTPProtocol` that sends a reply."""
+
+    def response_bytes(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send status, headers and the whole body."""
+        ...
+
+
+class Exchange:
+    """A request that waits for its reply; `arrived_s` is on the monotonic clock, `has_body` tells that all of it came."""
+
+    __slots__ = ("_done", "_edge", "_responder", "arrived_s", "has_body", "observe", "replied")
+
+    def __init__(self, responder: Responder, edge: Edge, arrived_s: float, observe: Observe) -> None:
+        self._responder = responder
+        self._edge = edge
+        self._done: asyncio.Future[None] | None = None
+        self.arrived_s = arrived_s
+        self.observe = observe
+        self.has_body = False
+        self.replied = False
+
+    def reply(self, body: bytes, status: int = 200, headers: Headers = JSON) -> None:
+        """Send the reply, unless one was sent before."""
+        if self.replied:
+            return
+        self.replied = True
+        if self._edge.is_draining and headers is not JSON_CLOSE:
+            headers = JSON_CLOSE if headers is JSON else [*headers, ("connection", "close")]
+        self._responder.response_bytes(status, headers, body)
+        self.observe(status, self._edge.monotonic() - self.arrived_s)
+        if self._done is not None and not self._done.done():
+            self._done.set_result(None)
+
+    def fail(self, error: BaseException, headers: Headers = JSON) -> None:
+        """Answer `{"error": ...}` with the status of `error`; an unexpected one is reported to the log by its id."""
+        if self.replied:
+            return
+        failure = failure_of(error)
+        if failure.error_id is not None:
+            self._edge.report(error, failure)
+        elif isinstance(error, CorelaneError):
+            self._edge.on_refusal(error.code)
+        if failure.retry_after_s is not None:
+            headers = [*headers, ("retry-after", str(math.ceil(failure.retry_after_s)))]
+        if failure.status in _CLOSING:
+            headers = [*headers, ("connection", "close")]
+        self.reply(orjson.dumps({"error": failure.message}), failure.status, headers)
+
+    def answer(self, render: Callable[[], bytes]) -> None:
+        """Reply with what `render` returns, or fail with what it raises; for answers that come later."""
+        if self.replied:
+            return
+        try:
+            body = render()
+        except Exception as error:  # noqa: BLE001 - nobody above could turn it into a reply
+            self.fail(error)
+        else:
+            self.reply(body)
+
+    def abandon(self) -> None:
+        """The client is gone: send nothing, count it."""
+        if not self.replied:
+            self.replied = True
+            self.observe(CLIENT_GONE, self._edge.monotonic() - self.arrived_s)
+
+    async def wait(self) -> None:
+        """Return when the reply has been sent."""
+        if not self.replied:
+            self._done = asyncio.get_running_loop().create_future()
+            await self._done
+
+
+class Edge(Protocol):
+    """What an exchange asks of the application it belongs to."""
+
+    is_draining: bool
+    monotonic: Callable[[], float]
+    on_refusal: Callable[[str], None]
+
+    def report(self, error: BaseException, failure: Failure) -> None:
+        """Log an unexpected `error` under `failure.error_id`."""
+        ...

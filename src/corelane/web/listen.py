@@ -1,0 +1,73 @@
+"""Taking an address before anybody listens on it.
+
+Workers share a port through SO_REUSEPORT, and with that option Linux lets a second server join silently and steal half of
+the requests. So the port is taken exclusively first, and then held, opened for sharing, as long as the server lives.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from corelane.core.errors import ConfigError, PortInUseError
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A numeric IP address and a port."""
+
+    ip: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """`http://ip:port`."""
+        return f"http://[{self.ip}]:{self.port}" if ":" in self.ip else f"http://{self.ip}:{self.port}"
+
+
+@contextmanager
+def reserve(host: str, port: int) -> Iterator[Address]:
+    """Hold `host`:`port` (0 takes a free port) for listeners of this user that share it.
+
+    Raises `PortInUseError` when anyone else has it, even somebody who would share, and `ConfigError` for a host that is
+    not an address of this machine.
+    """
+    family, ip = resolve(host)
+    with socket.socket(family, socket.SOCK_STREAM) as holder:
+        # Connections of a server that just ended linger for a minute; this option ignores those, but no live socket.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            holder.bind((ip, port))
+            holder.listen(1)  # two sockets may be bound under that option; only one of them may listen
+        except OSError as error:
+            raise _refusal(error, ip, port) from error
+        with socket.socket(family, socket.SOCK_STREAM) as keeper:
+            address = Address(ip, holder.getsockname()[1])
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            keeper.bind((ip, address.port))
+            holder.close()  # it would take a share of the connections; the keeper does not listen
+            yield address
+
+
+def resolve(host: str) -> tuple[socket.AddressFamily, str]:
+    """Family and numeric address of `host`. Raises `ConfigError` when the name is unknown."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ConfigError(f"host must be an address of this machine, got {host!r}: {error.strerror}") from error
+    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    return family, str(address[0])
+
+
+def _refusal(error: OSError, ip: str, port: int) -> ConfigError | PortInUseError:
+    if error.errno == errno.EADDRINUSE:
+        return PortInUseError(
+            f"port must be free, got {port}, which another program listens on at {ip}; stop it or choose another port"
+        )
+    if error.errno == errno.EACCES:
+        return PortInUseError(f"port must be one this user may open, got {port}; choose one of at least 1024")
+    return ConfigError(f"host must be an address of this machine, got {ip!r}: {error.strerror}")
