@@ -1,0 +1,201 @@
+"""Schema inference: what each column is, from all of its values, where the configuration does not say.
+
+One bounded pass over the raw batches keeps a small profile per column. A text column is numeric when nearly all of its
+values are numbers, so that a stray bad cell is rejected with its row instead of turning the column into categories.
+Serving imputes, therefore number and category columns are nullable whether or not the training data had gaps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from corelane.core.errors import ConfigError, DataError
+from corelane.core.types import Task
+from corelane.data.config import ColumnConfig, DataConfig, ImageConfig, PipelineConfig
+from corelane.data.profile import ColumnProfile, is_scalar
+from corelane.data.schema import MAX_COLUMNS, Column, Kind, Schema
+from corelane.data.stages.cast_text import canonical_text
+from corelane.data.stages.column import nearest
+from corelane.data.target import MAX_LABELS
+
+MAX_INTEGER_LABELS = 20  # a whole-number target with more distinct values is taken for a quantity
+
+
+def infer_schema(batches: Iterable[pa.RecordBatch], config: DataConfig, pipeline: PipelineConfig) -> Schema:
+    """The schema of raw `batches`, with what `config` declares and the image size `pipeline` asks for.
+
+    Raises `DataError` when there are no rows, a named column is absent, a column has no value at all, or the target has
+    one label only; `ConfigError` when a declaration cannot be.
+    """
+    profiles: dict[str, ColumnProfile] = {}
+    num_rows = 0
+    for rows in batches:
+        if not profiles:
+            _check_names(rows.schema.names, config)
+            profiles = {name: ColumnProfile(name, name == config.target) for name in rows.schema.names}
+            for name in config.exclude:
+                del profiles[name]
+        num_rows += rows.num_rows
+        for profile in profiles.values():
+            profile.update(rows.column(profile.name))
+    if not num_rows:
+        raise DataError("the data must have at least one row, got none (an empty file, or a header only)")
+    task = _task(profiles[config.target], config, num_rows)
+    target = _target(profiles[config.target], config.columns.get(config.target, ColumnConfig()), task)
+    columns = tuple(
+        _column(profile, config.columns.get(name, ColumnConfig()), pipeline.image)
+        for name, profile in profiles.items()
+        if name != config.target
+    )
+    if not columns:
+        raise DataError(f"the data must have a column besides the target {config.target!r}, got none")
+    return Schema(columns, target, task)
+
+
+def _check_names(names: list[str], config: DataConfig) -> None:
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise DataError(f"column names must be unique, got {twice[0]!r} more than once; rename one")
+    if len(names) > MAX_COLUMNS:
+        raise DataError(f"the data must have at most {MAX_COLUMNS} columns, got {len(names)}; exclude some")
+    for what, wanted in (("target", [config.target]), ("columns", config.columns), ("exclude", config.exclude)):
+        for name in wanted:
+            if name not in names:
+                raise DataError(f"data.{what} must name columns of the data, got {name!r}{nearest(name, names)}")
+
+
+# --- features ---------------------------------------------------------------------------------------------------------
+
+
+def _column(profile: ColumnProfile, declared: ColumnConfig, image: ImageConfig) -> Column:
+    if not profile.num_present:
+        raise DataError(f"{profile.name} must have at least one value, got none; leave it out with data.exclude")
+    kind = declared.kind or _declared_kind(declared) or _kind(profile)
+    if kind == "image":
+        return _image_column(profile, declared, image)
+    if kind == "tensor":
+        shape = tuple(declared.shape) if declared.shape else profile.shape or ()
+        _require_not_nullable(profile.name, declared)
+        return Column(profile.name, "tensor", shape=shape, nullable=False)
+    return Column(
+        profile.name,
+        kind,
+        nullable=True if declared.nullable is None else declared.nullable,
+        minimum=_finite(declared.minimum),
+        maximum=_finite(declared.maximum),
+        categories=_categories(declared),
+    )
+
+
+def _declared_kind(declared: ColumnConfig) -> Kind | None:
+    """The kind that declared limits imply: categories for texts, bounds for numbers."""
+    if declared.categories is not None:
+        return "categorical"
+    return "numeric" if declared.minimum is not None or declared.maximum is not None else None
+
+
+def _kind(profile: ColumnProfile) -> Kind:
+    if profile.image is not None:
+        return "image"
+    if profile.shape is not None:
+        is_picture = len(profile.shape) == 2 or (len(profile.shape) == 3 and profile.shape[2] in (1, 3))
+        return "image" if is_picture and _is_uint8_tensor(profile.physical) else "tensor"
+    if not is_scalar(profile.physical):
+        raise DataError(
+            f"{profile.name} must hold numbers, texts, times, lists or images, got {profile.physical}; "
+            "leave it out with data.exclude"
+        )
+    return "numeric" if profile.is_numeric else "categorical"
+
+
+def _is_uint8_tensor(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.FixedShapeTensorType) and kind.value_type == pa.uint8()
+
+
+def _image_column(profile: ColumnProfile, declared: ColumnConfig, image: ImageConfig) -> Column:
+    found = profile.image or (profile.shape if profile.shape and len(profile.shape) in (2, 3) else None)
+    if found is None:
+        raise DataError(f"{profile.name} must hold images or uint8 arrays of pixels, got {profile.physical}")
+    shape = tuple(declared.shape) if declared.shape else (*found, 1)[:3]
+    if image.size is not None:
+        shape = (*image.size, *shape[2:])
+    if image.channels is not None:
+        shape = (*shape[:2], image.channels)
+    _require_not_nullable(profile.name, declared)
+    return Column(
+        profile.name,
+        "image",
+        shape=shape,
+        nullable=False,
+        encoded=profile.image is not None,
+        resize=image.size is not None,
+    )
+
+
+def _require_not_nullable(name: str, declared: ColumnConfig) -> None:
+    if declared.nullable:
+        raise ConfigError(f"data.columns.{name}.nullable must be false for tensors and images, got true; remove it")
+
+
+def _finite(bound: float | None) -> float | None:
+    return None if bound is None or math.isinf(bound) else bound
+
+
+def _categories(declared: ColumnConfig) -> tuple[str, ...] | None:
+    """Declared categories as the cast will see them: trimmed, booleans in lower case; "NA" stays a category."""
+    if declared.categories is None:
+        return None
+    texts = tuple(canonical_text(text) or text.strip() for text in declared.categories)
+    if len(set(texts)) < len(texts):
+        raise ConfigError(f"categories must be distinct, got {list(declared.categories)}; remove the repeats")
+    return texts
+
+
+# --- the target -------------------------------------------------------------------------------------------------------
+
+
+def _task(target: ColumnProfile, config: DataConfig, num_rows: int) -> Task:
+    if config.task != "auto":
+        return config.task
+    declared = config.columns.get(target.name, ColumnConfig())
+    kind = declared.kind or _declared_kind(declared)
+    if kind is not None:
+        return "regression" if kind == "numeric" else "classification"
+    if not target.is_numeric:
+        return "classification"
+    is_coded = target.are_integers and len(target.labels) <= min(MAX_INTEGER_LABELS, max(num_rows // 2, 2))
+    return "classification" if is_coded else "regression"
+
+
+def _target(target: ColumnProfile, declared: ColumnConfig, task: Task) -> Column:
+    if not is_scalar(target.physical) or not target.num_present:
+        got = "none" if not target.num_present else str(target.physical)
+        raise DataError(f"the target {target.name} must hold labels or numbers, got {got}; check data.target")
+    if task == "regression":
+        if not target.is_numeric:
+            raise DataError(
+                f"the target {target.name} must hold numbers for regression, got "
+                f"{target.num_present - target.num_numbers} other values among {target.num_present}; set data.task: classification, or clean the column"
+            )
+        return Column(
+            target.name,
+            "numeric",
+            nullable=False,
+            minimum=_finite(declared.minimum),
+            maximum=_finite(declared.maximum),
+        )
+    if len(target.labels) > MAX_LABELS:
+        raise DataError(
+            f"the target {target.name} must have at most {MAX_LABELS} labels, got more; "
+            "set data.task: regression for a quantity, or choose another target"
+        )
+    if len(target.labels) == 1:
+        (label,) = target.labels
+        raise DataError(
+            f"the target {target.name} must have at least two different labels, got only {label!r}; "
+            "check data.target and the data"
+        )
+    return Column(target.name, "categorical", nullable=False, categories=_categories(declared))

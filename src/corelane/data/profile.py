@@ -1,0 +1,116 @@
+"""What was seen of one raw column, in one bounded pass: how many values are present, how many are numbers, which shape they
+have, and for a target which labels. It counts; `infer.py` decides what the counts mean.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from corelane.core.errors import DataError
+from corelane.data.stages.cast_image import ImageRefusedError, inspect_image
+from corelane.data.stages.cast_numeric import MISSING_TEXTS, is_number, is_text, parse_numbers
+from corelane.data.stages.cast_tensor import is_list
+from corelane.data.stages.cast_text import canonical_text
+from corelane.data.target import MAX_LABELS
+
+NUMERIC_SHARE = 0.9  # of the present values: a tenth of a column is more than stray cells
+
+_MISSING = pa.array(sorted(MISSING_TEXTS))
+
+
+class ColumnProfile:
+    """What was seen of one column; owns counts and a bounded set of labels and nothing else."""
+
+    def __init__(self, name: str, is_target: bool) -> None:
+        self.name = name
+        self.physical: pa.DataType = pa.null()
+        self.num_present = 0
+        self.num_numbers = 0
+        self.are_integers = True
+        self.labels: set[str] = set()
+        self.image: tuple[int, int, int] | None = None
+        self.shape: tuple[int, ...] | None = None
+        self._is_target = is_target
+
+    def update(self, values: pa.Array) -> None:
+        """Take the column's part of one batch."""
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        self.physical = values.type
+        if is_text(values.type):
+            self._update_text(values)
+            return
+        if is_scalar(values.type):
+            self._update_scalars(values.drop_null())
+            return
+        self.num_present += len(values) - values.null_count
+        if self.num_present and self.shape is None and self.image is None:
+            self._look_at(values)
+
+    def _update_text(self, values: pa.Array) -> None:
+        trimmed = pc.utf8_trim_whitespace(values.cast(pa.string())).drop_null()
+        present = trimmed.filter(pc.invert(pc.is_in(trimmed, value_set=_MISSING)))
+        self.num_present += len(present)
+        numbers, _ = parse_numbers(present)
+        self._update_numbers(numbers.drop_null())
+        self._collect_labels(present)
+
+    def _update_scalars(self, present: pa.Array) -> None:
+        if pa.types.is_floating(present.type):
+            present = present.filter(pc.invert(pc.is_nan(present)))
+        self.num_present += len(present)
+        if is_number(present.type) and not pa.types.is_boolean(present.type):
+            self._update_numbers(present.cast(pa.float64(), safe=False))
+        self._collect_labels(present)
+
+    def _update_numbers(self, numbers: pa.Array) -> None:
+        self.num_numbers += len(numbers)
+        if self._is_target and self.are_integers:
+            values = numbers.to_numpy(zero_copy_only=False)
+            self.are_integers = bool((values == np.floor(values)).all() and np.isfinite(values).all())
+
+    def _collect_labels(self, present: pa.Array) -> None:
+        if self._is_target and len(self.labels) <= MAX_LABELS:
+            self.labels.update(str(canonical_text(value)) for value in pc.unique(present).to_pylist())
+
+    def _look_at(self, values: pa.Array) -> None:
+        """The shape of tensors, and of the first image that can be read."""
+        if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
+            self.image = _first_image(self.name, values.drop_null())
+        elif isinstance(values.type, pa.FixedShapeTensorType):
+            self.shape = tuple(values.type.shape)
+        elif is_list(values.type):
+            self.shape = _list_shape(values.drop_null()[0].as_py())
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether nearly all present values are numbers."""
+        return self.num_present > 0 and self.num_numbers >= NUMERIC_SHARE * self.num_present
+
+
+def is_scalar(kind: pa.DataType) -> bool:
+    """Whether a cell of Arrow type `kind` is one text, number, boolean or time."""
+    return is_text(kind) or is_number(kind) or bool(pa.types.is_temporal(kind))
+
+
+def _first_image(name: str, present: pa.Array) -> tuple[int, int, int]:
+    reason = ""
+    for data in present.to_pylist()[:100]:  # one broken file must not decide; a hundred say that these are no images
+        try:
+            return inspect_image(data)
+        except ImageRefusedError as error:
+            reason = reason or str(error)
+    raise DataError(f"{name} must hold images, got none among its first values; the first of them {reason}")
+
+
+def _list_shape(value: Any) -> tuple[int, ...]:
+    """The shape of a nested list along its first elements; rows that differ are rejected one by one later."""
+    shape: list[int] = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        value = value[0] if value else None
+    return tuple(shape)
