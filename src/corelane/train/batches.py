@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from corelane.core.types import IntArray
-from corelane.data.prepare import PreparedPart
+from corelane.data.prepared import PreparedPart
 from corelane.data.processor import CPUDataProcessor
 
 TensorBatch = tuple[list[Tensor], Tensor]
@@ -22,12 +22,19 @@ class TensorBatches:
         self._processor = processor
         self._channels_last = channels_last
 
-    def of(self, part: PreparedPart, order: IntArray, batch_size: int, *, drop_last: bool) -> Iterator[TensorBatch]:
-        """Batches of `batch_size` rows of `part`, gathered at the positions `order`."""
-        for arrays, target in self._processor.batches(part, order, batch_size, drop_last=drop_last):
+    def of(
+        self, part: PreparedPart, order: IntArray, batch_size: int, *, start: int = 0, drop_last: bool = False
+    ) -> Iterator[TensorBatch]:
+        """Batches of `batch_size` rows of `part`, gathered at the positions `order`, of which `start` were taken."""
+        for arrays, target in self._processor.batches(part, order, batch_size, start=start, drop_last=drop_last):
             yield [self._tensor(torch.from_numpy(array)) for array in arrays.values()], torch.from_numpy(target)
 
     def _tensor(self, tensor: Tensor) -> Tensor:
         if self._channels_last and tensor.ndim == 4:
             return tensor.contiguous(memory_format=torch.channels_last)
         return tensor
+
+
+def in_layout(module: torch.nn.Module, layout: torch.memory_format) -> torch.nn.Module:
+    """`module` itself, its 4-d parameters and buffers laid out as `layout` says."""
+    return module.to(memory_format=layout)  # type: ignore[call-overload,no-any-return]

@@ -55,9 +55,7 @@ class Weights:
         for name, tensor in own.items():
             got = self.tensors[name]
             if tensor.shape != got.shape or tensor.dtype != got.dtype:
-                raise StateError(
-                    f"the tensor {name!r} must be {_describe(tensor)} as in the network, got {_describe(got)}; {_ADVICE}"
-                )
+                raise StateError(f"the tensor {name!r} must be {_describe(tensor)}, got {_describe(got)}; {_ADVICE}")
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(self.tensors[name])

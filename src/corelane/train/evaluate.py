@@ -1,4 +1,4 @@
-"""One pass over a part of the data without learning: used for the validation part each epoch, for the test part once."""
+"""One pass over a part of the data without learning: used for the validation part each epoch, the test part once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from corelane.data.pipeline import Pipeline
-from corelane.data.prepare import PreparedPart
+from corelane.data.prepared import PreparedPart
 from corelane.train.batches import TensorBatches
 from corelane.train.losses import loss_for
 from corelane.train.metrics import ClassificationScores, Evaluation, RegressionScores, Scores
@@ -20,7 +20,7 @@ def evaluate(module: torch.nn.Module, part: PreparedPart, pipeline: Pipeline, ba
     was_training = module.training
     module.eval()
     with torch.inference_mode():
-        for inputs, target in batches.of(part, np.arange(part.num_rows), BATCH_ROWS, drop_last=False):
+        for inputs, target in batches.of(part, np.arange(part.num_rows), BATCH_ROWS):
             scores.update(module(*inputs), target)
     module.train(was_training)
     return scores.result()

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: what was measured at which step, one JSON object a line, and only what a resumed run repeats exactly.
+"""`metrics.jsonl`: what was measured at which step, one JSON object a line, only what a resumed run repeats exactly.
 
 Times and rates, which no run repeats, are in the log instead. Every checkpoint carries the history up to its step, so
 a resumed run first puts the file back to that point: no step is missing and none is there twice.

@@ -22,7 +22,7 @@ Pairs = tuple[list[float], list[float]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found: mean loss, named qualities, and the confusion counts [k, k] or some (actual, predicted)."""
+    """What an evaluation found: mean loss, qualities by name, confusion counts [k, k] or some (actual, predicted)."""
 
     loss: float
     qualities: dict[str, float]

@@ -38,7 +38,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Plan:
-    """The candidates, the chosen one and why; `key` names what it was made for, `tolerance` is what precision may cost."""
+    """The candidates, the chosen one and why. `key` says what it was made for, `tolerance` what precision may cost."""
 
     key: str
     candidates: tuple[Candidate, ...]

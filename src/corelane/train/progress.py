@@ -19,7 +19,7 @@ LINE_S = 10.0
 
 @dataclass(frozen=True)
 class Extent:
-    """How far a run goes: `total_steps` of `batch_size` rows each in `epochs` epochs, of which `step` are done already."""
+    """How far a run goes: `total_steps` of `batch_size` rows in `epochs` epochs; `step` of them are done already."""
 
     title: str
     total_steps: int

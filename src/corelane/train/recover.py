@@ -25,9 +25,9 @@ class FaultTolerantTrainer:
     """Owns the child process of one run, started again after a crash, and nothing else.
 
     `argv` is the child's command; `--resume` is added to it from the second start on. `directory` is the run's, where
-    the child's checkpoints show whether a crash came after new progress: then the count of retries begins anew, so that
-    `config.max_retries` limits crashes at the same place and not the crashes of a long run. `should_stop` is asked while
-    waiting; a yes is passed on to the child as SIGTERM.
+    the child's checkpoints show whether a crash came after new progress: then the count of retries begins anew, so
+    that `config.max_retries` limits crashes at one place and not the crashes of a long run. `should_stop` is asked
+    while waiting; a yes is passed on to the child as SIGTERM.
     """
 
     def __init__(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from corelane.core.types import JsonObject
+from corelane.core.types import Array, JsonObject
 from corelane.data.pipeline import Pipeline
 from corelane.observe.report import Cell, Chart, Facts, Matrix, Note, Scatter, Section, Series, Table, render_report
 from corelane.store.bundle import write_atomic
@@ -74,7 +75,7 @@ def _quality(evaluation: Evaluation, part: str, pipeline: Pipeline) -> Iterator[
             yield Matrix("Confusion matrix", labels, labels, evaluation.confusion.tolist(), note=rows)
         qualities = class_qualities(evaluation.confusion)
         counts = evaluation.confusion.sum(axis=1)
-        table = [[label, int(n), *map(_rounded, row)] for label, n, row in zip(labels, counts, qualities, strict=True)]
+        table = [_class_row(*row) for row in zip(labels, counts, qualities, strict=True)]
         yield Table("Classes", ["class", "rows", "precision", "recall", "F1"], table, note=rows)
     if evaluation.pairs is not None:
         actual, predicted = evaluation.pairs
@@ -84,15 +85,18 @@ def _quality(evaluation: Evaluation, part: str, pipeline: Pipeline) -> Iterator[
         yield Scatter("Residuals", "predicted", "actual - predicted", predicted, residuals, note=shown)
 
 
+def _class_row(label: str, num_rows: int, qualities: Array) -> list[Cell]:
+    """NaN, where a class does not occur at all, is an empty cell."""
+    return [label, int(num_rows), *(None if math.isnan(value) else round(float(value), 4) for value in qualities)]
+
+
 def _time(result: TrainResult) -> Table:
     total = max(sum(result.seconds.values()), 1e-9)
-    rows = [[phase, round(taken, 3), f"{taken / total:.1%}"] for phase, taken in result.seconds.items()]
+    rows: list[list[Cell]] = [
+        [phase, round(taken, 3), f"{taken / total:.1%}"] for phase, taken in result.seconds.items()
+    ]
     return Table("What took the time", ["phase", "seconds", "share"], rows, note="all attempts of the run together")
 
 
 def _thinned(entries: list[JsonObject]) -> list[JsonObject]:
     return entries[:: max(1, -(-len(entries) // MAX_POINTS))]
-
-
-def _rounded(value: float) -> float | None:
-    return None if value != value else round(float(value), 4)  # noqa: PLR0124 (NaN: the class does not occur)

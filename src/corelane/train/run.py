@@ -1,4 +1,4 @@
-"""A whole run in one call, for `app`: train or resume, take the best weights, look at the test part once, write the report."""
+"""A whole run in one call, for `app`: train or resume, load the best weights, look at the test part once, report."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from corelane.core.clock import Clock
-from corelane.data.prepare import PreparedData
+from corelane.data.prepared import PreparedData
 from corelane.data.processor import CPUDataProcessor
 from corelane.observe.log import SystemLogger
 from corelane.store.bundle import write_atomic
-from corelane.train.batches import TensorBatches
+from corelane.train.batches import TensorBatches, in_layout
 from corelane.train.config import TrainConfig
 from corelane.train.evaluate import evaluate
 from corelane.train.metrics import Evaluation
@@ -45,7 +45,7 @@ def run_training(
     resume: bool,
     title: str,
 ) -> TrainResult:
-    """Train `module` on `data` in the run directory `directory`; it ends with the best weights, contiguous, in eval mode.
+    """Train `module` on `data` in the run directory `directory`; it ends in eval mode with the best weights.
 
     Writes checkpoints/, metrics.jsonl, report.html and, last and durably, result.json. With `resume` the run goes on
     from its newest whole checkpoint, or from the start where there is none yet; its end is the same, bit for bit.
@@ -80,7 +80,7 @@ def run_training(
         return replace(result, test=_look_at_test_part(module, data, processor, plan))
 
     result = run_in_torch_thread(work, num_threads=plan.chosen.threads, should_stop=should_stop)
-    module.to(memory_format=torch.contiguous_format).eval()
+    in_layout(module, torch.contiguous_format).eval()
     write_report(directory / "report.html", title, result, state.history, data.pipeline, plan)
     write_atomic(directory / "result.json", json.dumps(result.to_json(), indent=2, allow_nan=False).encode())
     logger.training.info("training_finished", **result.metrics, examples_per_s=result.examples_per_s)

@@ -11,7 +11,6 @@ import math
 import platform
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +29,7 @@ from corelane.train.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from corelane.train.counters import Counters
 from corelane.train.history import History
 
 
@@ -43,24 +43,6 @@ class HasState(Protocol):
     def load_state_dict(self, state: dict[str, Any], /) -> None:
         """Take the state over."""
         ...
-
-
-@dataclass
-class Counters:
-    """Where a run is. `batch` steps of epoch `epoch` (from 0) are done, `step` in all; sums run since the last log entry
-    and since the epoch's start; `best_metric` is the lowest validation loss, reached at `best_step`."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    epoch_loss_sum: float = 0.0
-    best_metric: float = math.inf
-    best_step: int = 0
-    stale_epochs: int = 0
-    is_finished: bool = False
-    stopped_early: bool = False
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class TrainingStateManager:
@@ -133,7 +115,7 @@ class TrainingStateManager:
                 state={
                     "identity": self._identity,
                     "environment": _environment(),
-                    "counters": _to_json(self.counters),
+                    "counters": self.counters.to_json(),
                     "schedule": scheduler.state_dict(),
                     "random": randomness.capture(),
                     "metrics": dict(metrics),
@@ -191,7 +173,7 @@ class TrainingStateManager:
         randomness.restore(checkpoint.state["random"])
         self.best = checkpoint.best
         self.metrics = checkpoint.state["metrics"]
-        self.counters = _from_json(checkpoint.state["counters"])
+        self.counters = Counters.from_json(checkpoint.state["counters"])
         self.history.reset(checkpoint.history)
         self.durable_step = self.counters.step
         self._update_state(model, optimizer, scheduler)
@@ -259,13 +241,3 @@ def _environment() -> JsonObject:
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
     }
-
-
-def _to_json(counters: Counters) -> JsonObject:
-    best = counters.best_metric
-    return {**asdict(counters), "best_metric": best if math.isfinite(best) else None}
-
-
-def _from_json(values: JsonObject) -> Counters:
-    best = values["best_metric"]
-    return Counters(**{**values, "best_metric": math.inf if best is None else best})

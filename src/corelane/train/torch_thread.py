@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -24,7 +24,7 @@ Work = Callable[[Callable[[], bool]], ResultT]
 def run_in_torch_thread(work: Work[ResultT], *, num_threads: int, should_stop: Callable[[], bool]) -> ResultT:
     """Run `work` in a new thread with `num_threads` torch threads, denormals flushed and deterministic kernels.
 
-    An interrupt that reaches the waiting caller (KeyboardInterrupt) asks the work to stop, waits for it, and goes on up.
+    A KeyboardInterrupt that reaches the waiting caller asks the work to stop, waits for it, and goes on up.
     """
     interrupted = threading.Event()
     num_threads_before = torch.get_num_threads()
@@ -52,11 +52,12 @@ def _deterministic() -> Iterator[None]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-    fills = torch.utils.deterministic.fill_uninitialized_memory
+    settings = cast(Any, torch.utils.deterministic)  # its one attribute is made at run time, where mypy does not look
+    fills = settings.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    settings.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
-        torch.utils.deterministic.fill_uninitialized_memory = fills
+        settings.fill_uninitialized_memory = fills

@@ -1,5 +1,5 @@
-"""The training loop. Everything that a step does can be pointed at in `Trainer._steps`; the rest is what happens now and
-then: an entry in the history, an evaluation, a checkpoint, a stop.
+"""The training loop. Everything that a step does can be pointed at in `Trainer._steps`; the rest is what happens now
+and then: an entry in the history, an evaluation, a checkpoint, a stop.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch.nn.utils import clip_grad_norm_
 from corelane.core.clock import Clock
 from corelane.core.errors import ConfigError, DataError, InterruptedRunError, NonFiniteLossError
 from corelane.data.order import epoch_order
-from corelane.data.prepare import PreparedData
+from corelane.data.prepared import PreparedData
 from corelane.data.processor import CPUDataProcessor
 from corelane.observe.log import SystemLogger
 from corelane.train import randomness
-from corelane.train.batches import TensorBatch, TensorBatches
+from corelane.train.batches import TensorBatch, TensorBatches, in_layout
 from corelane.train.config import TrainConfig
 from corelane.train.evaluate import evaluate
 from corelane.train.losses import loss_for
@@ -55,7 +55,7 @@ class Trainer:
         _check(config, module, data)
         is_channels_last = plan.chosen.memory_format == "channels_last"
         self._config = config
-        self._module = module.to(memory_format=torch.channels_last) if is_channels_last else module
+        self._module = in_layout(module, torch.channels_last) if is_channels_last else module
         self._data = data
         self._state = state
         self._logger = logger
@@ -98,7 +98,7 @@ class Trainer:
             if not math.isfinite(value):
                 raise self._not_finite("loss", value)
             watch.lap("forward")
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             watch.lap("backward")
             if config.clip_norm is not None:
                 self._norm = clip_grad_norm_(self._parameters, config.clip_norm)
@@ -124,14 +124,14 @@ class Trainer:
 
     def _epoch_batches(self) -> Iterator[TensorBatch]:
         at, part = self._state.counters, self._data.train
-        order = epoch_order(self._seed, at.epoch, part.num_rows)[at.batch * self._batch_size :]
-        return self._batches.of(part, order, self._batch_size, drop_last=True)
+        order = epoch_order(self._seed, at.epoch, part.num_rows)
+        return self._batches.of(part, order, self._batch_size, start=at.batch * self._batch_size, drop_last=True)
 
     def _begin(self, resume: bool) -> None:
         state = self._state
         if not resume and saved_steps(state.checkpoint_dir):
             raise ConfigError(
-                f"{state.checkpoint_dir} must hold no checkpoints when a run starts, got some; resume it or choose another"
+                f"{state.checkpoint_dir} must hold no checkpoints when a run starts, got some; resume that run"
             )
         if not (resume and state.resume(self._module, self._optimizer, self._schedule)):
             randomness.seed_generators(self._seed)
@@ -149,7 +149,7 @@ class Trainer:
         )
 
     def _log(self) -> None:
-        """An entry for the steps since the last one: in the history what a resumed run repeats, in the log the rate too."""
+        """An entry for the steps since the last one: what a resumed run repeats in the history, the rate in the log."""
         at, watch = self._state.counters, self._watch
         loss, at.loss_sum = at.loss_sum / self._config.log_interval, 0.0
         values: dict[str, float] = {"learning_rate": self._schedule.rate_of(at.step - 1)}
@@ -224,8 +224,8 @@ class Trainer:
         saved = "none" if self._state.durable_step is None else f"that of step {self._state.durable_step}"
         return NonFiniteLossError(
             f"the {what} at step {at.step} must be finite, got {value} at learning rate "
-            f"{self._schedule.learning_rate:.3g}; lower train.learning_rate (try a tenth), lower train.clip_norm or look "
-            f"for extreme values in the data. The last good checkpoint: {saved}"
+            f"{self._schedule.learning_rate:.3g}; lower train.learning_rate (try a tenth) or train.clip_norm, "
+            f"or look for extreme values in the data. The last good checkpoint: {saved}"
         )
 
     def _result(self) -> TrainResult:
