@@ -178,7 +178,8 @@ def _target(target: ColumnProfile, declared: ColumnConfig, task: Task) -> Column
         if not target.is_numeric:
             raise DataError(
                 f"the target {target.name} must hold numbers for regression, got "
-                f"{target.num_present - target.num_numbers} other values among {target.num_present}; set data.task: classification, or clean the column"
+                f"{target.num_present - target.num_numbers} other values among {target.num_present}; "
+                "set data.task: classification, or clean the column"
             )
         return Column(
             target.name,

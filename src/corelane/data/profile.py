@@ -1,5 +1,5 @@
-"""What was seen of one raw column, in one bounded pass: how many values are present, how many are numbers, which shape they
-have, and for a target which labels. It counts; `infer.py` decides what the counts mean.
+"""What was seen of one raw column, in one bounded pass: how many values are present, how many are numbers, which
+shape they have, and for a target which labels. It counts; `infer.py` decides what the counts mean.
 """
 
 from __future__ import annotations
