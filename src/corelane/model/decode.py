@@ -1,7 +1,7 @@
 """From logits to answers: softmax and labels for classification, un-standardised values for regression.
 
-It is the last step of every prediction, offline and served, and part of the cost of each single-row request: 4 us for
-one row of ten classes (a few ufunc calls, no Python loop). The pipeline's target encoder says what the numbers mean.
+It is the last step of every prediction, offline and served, and part of the cost of each single-row request. The
+pipeline's target encoder says what the numbers mean.
 """
 
 from __future__ import annotations
@@ -36,13 +36,18 @@ class ClassDecoder:
 
     def __init__(self, labels: Array) -> None:
         self.labels = labels
+        self._ones = np.ones(len(labels), dtype=np.float32)
 
     def decode(self, logits: Array) -> dict[str, Array]:
         """Softmax over the last axis, shifted by the row's maximum so that it cannot overflow."""
-        shifted = np.subtract(logits, np.maximum.reduce(logits, axis=1, keepdims=True))
-        np.exp(shifted, out=shifted)
-        shifted /= np.add.reduce(shifted, axis=1, keepdims=True)
-        return {LABEL: self.labels.take(logits.argmax(axis=1)), PROBABILITIES: shifted}
+        best = logits.argmax(axis=1)
+        if len(logits) == 1:  # 2 us; the two reductions below cost 0.8 us each, whatever their size
+            chances = np.exp(logits - logits.take(best))
+            chances /= chances.dot(self._ones)
+        else:
+            chances = np.exp(logits - np.maximum.reduce(logits, axis=1, keepdims=True))
+            chances /= np.add.reduce(chances, axis=1, keepdims=True)
+        return {LABEL: self.labels.take(best), PROBABILITIES: chances}
 
 
 class ValueDecoder:
@@ -62,11 +67,9 @@ def decoder_of(target: TargetEncoder) -> Decoder:
     """The decoder that undoes `target`'s encoding."""
     if target.task == "regression":
         return ValueDecoder(target.mean, target.std)
-    if target.label_type == "int":
-        return ClassDecoder(np.array([int(label) for label in target.labels], dtype=np.int64))
-    return ClassDecoder(np.array(target.labels, dtype=object))
+    return ClassDecoder(target.label_array())
 
 
 def num_outputs_of(target: TargetEncoder) -> int:
     """How many logits a network for `target` has: one per class, or one for regression."""
-    return 1 if target.task == "regression" else len(target.labels)
+    return target.num_outputs

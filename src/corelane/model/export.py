@@ -6,20 +6,24 @@ Imports torch and, inside the exporter, onnx. `app` calls `package_contents` and
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
+import pyarrow as pa
 import torch
 from torch import nn
 
 from corelane.core.errors import ConfigError
 from corelane.core.types import Array
-from corelane.data.pipeline import TensorSpec
-from corelane.data.prepare import PreparedData
+from corelane.data.batch import Fingerprint
+from corelane.data.pipeline import Pipeline, TensorSpec
 from corelane.model.config import ModelConfig
-from corelane.model.decode import decoder_of, num_outputs_of
+from corelane.model.decode import decoder_of
 from corelane.model.description import Provenance
 from corelane.model.golden import Golden
 from corelane.model.nets.build import describe, example_of
@@ -32,9 +36,41 @@ from corelane.model.skew import Tolerance
 PRODUCER = "corelane"
 
 
+class TrainedOn(Protocol):
+    """What a package takes over from prepared data: the fitted pipeline, the identity of the rows, samples of them.
+
+    The tables hold checked raw rows, feature columns and target.
+    """
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Fitted on the training part."""
+        ...
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Of the source the rows came from."""
+        ...
+
+    @property
+    def calibration(self) -> pa.Table:
+        """Rows of the training part."""
+        ...
+
+    @property
+    def holdout(self) -> pa.Table:
+        """Rows of the validation part."""
+        ...
+
+    @property
+    def gate(self) -> pa.Table:
+        """Rows held out from training, for the skew gate and the golden rows."""
+        ...
+
+
 def package_contents(
     module: nn.Module,
-    data: PreparedData,
+    data: TrainedOn,
     *,
     name: str,
     config: ModelConfig,
@@ -53,7 +89,7 @@ def package_contents(
     return PackageContents(
         name=name,
         pipeline=pipeline,
-        architecture=describe(config, module, pipeline.outputs, num_outputs_of(pipeline.target)),
+        architecture=describe(config, module, pipeline.outputs, pipeline.target.num_outputs),
         weights=weights_of(module),
         graphs={"fp32": export_graph(module, pipeline.outputs)},
         tolerances={"fp32": Tolerance.fp32(pipeline)},
@@ -65,7 +101,7 @@ def package_contents(
     )
 
 
-def reference_predictor(module: nn.Module, data: PreparedData, *, num_threads: int = 1) -> Predictor:
+def reference_predictor(module: nn.Module, data: TrainedOn, *, num_threads: int = 1) -> Predictor:
     """The training path itself, against which a package is judged: `predict_table` is the columns way, then torch."""
     return Predictor(data.pipeline, decoder_of(data.pipeline.target), TorchRuntime(module, num_threads=num_threads))
 
@@ -94,17 +130,19 @@ def export_graph(module: nn.Module, inputs: Mapping[str, TensorSpec]) -> bytes:
     cannot trace it that way.
     """
     # A copy in plain layout: the exporter would write channels_last weights out with transpositions around them.
-    network = _Positional(copy.deepcopy(module).to(memory_format=torch.contiguous_format)).eval()
+    plain = copy.deepcopy(module).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    network = _Positional(plain).eval()
     try:
-        program = torch.onnx.export(
-            network,
-            example_of(inputs),
-            dynamo=True,
-            dynamic_shapes=(tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs),),
-            input_names=list(inputs),
-            output_names=[LOGITS],
-            verbose=False,
-        )
+        with _quiet():
+            program = torch.onnx.export(
+                network,
+                example_of(inputs),
+                dynamo=True,
+                dynamic_shapes=(tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs),),
+                input_names=list(inputs),
+                output_names=[LOGITS],
+                verbose=False,
+            )
     except torch.onnx.OnnxExporterError as error:
         raise ConfigError(
             f"the network {type(module).__name__} must be one that torch.export can trace for any number of rows, "
@@ -126,6 +164,20 @@ class _Positional(nn.Module):
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.network(*inputs)
         return logits
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's talk about itself (torchvision is absent, an API will change) from the user's terminal."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _stripped(model: Any) -> bytes:

@@ -57,8 +57,11 @@ def _input(column: Column) -> TensorMeta:
             return TensorMeta(column.name, "BYTES", (-1,))
         case "tensor":
             return TensorMeta(column.name, "FP32", (-1, *column.shape))
+        case "image" if column.encoded:
+            return TensorMeta(column.name, "BYTES", (-1,))
         case "image":
-            return TensorMeta(column.name, "UINT8", (-1, *column.shape))
+            size = (-1, -1) if column.resize else column.shape[:2]
+            return TensorMeta(column.name, "UINT8", (-1, *size, column.shape[2]))
 
 
 def _outputs(pipeline: Pipeline) -> tuple[TensorMeta, ...]:

@@ -40,7 +40,14 @@ class TorchRuntime:
             raise NotReadyError("the runtime must be open, got one that was closed; load the package again")
         tensors = [torch.from_numpy(np.require(array, requirements=["C", "W"])) for array in inputs.values()]
         with _evaluating(module), _threads(self._num_threads), torch.inference_mode():
-            return {LOGITS: module(*tensors).numpy()}
+            try:
+                return {LOGITS: module(*tensors).numpy()}
+            except (RuntimeError, TypeError) as error:
+                got = {name: (str(array.dtype), array.shape) for name, array in inputs.items()}
+                raise BundleError(
+                    f"inputs must fit the network {type(module).__name__}, got {got}; package the run again",
+                    detail=str(error),
+                ) from error
 
     def close(self) -> None:
         """Let go of the module."""

@@ -1,0 +1,142 @@
+"""`model.nets.build`: networks from configuration, checked before training starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from corelane.core.errors import ConfigError
+from corelane.data.pipeline import TensorSpec
+from corelane.model.config import ModelConfig
+from corelane.model.nets.build import build, build_described, check_module, describe
+
+FEATURES = {"features": TensorSpec("float32", (4,))}
+IMAGE = {"image": TensorSpec("float32", (1, 8, 8))}
+
+USERS_MODULE = """
+import torch
+from torch import nn
+
+class Good(nn.Module):
+    def __init__(self, width=3):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, width), nn.Linear(width, 2)
+    def forward(self, features):
+        return self.last(self.first(features).relu())
+
+class WrongWidth(Good):
+    def forward(self, features):
+        return self.first(features)
+
+class WrongInput(Good):
+    def forward(self, features, more):
+        return features
+
+class NotTensor(Good):
+    def forward(self, features):
+        return [features]
+
+class NotModule:
+    pass
+"""
+
+
+@pytest.fixture
+def users_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "users_networks.py").write_text(USERS_MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "users_networks"
+
+
+def test_weights_are_a_pure_function_of_the_seed() -> None:
+    """Equal seeds give equal bytes, others do not, and torch's own generator is left where it was."""
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
+    first, again, other = (build(ModelConfig(), FEATURES, 3, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    weights = [torch.cat([p.flatten() for p in net.parameters()]) for net in (first, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_options_reach_the_network() -> None:
+    """hidden, channels, dropout and batch_norm change the network that is built."""
+    config = ModelConfig(net="cnn", channels=[2], hidden=[7, 5], dropout=0.5, batch_norm=True)
+    kinds = [type(layer) for layer in build(config, IMAGE, 3, seed=0).modules()]
+    assert kinds.count(nn.Conv2d) == kinds.count(nn.BatchNorm2d) == 1
+    assert kinds.count(nn.Linear) == kinds.count(nn.Dropout) == 3
+
+
+def test_users_class_is_built_by_import_path(users_module: str) -> None:
+    """`package.module:Class` with arguments gives that module, its weights drawn from the seed."""
+    config = ModelConfig(net=f"{users_module}:Good", arguments={"width": 5})
+    net, again = build(config, FEATURES, 2, seed=3), build(config, FEATURES, 2, seed=3)
+    assert type(net).__name__ == "Good"
+    assert torch.equal(net.first.weight, again.first.weight)
+    assert net.first.weight.shape == (5, 4)
+
+
+@pytest.mark.parametrize(
+    ("path", "arguments", "words"),
+    [
+        ("no_such_module_here:Net", {}, "must name a module that can be imported"),
+        ("users_networks:Missing", {}, "must name a class of users_networks, got 'Missing'"),
+        ("users_networks:NotModule", {}, "must name a torch.nn.Module class"),
+        ("users_networks:Good", {"depth": 3}, "model.arguments must fit users_networks:Good"),
+        ("users_networks:WrongWidth", {}, "must give logits of shape [rows, 2], got [2, 3] for 2 rows"),
+        ("users_networks:WrongInput", {}, "must take the pipeline's tensors {'features': [4]}"),
+        ("users_networks:NotTensor", {}, "must give logits of shape [rows, 2], got list"),
+    ],
+)
+def test_a_users_class_that_does_not_fit_is_refused(
+    users_module: str, path: str, arguments: dict[str, object], words: str
+) -> None:
+    """What cannot be imported, constructed or run on the pipeline's tensors is a ConfigError that says so."""
+    with pytest.raises(ConfigError) as error:
+        build(ModelConfig(net=path, arguments=arguments), FEATURES, 2, seed=0)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("channels", "inputs", "words"),
+    [
+        ([32, 64], FEATURES, "cnn must get one image"),
+        ([32], IMAGE | FEATURES, "cnn must get one image"),
+        ([1, 1, 1, 1], IMAGE, "model.channels must have at most 3 entries for images of 8 x 8"),
+    ],
+)
+def test_cnn_needs_one_image_large_enough(channels: list[int], inputs: dict[str, TensorSpec], words: str) -> None:
+    """Columns that are no image, or more halvings than pixels, are refused with what to do."""
+    with pytest.raises(ConfigError) as error:
+        build(ModelConfig(net="cnn", channels=channels), inputs, 2, seed=0)
+    assert words in str(error.value)
+
+
+def test_an_object_is_checked_like_a_class() -> None:
+    """A module handed over in Python is run on two rows too, and keeps its mode."""
+    module = nn.Linear(4, 2)
+    check_module(module, FEATURES, 2)
+    assert module.training
+    with pytest.raises(ConfigError, match="must give logits of shape"):
+        check_module(module, FEATURES, 3)
+
+
+@pytest.mark.parametrize("config", [ModelConfig(hidden=[5], dropout=0.5), ModelConfig(net="cnn", batch_norm=True)])
+def test_a_described_network_can_be_rebuilt(config: ModelConfig) -> None:
+    """The description holds all that is needed to load the weights again, and the number of parameters."""
+    inputs = IMAGE
+    net = build(config, inputs, 3, seed=0)
+    described = describe(config, net, inputs, 3)
+    rebuilt = build_described(described)
+    rebuilt.load_state_dict(net.state_dict())
+    assert described["num_parameters"] == sum(p.numel() for p in rebuilt.parameters())
+
+
+def test_a_users_network_is_described_without_its_import_path(users_module: str) -> None:
+    """Packages hold no import path: a user's network is `custom` with its size."""
+    config = ModelConfig(net=f"{users_module}:Good")
+    described = describe(config, build(config, FEATURES, 2, seed=0), FEATURES, 2)
+    assert described == {"net": "custom", "inputs": {"features": [4]}, "num_outputs": 2, "num_parameters": 23}
