@@ -7,6 +7,7 @@ was logged.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,7 @@ from corelane.observe.config import ObserveConfig
 from corelane.observe.instruments import AREAS
 from corelane.observe.lines import human_line, json_line
 from corelane.observe.metrics import MetricsCollector
-from corelane.observe.sinks import FileSink, NoSink, TerminalSink
+from corelane.observe.sinks import FileSink, TerminalSink
 
 TRAINING_STEP = "training_step"
 _SYSTEM_CLOCK = SystemClock()
@@ -50,6 +51,8 @@ class SystemLogger:
         self.metrics_collector = metrics or MetricsCollector()
         self._clock = clock
         self._read_memory_bytes = read_memory_bytes
+        self._lock = threading.RLock()  # reentrant: a signal handler may log while the main thread is in here
+        self._num_dropped = 0
         terminal = TerminalSink(stream, lambda _: self._count_dropped("system"))
         is_human = config.log_format == "human" or (config.log_format == "auto" and terminal.is_terminal)
         self._streams = {
@@ -81,8 +84,8 @@ class SystemLogger:
 
     @property
     def num_dropped(self) -> int:
-        """Lines that could not be written so far, over all streams."""
-        return sum(stream.num_dropped for stream in self._streams.values())
+        """Lines that could not be written so far, to files or to the terminal, over all streams."""
+        return self._num_dropped
 
     def log_training_step(
         self, step: int, loss: float, metrics: Mapping[str, float], timing: Mapping[str, float]
@@ -93,6 +96,8 @@ class SystemLogger:
         qualities such as `accuracy`; `timing` `examples_per_s` and durations in seconds. Instruments take what
         `instruments.py` lists, the log takes everything. On a terminal for people the line is left out: the progress
         display shows the steps there.
+
+        Raises `ConfigError` when a value that an instrument takes is not a number.
         """
         entry = {
             "timestamp": self._clock.now(),
@@ -119,6 +124,8 @@ class SystemLogger:
         self.close()
 
     def _count_dropped(self, stream: str) -> None:
+        with self._lock:
+            self._num_dropped += 1
         self.metrics_collector.counter("corelane_system_dropped_log_lines_total", stream).inc()
 
 
@@ -136,21 +143,21 @@ class _Stream:
         is_human: bool,
     ) -> None:
         self.name = name
-        self.num_dropped = 0
         self._count_dropped = count_dropped
         self._clock = clock
         self._is_human = is_human
         self._terminal = terminal
-        self._is_failing = False
-        self._file: FileSink | NoSink = NoSink()
-        if directory is not None:
-            self._file = FileSink(directory / f"{name}.jsonl", self._announce, self._dropped)
+        self._is_failing = False  # the last line was lost
+        self._has_lost_line = False  # this line was lost
+        paths = [directory / f"{name}.jsonl"] if directory else []
+        self._files = [FileSink(path, self._announce, self._lost) for path in paths]
 
     def write(self, entry: EventDict) -> None:
-        num_dropped = self.num_dropped
         line = json_line(entry)
-        self._file.write(line)
-        self._is_failing = self.num_dropped > num_dropped
+        self._has_lost_line = False
+        for file in self._files:
+            file.write(line)
+        self._is_failing = self._has_lost_line
         if not self._is_human:
             self._terminal.write(line)
         elif entry["event"] != TRAINING_STEP:
@@ -159,13 +166,14 @@ class _Stream:
     debug = info = warning = error = critical = write
 
     def close(self) -> None:
-        self._file.close()
+        for file in self._files:
+            file.close()
 
     def _announce(self, num_lost: int) -> str:
         return json_line(self._note(num_lost=num_lost))
 
-    def _dropped(self, error: OSError) -> None:
-        self.num_dropped += 1
+    def _lost(self, error: OSError) -> None:
+        self._has_lost_line = True
         self._count_dropped(self.name)
         if not self._is_failing:  # once for each time the disk fails, not for each line
             note = self._note(reason=error.strerror or str(error))

@@ -68,8 +68,9 @@ class Matrix:
 
     def __post_init__(self) -> None:
         shape = (len(self.row_labels), len(self.column_labels))
-        got = (len(self.counts), len(self.counts[0]) if self.counts else 0)
-        if got != shape or any(len(row) != shape[1] for row in self.counts):
+        ragged = next((len(row) for row in self.counts if len(row) != shape[1]), None)
+        if len(self.counts) != shape[0] or ragged is not None:
+            got = f"a row of {ragged}" if ragged is not None else str((len(self.counts), shape[1]))
             raise ConfigError(f"counts of matrix {self.title!r} must be of shape {shape}, got {got}")
 
 

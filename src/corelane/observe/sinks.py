@@ -104,16 +104,3 @@ class TerminalSink:
             self._dropped(error)
         except ValueError as error:  # the stream is closed, or its encoding lacks a character
             self._dropped(OSError(errno.EBADF, str(error)))
-
-    def close(self) -> None:
-        """Nothing to close: the stream belongs to someone else."""
-
-
-class NoSink:
-    """Where nothing is kept: the file of a logger without a directory."""
-
-    def write(self, line: str) -> None:
-        """Leave `line` unwritten."""
-
-    def close(self) -> None:
-        """Nothing to close."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from corelane.observe.drawing.scale import Scale, shown
+from corelane.observe.drawing.scale import Scale, aligned
 from corelane.observe.drawing.svg import element, joined
 
 HEIGHT = 300
@@ -26,16 +26,15 @@ class Frame:
         """Grid, ticks and names of the axes."""
         left, right, bottom = self.x.start, self.x.end, self.y.start
         parts = [element("text", y_label, class_="axis-name", x=0, y=12)]
-        for tick in self.y.ticks:
+        for tick, label in zip(self.y.ticks, aligned(self.y.ticks), strict=True):
             height = self.y(tick)
-            parts.append(element("line", class_="grid", x1=left, x2=right, y1=height, y2=height))
-            parts.append(element("text", shown(tick), class_="tick", x=left - 8, y=height + 4, text_anchor="end"))
-        for height in {bottom, self.y(0.0)} if self.y.low < 0 < self.y.high else {bottom}:
-            parts.append(element("line", class_="axis", x1=left, x2=right, y1=height, y2=height))
-        for tick in self.x.ticks:
+            kind = "axis" if tick in (0, self.y.low) else "grid"
+            parts.append(element("line", class_=kind, x1=left, x2=right, y1=height, y2=height))
+            parts.append(element("text", label, class_="tick", x=left - 8, y=height + 4, text_anchor="end"))
+        for tick, label in zip(self.x.ticks, aligned(self.x.ticks), strict=True):
             place = self.x(tick)
             parts.append(element("line", class_="axis", x1=place, x2=place, y1=bottom, y2=bottom + 4))
-            parts.append(element("text", shown(tick), class_="tick", x=place, y=bottom + 18, text_anchor="middle"))
+            parts.append(element("text", label, class_="tick", x=place, y=bottom + 18, text_anchor="middle"))
         middle = (left + right) / 2
         parts.append(element("text", x_label, class_="axis-name", x=middle, y=HEIGHT - 6, text_anchor="middle"))
         return joined(parts)
@@ -54,4 +53,4 @@ class Frame:
 
 def tick_width(scale: Scale) -> float:
     """Pixels that the widest tick of `scale` takes, with its distance to the axis."""
-    return max(len(shown(tick)) for tick in scale.ticks) * LETTER + 10
+    return max(map(len, aligned(scale.ticks))) * LETTER + 10

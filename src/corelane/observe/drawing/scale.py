@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -75,6 +75,18 @@ def shown(value: float) -> str:
     decimals = max(0, 3 - math.floor(math.log10(abs(value))))
     text = f"{value:.{decimals}f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
+
+
+def aligned(values: Sequence[float], max_decimals: int = 9) -> list[str]:
+    """`values` as `shown` writes them, but with equally many decimals, as ticks and columns of a table have."""
+    texts = [shown(value) for value in values]
+    if any("e" in text for text in texts):
+        return texts
+    decimals = min(max_decimals, max((len(text.partition(".")[2]) for text in texts), default=0))
+    return [
+        f"{value:,.{decimals}f}".replace("-", "−") if math.isfinite(value) else text
+        for value, text in zip(values, texts, strict=True)
+    ]
 
 
 def _apart(low: float, high: float) -> tuple[float, float]:

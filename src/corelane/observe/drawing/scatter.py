@@ -11,7 +11,7 @@ from corelane.observe.drawing.scale import extent, shown, value_scale
 from corelane.observe.drawing.svg import element
 from corelane.observe.sections import Scatter
 
-MAX_POINTS = 1500  # more make the page heavy and the cloud no clearer; every k-th point is drawn then
+MAX_POINTS = 1500  # more make the page heavy and the cloud no clearer
 
 
 def scatter_plot(scatter: Scatter, width: float) -> Markup:
@@ -19,7 +19,7 @@ def scatter_plot(scatter: Scatter, width: float) -> Markup:
     pairs = zip(scatter.x, scatter.y, strict=True)
     points = [(float(x), float(y)) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
     frame = _frame(scatter, points, width)
-    drawn = points[:: math.ceil(len(points) / MAX_POINTS) or 1]
+    drawn = _thinned(points, has_diagonal=scatter.diagonal)
     dots = [
         element(
             "circle", element("title", f"{shown(x)}, {shown(y)}"), class_="point", cx=frame.x(x), cy=frame.y(y), r=3
@@ -34,6 +34,17 @@ def scatter_plot(scatter: Scatter, width: float) -> Markup:
         *dots,
         *([_diagonal(frame)] if scatter.diagonal else []),
     )
+
+
+def _thinned(points: list[tuple[float, float]], *, has_diagonal: bool) -> list[tuple[float, float]]:
+    # Every k-th point shows the cloud; those farthest from the reference line are what a reader looks for.
+    num_outer = MAX_POINTS // 6
+    if len(points) <= MAX_POINTS:
+        return points
+    by_distance = sorted(points, key=lambda point: point[1] - (point[0] if has_diagonal else 0.0))
+    outer = {*by_distance[:num_outer], *by_distance[-num_outer:]}
+    stride = math.ceil(len(points) / (MAX_POINTS - 2 * num_outer))
+    return [point for index, point in enumerate(points) if index % stride == 0 or point in outer]
 
 
 def _frame(scatter: Scatter, points: list[tuple[float, float]], width: float) -> Frame:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Sequence
 from numbers import Real
 
 from markupsafe import Markup
 
-from corelane.observe.drawing.scale import shown
+from corelane.observe.drawing.scale import aligned, shown
 from corelane.observe.drawing.svg import element
 from corelane.observe.sections import Cell, Chart, Matrix, Table
 
 MAX_DECIMALS = 4  # of the numbers of one column
+STRONG_SHARE = 0.7  # from here on the shade is dark enough for white letters
 MAX_DATA_ROWS = 40  # of the table under a chart; a longer one is read from metrics.jsonl
+
+_QUANTITY = re.compile(r"[-−+]?\d[\d.,]*(\s?\S{1,6})?|–")  # "12.5 %" and "3 ms" belong to the right like numbers
 
 
 def table(content: Table) -> Markup:
-    """`content` with the numbers of a column to the right and with equally many decimals."""
+    """`content` with the numbers of a column (but the first) to the right, and with equally many decimals."""
     columns = [_column([row[index] for row in content.rows]) for index in range(len(content.columns))]
-    sides = [side for side, _ in columns]
+    sides = [side if index else "text" for index, (side, _) in enumerate(columns)]  # the first column names the row
     head = [element("th", name, scope="col", class_=side) for name, side in zip(content.columns, sides, strict=True)]
     rows = [
         element("tr", *(element("td", text, class_=side) for text, side in zip(texts, sides, strict=True)))
@@ -64,7 +67,7 @@ def _shaded(content: Matrix, label: str, counts: Sequence[int]) -> list[Markup]:
         element(
             "td",
             shown(count) if count else "·",
-            class_="strong" if count / total > 0.5 else "weak" if count else "none",
+            class_="strong" if count / total > STRONG_SHARE else "weak" if count else "none",
             style=f"--share:{count / total:.3f}",
             title=f"{content.row_title} {label}, {content.column_title} {column}: {count} ({count / total:.1%})",
         )
@@ -74,13 +77,8 @@ def _shaded(content: Matrix, label: str, counts: Sequence[int]) -> list[Markup]:
 
 def _column(cells: Sequence[Cell]) -> tuple[str, list[str]]:
     """The side on which a column's cells stand (`number` or `text`), and their texts."""
+    if all(cell is None or isinstance(cell, Real) for cell in cells):
+        numbers = iter(aligned([float(cell) for cell in cells if cell is not None], MAX_DECIMALS))
+        return "number", [cell_text(cell) if cell is None else next(numbers) for cell in cells]
     texts = [cell_text(cell) for cell in cells]
-    if not all(cell is None or isinstance(cell, Real) for cell in cells):
-        return "text", texts
-    decimals = min(MAX_DECIMALS, max((len(text.partition(".")[2]) for text in texts), default=0))
-    if decimals and not any("e" in text for text in texts):
-        texts = [
-            f"{cell:,.{decimals}f}".replace("-", "−") if isinstance(cell, Real) and math.isfinite(cell) else text
-            for cell, text in zip(cells, texts, strict=True)
-        ]
-    return "number", texts
+    return "number" if all(_QUANTITY.fullmatch(text) for text in texts) else "text", texts
