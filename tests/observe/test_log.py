@@ -178,7 +178,7 @@ def test_a_directory_is_optional() -> None:
 
 
 def test_a_step_is_cheap_enough_for_each_log_interval(tmp_path: Path) -> None:
-    """About 50 us were measured; a millisecond in the best of ten rounds would be a fault."""
+    """About 30 us were measured; a millisecond in the best of ten rounds would be a fault."""
     rounds = []
     with SystemLogger(directory=tmp_path, stream=Terminal(), read_memory_bytes=lambda: 1) as logger:
         for _ in range(10):
@@ -191,7 +191,7 @@ def test_a_step_is_cheap_enough_for_each_log_interval(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", ["log", "metrics", "merge", "report"])
 def test_observing_loads_no_numeric_library(module: str) -> None:
-    """The logger, the metrics and the report bring in neither torch nor NumPy, so that every process can afford them."""
+    """The logger, the metrics and the report bring in neither torch nor NumPy: every process can afford them."""
     code = (
         f"import sys, corelane.observe.{module}; print([m for m in ('torch', 'numpy', 'pyarrow') if m in sys.modules])"
     )

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corelane.observe.drawing.lines import LABEL_DISTANCE, MAX_POINTS, legend, line_chart, spread, thinned
+from corelane.observe.drawing.scale import is_drawable
 from corelane.observe.sections import Chart, Series
 
 
@@ -52,7 +53,18 @@ def test_what_is_not_finite_breaks_the_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [[], [math.nan], [0.5], [0.0, 0.0], [1e300, -1e300], [1e-300, 2e-300], [5e-324, 1.0], [3.0, 3.0000000001]]
+    "values",
+    [
+        [],
+        [math.nan],
+        [0.5],
+        [0.0, 0.0],
+        [1e299, -1e299],
+        [1.7e308, -1.7e308, 1.0],
+        [1e-300, 2e-300],
+        [5e-324, 1.0],
+        [3.0, 3.0000000001],
+    ],
 )
 def test_odd_data_still_give_a_picture(values: list[float]) -> None:
     """Nothing, one value, a constant, the largest and the smallest floats: coordinates stay within the picture."""
@@ -67,12 +79,12 @@ def test_thinning_keeps_extremes_ends_and_gaps(length: int, odd: dict[int, float
     """A long line keeps its largest and smallest value, its last point and a sign of every broken stretch."""
     values = [odd.get(index, math.sin(index)) for index in range(length)]
     points = thinned(Series("loss", range(len(values)), values))
-    finite = [value for value in values if math.isfinite(value)]
-    kept = [y for _, y in points if math.isfinite(y)]
+    finite = [value for value in values if is_drawable(value)]
+    kept = [y for _, y in points if is_drawable(y)]
     if finite:
         assert (min(kept), max(kept)) == (min(finite), max(finite))
     assert points[-1][0] == len(values) - 1
-    assert any(not math.isfinite(y) for _, y in points) == (len(finite) < len(values))
+    assert any(not is_drawable(y) for _, y in points) == (len(finite) < len(values))
     assert len(points) <= 1.5 * MAX_POINTS + 2
 
 

@@ -9,7 +9,7 @@ from itertools import groupby
 from markupsafe import Markup
 
 from corelane.observe.drawing.frame import BOTTOM, HEIGHT, LETTER, TOP, Frame, tick_width
-from corelane.observe.drawing.scale import extent, position_scale, shown, value_scale
+from corelane.observe.drawing.scale import extent, is_drawable, position_scale, shown, value_scale
 from corelane.observe.drawing.svg import element, joined, polyline
 from corelane.observe.sections import Chart, Series
 
@@ -25,7 +25,7 @@ Point = tuple[float, float]
 def line_chart(chart: Chart, width: float) -> Markup:
     """`chart` as SVG, `width` pixels wide."""
     points = [thinned(series) for series in chart.series]
-    finite = [[point for point in line if math.isfinite(point[1])] for line in points]
+    finite = [[point for point in line if is_drawable(point[1])] for line in points]
     are_named = len(chart.series) > 1  # a single line is named by the title
     labels = [_label(series.name if are_named else "", line) for series, line in zip(chart.series, finite, strict=True)]
     y = value_scale(*extent(point[1] for line in finite for point in line), HEIGHT - BOTTOM, TOP)
@@ -70,8 +70,8 @@ def thinned(series: Series) -> list[Point]:
 
 
 def _extremes(stretch: Sequence[Point]) -> list[Point]:
-    finite = [index for index, (_, y) in enumerate(stretch) if math.isfinite(y)]
-    broken = [index for index, (_, y) in enumerate(stretch) if not math.isfinite(y)][:1]
+    finite = [index for index, (_, y) in enumerate(stretch) if is_drawable(y)]
+    broken = [index for index, (_, y) in enumerate(stretch) if not is_drawable(y)][:1]
     ends = {min(finite, key=lambda i: stretch[i][1]), max(finite, key=lambda i: stretch[i][1])} if finite else set()
     return [stretch[index] for index in sorted({*ends, *broken})]
 
@@ -82,7 +82,7 @@ def _label(name: str, points: Sequence[Point]) -> str:
 
 
 def _line(frame: Frame, points: Sequence[Point], name: str, index: int) -> Markup:
-    runs = [list(run) for is_finite, run in groupby(points, key=lambda point: math.isfinite(point[1])) if is_finite]
+    runs = [list(run) for is_finite, run in groupby(points, key=lambda point: is_drawable(point[1])) if is_finite]
     parts = [_stroke(polyline((frame.x(x), frame.y(y)) for x, y in run), index) for run in runs if len(run) > 1]
     alone = [run[0] for run in runs if len(run) == 1]
     marked = [point for run in runs for point in run] if len(points) <= MAX_MARKED_POINTS else alone

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+MAX_DRAWABLE = 1e300  # the largest float is 1.8e308; differences and the next round number above must stay below it
+
 
 @dataclass(frozen=True, slots=True)
 class Scale:
@@ -22,9 +24,14 @@ class Scale:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
+def is_drawable(value: float) -> bool:
+    """Whether `value` has a place on an axis: not NaN, not infinite, and not so large that a round axis overflows."""
+    return abs(value) < MAX_DRAWABLE
+
+
 def extent(values: Iterable[float]) -> tuple[float, float]:
-    """The smallest and the largest finite value; (0, 1) where there is none."""
-    finite = [float(value) for value in values if math.isfinite(value)]
+    """The smallest and the largest value that can be drawn; (0, 1) where there is none."""
+    finite = [float(value) for value in values if is_drawable(value)]
     return (min(finite), max(finite)) if finite else (0.0, 1.0)
 
 

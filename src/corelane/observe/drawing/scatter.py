@@ -7,7 +7,7 @@ import math
 from markupsafe import Markup
 
 from corelane.observe.drawing.frame import BOTTOM, HEIGHT, TOP, Frame, tick_width
-from corelane.observe.drawing.scale import extent, shown, value_scale
+from corelane.observe.drawing.scale import extent, is_drawable, shown, value_scale
 from corelane.observe.drawing.svg import element
 from corelane.observe.sections import Scatter
 
@@ -17,7 +17,7 @@ MAX_POINTS = 1500  # more make the page heavy and the cloud no clearer
 def scatter_plot(scatter: Scatter, width: float) -> Markup:
     """`scatter` as SVG, `width` pixels wide; pairs with a NaN or infinity are left out."""
     pairs = zip(scatter.x, scatter.y, strict=True)
-    points = [(float(x), float(y)) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
+    points = [(float(x), float(y)) for x, y in pairs if is_drawable(x) and is_drawable(y)]
     frame = _frame(scatter, points, width)
     drawn = _thinned(points, has_diagonal=scatter.diagonal)
     dots = [
