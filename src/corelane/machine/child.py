@@ -1,7 +1,8 @@
 """One child process: started so that it dies with us, watched without blocking, ended with everything it started.
 
-`supervise.py` uses this, and `train` for its one child. A child leads a process group of its own: a Ctrl-C in the terminal reaches us alone, and
-what the child left running is ended with it, so that nothing keeps its port or its files.
+The supervisor uses this for each worker, and `train` for its one child. A child leads a process group of its own: a
+Ctrl-C in the terminal reaches us alone, and what the child left running is ended with it, so that nothing keeps its
+port or its files.
 """
 
 from __future__ import annotations
