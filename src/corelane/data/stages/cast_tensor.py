@@ -27,7 +27,11 @@ def cast_tensor(column: Column, raw: pa.Array) -> Cast:
 
 def tensor_array(values: Array) -> pa.FixedShapeTensorArray:
     """A C-contiguous array [n, *shape] as an Arrow column of n tensors, without a copy."""
-    return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))
+    if len(values):
+        plain = np.ascontiguousarray(values).ravel().reshape(values.shape)  # Arrow reads the strides of axes of length 1
+        return pa.FixedShapeTensorArray.from_numpy_ndarray(plain)
+    kind = pa.fixed_shape_tensor(pa.from_numpy_dtype(values.dtype), values.shape[1:])  # Arrow refuses an empty array
+    return pa.ExtensionArray.from_storage(kind, pa.array([], kind.storage_type))
 
 
 def dense(raw: pa.Array, shape: tuple[int, ...]) -> tuple[Array, BoolArray]:

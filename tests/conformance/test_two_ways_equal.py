@@ -1,0 +1,240 @@
+"""The two ways through a pipeline give the same float32 bits on the same rows, for every stage: the columns way of
+training (Arrow, `Schema.check`, `Pipeline.transform`) and the compiled way of serving (`CompiledPipeline`). Where the
+check refuses a row, serving answers with the check's own reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from corelane.core.errors import RequestError
+from corelane.core.types import Array
+from corelane.data.pipeline import Pipeline
+from corelane.data.schema import Column
+from tests.data.examples import batch, encoded, fitted, picture
+
+FEW = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+
+SCALINGS = ["standardise", "normalise", "none"]
+IMPUTATIONS = ["median", "mean", "constant"]
+
+numbers = st.one_of(
+    st.floats(width=64),
+    st.none(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.sampled_from([0.0, -0.0, 1e308, -1e308, 5e-324]),
+)
+texts = st.one_of(
+    st.sampled_from(["red", "green", " red ", "TRUE", "False", "NA", "", "null", "3", "3.0", "unseen", "\u00e9"]),
+    st.text(max_size=8),
+    st.none(),
+)
+
+
+def assert_equal_ways(pipeline: Pipeline, raw: pa.RecordBatch, values: Mapping[str, Any]) -> None:
+    """Check and transform `raw` the columns way, `values` the compiled way, and compare the bits or the refusal."""
+    checked = pipeline.schema.check(raw, needs_target=False)
+    compiled = pipeline.compile()
+    if checked.rejects:
+        reject = checked.rejects[0]
+        with pytest.raises(RequestError, match=re.escape(f"row {reject.index}: {reject.column} ")):
+            compiled.transform(values)
+        return
+    assert_same_bits(pipeline.transform(checked.rows), compiled.transform(values))
+
+
+def assert_same_bits(expected: Mapping[str, Array], got: Mapping[str, Array]) -> None:
+    assert list(got) == list(expected)
+    for name, array in expected.items():
+        assert got[name].dtype == array.dtype == np.float32
+        assert got[name].shape == array.shape
+        assert np.isfinite(array).all()
+        assert got[name].tobytes() == array.tobytes(), name
+
+
+def numeric_pipeline(scaling: str, imputation: str, **limits: Any) -> Pipeline:
+    columns = [Column("a", "numeric", **limits), Column("b", "numeric"), Column("constant", "numeric")]
+    rows = {"a": [1.0, 2.5, None, -4.0], "b": [1e-3, 1e12, 7.0, None], "constant": [0.1, 0.1, 0.1, 0.1]}
+    return fitted(columns, rows, numeric=scaling, impute=imputation, fill_value=1.5)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("imputation", IMPUTATIONS)
+@given(rows=st.lists(st.tuples(numbers, numbers, numbers), max_size=6))
+@example(rows=[])
+@example(rows=[(None, float("nan"), 0.1)])
+@example(rows=[(1.0, float("inf"), 0.1)])
+@FEW
+def test_numbers(scaling: str, imputation: str, rows: list[tuple[Any, ...]]) -> None:
+    """Any float64 or integer, missing or not, by column: equal bits, and an infinity is refused by both."""
+    pipeline = numeric_pipeline(scaling, imputation)
+    values = {name: [row[index] for row in rows] for index, name in enumerate(pipeline.schema.names)}
+    raw = batch({name: pa.array([_as_float(cell) for cell in cells], pa.float64()) for name, cells in values.items()})
+    assert_equal_ways(pipeline, raw, values)
+
+
+@given(matrix=hnp.arrays(np.float64, st.tuples(st.integers(0, 5), st.just(3)), elements=st.floats(width=64)))
+@FEW
+def test_matrix_of_numbers(matrix: Array) -> None:
+    """`transform_matrix` takes all columns at once, NaN for missing, with the same bits and the same refusals."""
+    pipeline = numeric_pipeline("standardise", "median")
+    raw = batch({name: matrix[:, index] for index, name in enumerate(pipeline.schema.names)})
+    checked = pipeline.schema.check(raw, needs_target=False)
+    if checked.rejects:
+        with pytest.raises(RequestError, match="must be a finite number"):
+            pipeline.compile().transform_matrix(matrix)
+        return
+    assert_same_bits(pipeline.transform(checked.rows), pipeline.compile().transform_matrix(matrix))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int64", "int8", "uint64", "bool"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_matrix_of_any_number_type(dtype: str, order: Any) -> None:
+    """The dtype and memory layout of a matrix do not change the bits its values give."""
+    pipeline = numeric_pipeline("standardise", "median")
+    matrix = np.array(np.random.default_rng(1).integers(0, 2, (4, 3)), dtype=dtype, order=order)
+    wide = matrix.astype(np.float64)
+    assert_same_bits(pipeline.compile().transform_matrix(wide), pipeline.compile().transform_matrix(matrix))
+    raw = batch({name: wide[:, index] for index, name in enumerate(pipeline.schema.names)})
+    assert_same_bits(pipeline.transform(raw), pipeline.compile().transform_matrix(matrix))
+
+
+@given(cells=st.lists(numbers, max_size=6))
+@FEW
+def test_bounded_and_required_numbers(cells: list[Any]) -> None:
+    """Declared bounds and a column that must have a value refuse the same cells in both ways."""
+    pipeline = numeric_pipeline("standardise", "median", nullable=False, minimum=-4.0, maximum=100.0)
+    assert_rows = {"a": cells, "b": [0.5] * len(cells), "constant": [None] * len(cells)}
+    raw = batch(
+        {name: pa.array([_as_float(cell) for cell in column], pa.float64()) for name, column in assert_rows.items()}
+    )
+    assert_equal_ways(pipeline, raw, assert_rows)
+
+
+@given(cells=st.lists(st.one_of(st.floats(width=64).map(repr), texts, st.sampled_from(["+1.5", ".5", "5.", "1e400"]))))
+@FEW
+def test_numbers_as_text(cells: list[str | None]) -> None:
+    """Text cells, as CSV has them, are parsed alike in both ways: numbers, missing values and refusals."""
+    pipeline = numeric_pipeline("standardise", "mean")
+    values = {"a": cells, "b": [0.5] * len(cells), "constant": [0.1] * len(cells)}
+    raw = batch({**values, "a": pa.array(cells, pa.string())})
+    assert_equal_ways(pipeline, raw, values)
+
+
+@pytest.mark.parametrize("encoding", ["one_hot", "ordinal"])
+@pytest.mark.parametrize("declared", [None, ("green", "red", "NA")])
+@pytest.mark.parametrize("nullable", [True, False])
+@given(cells=st.lists(texts, max_size=6))
+@example(cells=[])
+@FEW
+def test_categories(encoding: str, declared: tuple[str, ...] | None, nullable: bool, cells: list[str | None]) -> None:
+    """Known, unseen, missing and oddly written texts: equal bits, or the same refusal where the schema is strict."""
+    column = Column("colour", "categorical", nullable=nullable, categories=declared)
+    pipeline = fitted([column], {"colour": ["red", "green", "red", "green"]}, categorical=encoding)
+    assert_equal_ways(pipeline, batch({"colour": pa.array(cells, pa.string())}), {"colour": cells})
+
+
+@pytest.mark.parametrize("cells", [[True, False, None], [3, 7, None], [3.0, 2.5, float("nan")]])
+def test_categories_that_are_no_text(cells: list[Any]) -> None:
+    """Booleans and numbers as categories mean the same text in a typed column and in a JSON value."""
+    pipeline = fitted([Column("c", "categorical")], {"c": ["true", "3", "2.5", "false"]})
+    assert_equal_ways(pipeline, batch({"c": pa.array(cells)}), {"c": cells})
+    assert_equal_ways(pipeline, batch({"c": pa.array(cells)}), {"c": np.array(cells)})
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("shape", [(3,), (2, 2)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint8])
+@given(data=st.data())
+@settings(FEW, max_examples=20)
+def test_tensors(scaling: str, shape: tuple[int, ...], dtype: Any, data: st.DataObject) -> None:
+    """Vectors and higher tensors of any number type, NaN and infinities among them, as arrays and as nested lists."""
+    train = np.random.default_rng(0).normal(size=(8, *shape)).astype(np.float32)
+    pipeline = fitted([Column("x", "tensor", shape=shape, nullable=False)], {"x": train}, numeric=scaling)
+    array = data.draw(hnp.arrays(dtype, (data.draw(st.integers(1, 4)), *shape)))
+    assert_equal_ways(pipeline, batch({"x": array}), {"x": array})
+    assert_equal_ways(pipeline, batch({"x": array}), {"x": array.tolist()})
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("num_rows", [0, 1, 5])
+def test_pixels(channels: int, num_rows: int) -> None:
+    """uint8 pixels of the right size, as an array and (where there are rows) as nested lists."""
+    train = np.stack([picture(5, 4, channels, seed) for seed in range(6)])
+    pipeline = fitted([Column("image", "image", shape=(5, 4, channels), nullable=False)], {"image": train})
+    some = train[:num_rows]
+    raw = batch({"image": some})
+    assert_equal_ways(pipeline, raw, {"image": some})
+    assert_equal_ways(pipeline, raw, {"image": some.tolist()})
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("resize", [True, False])
+def test_encoded_images(channels: int, resize: bool) -> None:
+    """Image files are decoded, converted and (where asked for) resized by the same code in both ways."""
+    column = Column("image", "image", shape=(6, 5, channels), nullable=False, encoded=True, resize=resize)
+    pipeline = fitted([column], {"image": [encoded(picture(6, 5, 3, seed)) for seed in range(4)]})
+    files = [encoded(picture(6, 5, 1, 9)), encoded(picture(6, 5, 3, 8), "JPEG"), encoded(picture(9, 11, 3, 7))]
+    assert_equal_ways(pipeline, batch({"image": files}), {"image": files})
+    assert_equal_ways(pipeline, batch({"image": files[:2]}), {"image": files[:2]})
+    assert_equal_ways(pipeline, batch({"image": [b"none"]}), {"image": [b"none"]})
+
+
+def test_resized_pixels() -> None:
+    """Raw pixels of another size are resized alike; without `resize` both ways refuse them."""
+    train, other = np.stack([picture(6, 5, 3, seed) for seed in range(4)]), picture(9, 11, 3)[None]
+    for resize in (True, False):
+        pipeline = fitted([Column("i", "image", shape=(6, 5, 3), nullable=False, resize=resize)], {"i": train})
+        assert_equal_ways(pipeline, batch({"i": other}), {"i": other})
+
+
+@given(
+    rows=st.lists(
+        st.tuples(numbers, texts, hnp.arrays(np.float32, 2, elements=st.floats(-5, 5, width=32)), texts), max_size=5
+    )
+)
+@FEW
+def test_mixed_columns(rows: list[tuple[Any, ...]]) -> None:
+    """Numbers, categories and a vector side by side are concatenated in the same order with the same bits."""
+    columns = [
+        Column("colour", "categorical"),
+        Column("size", "numeric"),
+        Column("x", "tensor", shape=(2,), nullable=False),
+        Column("kind", "categorical"),
+    ]
+    train = {
+        "colour": ["red", "green", None, "red"],
+        "size": [1.0, None, 3.0, 4.0],
+        "x": np.arange(8, dtype=np.float32).reshape(4, 2),
+        "kind": ["3", "4", "true", "3"],
+    }
+    pipeline = fitted(columns, train)
+    tensors = np.array([row[2] for row in rows], dtype=np.float32).reshape(len(rows), 2)
+    values = {
+        "size": [row[0] for row in rows],
+        "colour": [row[1] for row in rows],
+        "kind": [row[3] for row in rows],
+        "x": tensors,
+    }
+    raw = batch(
+        {
+            "size": pa.array([_as_float(cell) for cell in values["size"]], pa.float64()),
+            "colour": pa.array(values["colour"], pa.string()),
+            "kind": pa.array(values["kind"], pa.string()),
+            "x": tensors,
+        }
+    )
+    assert_equal_ways(pipeline, raw, values)
+
+
+def _as_float(cell: float | None) -> float | None:
+    return None if cell is None else float(cell)
