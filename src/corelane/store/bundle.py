@@ -56,8 +56,8 @@ class Bundle:
 def write_bundle(target: Path, kind: str) -> Iterator[Path]:
     """Yield a temporary directory beside `target`; what is written into it becomes the bundle `target`.
 
-    On a clean exit every file is flushed to the device, the manifest is written last, and the directory is renamed. On an error
-    the temporary directory is removed and nothing that existed before is touched.
+    On a clean exit every file is flushed to the device, the manifest is written last, and the directory is renamed. On
+    an error the temporary directory is removed and nothing that existed before is touched.
 
     Raises `ConfigError` when `target` exists (bundles are immutable), also when it appeared meanwhile, or when its
     parent cannot be written; `DiskFullError` when there is no room left.

@@ -16,7 +16,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from corelane.core.errors import ConfigError, DiskFullError
 
@@ -29,18 +28,16 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises `DiskFullError` when there is no room (an existing `path` is untouched), `ConfigError` when the directory
     cannot be written.
     """
-    with atomic_file(path) as file:
-        file.write(data)
+    with temporary_file(path) as temporary:
+        temporary.write_bytes(data)
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file that becomes `path` when the block ends without an error; the streaming form of `write_atomic`."""
+def temporary_file(path: Path) -> Iterator[Path]:
+    """`write_atomic` for a file that is written bit by bit: yields a file that becomes `path` on a clean exit."""
     with full_disk_reported(path), _locked_temporary(path, directory=False) as temporary:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        sync_file(temporary)
         temporary.replace(path)
         sync_directory(path.parent)
 
