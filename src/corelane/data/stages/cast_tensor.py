@@ -19,7 +19,7 @@ def cast_tensor(column: Column, raw: pa.Array) -> Cast:
     elements, fits = dense(raw, column.shape)
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite and is refused below
         values = np.ascontiguousarray(elements, dtype=np.float32).reshape(len(raw), *column.shape)
-    finite = np.isfinite(values).reshape(len(raw), -1).all(axis=1)
+    finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
     bad = ~(fits & finite)
     typed = tensor_array(values)
     return Cast(typed, bad if bad.any() else None, lambda row: _explain(column, raw[row].as_py(), fits=bool(fits[row])))
@@ -28,7 +28,7 @@ def cast_tensor(column: Column, raw: pa.Array) -> Cast:
 def tensor_array(values: Array) -> pa.FixedShapeTensorArray:
     """A C-contiguous array [n, *shape] as an Arrow column of n tensors, without a copy."""
     if len(values):
-        plain = np.ascontiguousarray(values).ravel().reshape(values.shape)  # Arrow reads the strides of axes of length 1
+        plain = np.ascontiguousarray(values).ravel().reshape(values.shape)  # Arrow reads strides of axes of length 1
         return pa.FixedShapeTensorArray.from_numpy_ndarray(plain)
     kind = pa.fixed_shape_tensor(pa.from_numpy_dtype(values.dtype), values.shape[1:])  # Arrow refuses an empty array
     return pa.ExtensionArray.from_storage(kind, pa.array([], kind.storage_type))

@@ -6,6 +6,7 @@ In: fixed-shape float32 tensors without missing elements. Out: float32 [n, *shap
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -80,11 +81,12 @@ class FittedTensor:
         self.shape = column.shape
         self.affine = affine
         self._name = column.name
+        self._size = math.prod(column.shape)
 
     def transform(self, rows: pa.RecordBatch) -> FloatArray:
         """The columns way: checked rows to float32 [n, *shape]."""
         values = rows.column(self._name).to_numpy_ndarray()
-        return self.affine.apply(values.reshape(len(values), -1)).reshape(values.shape)
+        return self.affine.apply(values.reshape(-1, self._size)).reshape(values.shape)
 
     def transform_few(self, columns: Mapping[str, Any], num_rows: int) -> FloatArray | None:
         """The compiled way; None when the shape differs or an element is missing, infinite or no number."""
@@ -94,7 +96,7 @@ class FittedTensor:
             return None
         if values.shape != (num_rows, *self.shape):
             return None
-        scaled = self.transform_matrix(values.reshape(num_rows, -1))
+        scaled = self.transform_matrix(values.reshape(-1, self._size))
         return None if scaled is None else scaled.reshape(values.shape)
 
     def transform_matrix(self, values: Array) -> FloatArray | None:
