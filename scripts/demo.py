@@ -129,7 +129,7 @@ def main() -> None:
         client.close()
     table = Table(title=f"{recipe}: from raw data to a served prediction", show_header=False)
     for name, value in result["metrics"].items():
-        table.add_row(f"test {name}", f"{value:.4f}")
+        table.add_row(name.replace("_", " "), f"{value:.4f}")
     table.add_row("training", f"{result['examples_per_s']:,.0f} examples/s")
     table.add_row("served, one row", f"{latency_ms:.2f} ms median")
     table.add_row("served = offline", f"{rows.num_rows} rows through each of two protocols")

@@ -37,7 +37,7 @@ def _of(
 SURFACE = [
     _of("corelane.data.manager:DataSourceManager", "__init__"),
     _of("corelane.data.manager:DataSourceManager", "get_data_iterator", "source_type", "config"),
-    _of("corelane.data.sources.filesystem:FileSystemSource", "get_iterator", "config"),
+    _of("corelane.data.sources.filesystem.source:FileSystemSource", "get_iterator", "config"),
     _of("corelane.data.sources.memory:InMemorySource", "get_iterator", "config"),
     _of("corelane.data.sources.database:DatabaseSource", "get_iterator", "config", later="data layer"),
     _of("corelane.data.sources.http:HTTPSource", "get_iterator", "config", later="data layer"),

@@ -19,7 +19,7 @@ from corelane.app.training import build_module, open_source, prepare_run, train_
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import CorelaneError, DataError
 from corelane.data.batch import Batch
-from corelane.data.prepare import PreparedData
+from corelane.data.prepared import PreparedData
 from corelane.data.source import DataSource
 from corelane.data.sources.memory import InMemorySource
 from corelane.machine.cpu import Machine
@@ -28,7 +28,6 @@ from corelane.model.package import ModelPackage, write_package
 from corelane.observe.config import ObserveConfig
 from corelane.observe.log import SystemLogger
 from corelane.recipes.catalogue import CONFIG_NAME, find_recipe
-from corelane.train.checkpoint import load_weights
 from corelane.train.progress import make_progress
 from corelane.train.state import TrainingStateManager
 
@@ -128,7 +127,7 @@ class _DryRun:
         checkpoint = TrainingStateManager(self._folder / "checkpoints").load_latest()
         if checkpoint is None:
             raise DataError("a checkpoint must have been saved, got none; check the disk")
-        load_weights(self._module, checkpoint.model)
+        checkpoint.model.load_into(self._module)
         return "the checkpoint's hashes match"
 
     def _write_package(self) -> str:

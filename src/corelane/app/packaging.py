@@ -16,7 +16,6 @@ from corelane.core.errors import ConfigError
 from corelane.model.export import package_contents, reference_predictor
 from corelane.model.package import write_package
 from corelane.model.skew import Tolerance, skew_gate
-from corelane.train.checkpoint import load_weights
 from corelane.train.state import TrainingStateManager
 
 
@@ -60,8 +59,5 @@ def _best_module(path: Path, root: RootConfig, data: RunData) -> nn.Module:
             f"{path} was trained with a module from Python; package it there with `corelane.package(run)`"
         )
     module = build_module(root, data.pipeline)
-    weights = TrainingStateManager(path / "checkpoints").load_best()
-    if weights is None:
-        raise ConfigError(f"{path} must hold a whole checkpoint, got none; train again")
-    load_weights(module, weights)
+    TrainingStateManager(path / "checkpoints").load_best().load_into(module)
     return module

@@ -34,8 +34,8 @@ def _fill(text: str, directory: Path, data: Path | None, target: str | None) -> 
     given = {"path": str(data.resolve()) if data is not None else None, "target": target}
     for key, value in given.items():
         if value is not None:
-            line = f"{key}: {_quoted(value)}"
-            text = re.sub(rf"^( +){key}: .*$", lambda m, line=line: m[1] + line, text, count=1, flags=re.MULTILINE)
+            quoted = _quoted(value).replace("\\", r"\\")
+            text = re.sub(rf"^( +){key}: .*$", rf"\g<1>{key}: {quoted}", text, count=1, flags=re.MULTILINE)
     return text
 
 

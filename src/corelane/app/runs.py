@@ -20,8 +20,7 @@ from corelane.core import errors
 from corelane.core.errors import ConfigError, CorelaneError, WorkerLostError
 from corelane.data.batch import Fingerprint
 from corelane.data.pipeline import Pipeline
-from corelane.data.prepare import PreparedData
-from corelane.model.golden import read_arrow, write_arrow
+from corelane.data.prepared import PreparedData, read_table, write_table
 from corelane.store.bundle import verify_bundle, write_atomic, write_bundle
 
 CONFIG_NAME = "config.yaml"
@@ -104,7 +103,7 @@ def save_run_data(directory: Path, data: PreparedData, *, has_own_module: bool) 
         (folder / "pipeline.json").write_text(json.dumps(data.pipeline.to_json()), encoding="utf-8")
         (folder / "data.json").write_text(json.dumps(facts), encoding="utf-8")
         for name in SAMPLES:
-            write_arrow(folder / f"{name}.arrow", getattr(data, name))
+            write_table(folder / f"{name}.arrow", getattr(data, name))
 
 
 def open_run_data(directory: Path) -> RunData:
@@ -115,7 +114,7 @@ def open_run_data(directory: Path) -> RunData:
     facts = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     return RunData(
         pipeline=Pipeline.from_json(json.loads((folder / "pipeline.json").read_text(encoding="utf-8"))),
-        **{name: read_arrow(folder / f"{name}.arrow") for name in SAMPLES},
+        **{name: read_table(folder / f"{name}.arrow") for name in SAMPLES},
         fingerprint=Fingerprint(**facts["fingerprint"]),
         has_own_module=facts["has_own_module"],
     )

@@ -13,7 +13,7 @@ from corelane.core.errors import DataError
 from corelane.data.config import FileSystemConfig
 from corelane.data.sinks.files import open_sink
 from corelane.data.source import DataSource
-from corelane.data.sources.filesystem import FileSystemSource
+from corelane.data.sources.filesystem.source import FileSystemSource
 from corelane.machine.cpu import Machine
 from corelane.model.batch import REJECTED, OptimizedBatchProcessor
 from corelane.model.package import ModelPackage

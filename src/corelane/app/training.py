@@ -30,19 +30,21 @@ from corelane.app.runs import (
 )
 from corelane.core.clock import SystemClock
 from corelane.core.errors import ConfigError
-from corelane.data.manager import DataSourceManager
+from corelane.data.config import FileSystemConfig, MemoryConfig
 from corelane.data.pipeline import Pipeline
-from corelane.data.prepare import PreparedData, prepare
+from corelane.data.prepare import prepare
+from corelane.data.prepared import PreparedData
 from corelane.data.processor import CPUDataProcessor
 from corelane.data.source import DataSource
+from corelane.data.sources.filesystem.source import FileSystemSource
 from corelane.data.sources.memory import InMemorySource
 from corelane.machine.cpu import Machine
 from corelane.machine.process import resident_bytes
 from corelane.model.decode import num_outputs_of
 from corelane.model.nets.build import build
 from corelane.observe.log import SystemLogger
-from corelane.train.plan import settle_plan
-from corelane.train.progress import Progress, make_progress
+from corelane.train.plan import choose_plan
+from corelane.train.progress import TrainingProgress, make_progress
 from corelane.train.recover import FaultTolerantTrainer
 from corelane.train.run import TrainResult, run_training
 
@@ -100,8 +102,11 @@ def train_supervised(
     if not is_finished(directory):
         argv = [sys.executable, "-m", "corelane", "train-worker", "--run", str(directory)]
         argv += ["--quiet"] * quiet + ["--resume"] * resume
-        with _logger(root, directory, quiet=True) as logger:
-            code = FaultTolerantTrainer(root.train, argv=argv, logger=logger, clock=SystemClock()).train_with_recovery()
+        with _logger(root, directory, quiet=True) as logger, _stop_flag() as should_stop:
+            trainer = FaultTolerantTrainer(
+                root.train, argv=argv, directory=directory, logger=logger, should_stop=should_stop
+            )
+            code = trainer.train_with_recovery()
         raise_recorded_error(directory, code)
     return read_result(directory)
 
@@ -116,9 +121,9 @@ def train_run(directory: Path, *, resume: bool, quiet: bool) -> Run:
         return _train_in(directory, root, _sources(root, None, None), module=None, resume=resume, quiet=quiet)
 
 
-def open_source(config: Any) -> DataSource:
-    """The data source that a `data.source` section describes."""
-    return DataSourceManager().open(config)
+def open_source(config: FileSystemConfig | MemoryConfig) -> DataSource:
+    """The data source that a `data.source` section describes; its paths are absolute by now."""
+    return InMemorySource(config) if isinstance(config, MemoryConfig) else FileSystemSource(config)
 
 
 def threads_of(config: RootConfig) -> int:
@@ -168,7 +173,7 @@ def train_prepared(
     module: nn.Module,
     *,
     logger: SystemLogger,
-    progress: Progress,
+    progress: TrainingProgress,
     should_stop: Callable[[], bool],
     resume: bool,
 ) -> TrainResult:
@@ -182,7 +187,7 @@ def train_prepared(
             data=data,
             processor=processor,
             logger=logger,
-            plan=settle_plan(directory, module, root.train, threads=num_threads, resume=resume),
+            plan=choose_plan(directory, root.train, module, num_threads=num_threads),
             seed=root.seed,
             progress=progress,
             clock=SystemClock(),

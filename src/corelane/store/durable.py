@@ -158,5 +158,6 @@ def _sync(path: Path, flags: int) -> None:
 
 def _unwritable(directory: Path, error: OSError) -> ConfigError:
     return ConfigError(
-        f"{directory} must be a directory that can be written, got {error.strerror!r}; choose another or change its owner"
+        f"{directory} must be a directory that can be written, got {error.strerror!r}; "
+        "choose another or change its owner"
     )

@@ -15,7 +15,7 @@ import pyarrow.parquet
 
 from corelane.core.errors import ConfigError
 from corelane.data.sink import RowSink
-from corelane.store.durable import atomic_file
+from corelane.store.durable import temporary_file
 
 
 class _Writer(Protocol):
@@ -69,7 +69,7 @@ def open_sink(path: Path) -> Iterator[RowSink]:
     """
     if path.suffix not in _WRITERS:
         raise ConfigError(f"the output must end in {', '.join(_WRITERS)}, got {path.name!r}; rename it")
-    with atomic_file(path) as file:
+    with temporary_file(path) as temporary, temporary.open("wb") as file:
         sink = _FileSink(file, _WRITERS[path.suffix])
         yield sink
         sink.finish()
