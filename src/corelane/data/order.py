@@ -1,8 +1,8 @@
 """The order of the rows in an epoch, and the mixing of integers below it: pure functions of (seed, epoch, position).
 
-No generator is kept anywhere, so the place in the data is three integers and resuming is instant. The mixing function is
-the finaliser of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014). It is written
-here, and not taken from a library's generator, because a library may change its streams between releases.
+No generator is kept anywhere, so the place in the data is three integers and resuming is instant. The mixing function
+is the finaliser of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014). It is
+written here, and not taken from a library's generator, because a library may change its streams between releases.
 """
 
 from __future__ import annotations

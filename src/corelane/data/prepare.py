@@ -1,0 +1,235 @@
+"""Preparing: from a source and a configuration to arrays on disk that training gathers from, made once and kept.
+
+The entry's key says everything the content depends on (fingerprints, pipeline with its schema and stage versions,
+split, seed), so a second training on the same data starts at once, and a change of any of them prepares anew. The
+inferred schema is kept under a key of its own, so a hit reads the source only for its fingerprint. Called by `app`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from corelane.core.errors import BundleError, DiskFullError
+from corelane.core.types import JsonObject
+from corelane.data.appender import FileAppender, MemoryAppender
+from corelane.data.config import DataConfig, PipelineConfig
+from corelane.data.infer import infer_schema
+from corelane.data.passes import Job, Survey, fill, survey
+from corelane.data.pipeline import Pipeline
+from corelane.data.prepared import (
+    FACTS_FILE,
+    KIND,
+    PIPELINE_FILE,
+    QUARANTINE_FILE,
+    PreparedData,
+    PreparedPart,
+    array_file,
+    digest_parts,
+    read_prepared,
+    write_table,
+)
+from corelane.data.processor import CPUDataProcessor
+from corelane.data.quarantine import Quarantine, open_quarantine
+from corelane.data.schema import Schema
+from corelane.data.source import DataSource
+from corelane.data.split import PARTS
+from corelane.machine.cpu import Machine
+from corelane.observe.log import SystemLogger
+from corelane.store.durable import temporary_file
+from corelane.store.entry import open_or_build
+
+__all__ = ["PreparedData", "PreparedPart", "prepare"]
+
+_VERSION = 1  # of the passes and the files; raised when the same key would give other content
+_DATA_SHARE = 0.3  # of the memory, when nothing else is said: the data pool's part
+
+
+def prepare(
+    source: DataSource,
+    config: DataConfig,
+    pipeline: PipelineConfig,
+    *,
+    seed: int,
+    cache_directory: Path,
+    quarantine: Path,
+    logger: SystemLogger,
+    test_source: DataSource | None = None,
+    processor: CPUDataProcessor | None = None,
+    memory_budget_bytes: int | None = None,
+) -> PreparedData:
+    """The prepared data of `source` under `config` and `pipeline`, from the cache when it is there and whole.
+
+    Refused rows are written to the Parquet file `quarantine` (also on a hit). When the cache's disk is full the arrays
+    are kept in memory if they fit `memory_budget_bytes` (default: 30 % of the machine's memory).
+
+    Raises `DataError` when the data cannot be used (no rows, too many refused, one class only, a column missing),
+    `DiskFullError` with the number of bytes needed, and what the source raises.
+    """
+    with ExitStack() as owned:
+        if processor is None:
+            processor = owned.enter_context(CPUDataProcessor())
+        schema = _find_schema(source, config, pipeline, cache_directory, logger)
+        unfitted = Pipeline.build(schema, pipeline)
+        job = Job(source, test_source, config, unfitted, seed, processor)
+        entry = cache_directory / "prepared" / _key(job)
+        try:
+            bundle, was_found = open_or_build(
+                entry, KIND, lambda directory: _build(job, directory, quarantine, logger), on_broken=_reporter(logger)
+            )
+        except DiskFullError as error:
+            logger.data.warning("cache_disk_full", directory=str(cache_directory), reason=str(error))
+            budget = _memory_budget(memory_budget_bytes)
+            return _build_in_memory(job, quarantine, logger, cache_directory, budget)
+        data = read_prepared(bundle)
+        if was_found:
+            with temporary_file(quarantine) as copy:
+                shutil.copyfile(bundle.path / QUARANTINE_FILE, copy)
+        logger.data.info("data_prepared", was_cached=was_found, digest=data.digest, **_sizes(data))
+        return data
+
+
+# --- keys -------------------------------------------------------------------------------------------------------------
+
+
+def _key(job: Job) -> str:
+    test = None if job.test_source is None else asdict(job.test_source.fingerprint())
+    return _hash(
+        {
+            "version": _VERSION,
+            "fingerprint": asdict(job.source.fingerprint()),
+            "test": test,
+            "pipeline": job.unfitted.digest,
+            "split": job.config.split.model_dump(mode="json"),
+            "max_rejected": job.config.max_rejected,
+            "seed": job.seed,
+        }
+    )
+
+
+def _hash(facts: JsonObject) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _find_schema(
+    source: DataSource, config: DataConfig, pipeline: PipelineConfig, cache_directory: Path, logger: SystemLogger
+) -> Schema:
+    """The schema inferred from all of `source`, or the one that was inferred from the same data before."""
+
+    def infer() -> Schema:
+        return infer_schema((batch.rows for batch in source.batches()), config, pipeline)
+
+    def build(directory: Path) -> None:
+        (directory / "schema.json").write_text(json.dumps(infer().to_json()), encoding="utf-8")
+
+    key = _hash(
+        {
+            "version": _VERSION,
+            "fingerprint": asdict(source.fingerprint()),
+            "data": config.model_dump(mode="json", include={"target", "task", "columns", "exclude"}),
+            "pipeline": pipeline.model_dump(mode="json"),
+        }
+    )
+    try:
+        bundle, _ = open_or_build(cache_directory / "schemas" / key, "schema", build, on_broken=_reporter(logger))
+    except DiskFullError:
+        return infer()  # `prepare` meets the full disk again and deals with it
+    return Schema.from_json(json.loads((bundle.path / "schema.json").read_bytes()))
+
+
+# --- building ---------------------------------------------------------------------------------------------------------
+
+
+def _build(job: Job, directory: Path, quarantine: Path, logger: SystemLogger) -> None:
+    """Write the files of a prepared bundle into `directory`."""
+    with open_quarantine(quarantine) as refused:
+        found = _survey(job, refused, logger)
+        _check_space(directory, found)
+        with ExitStack() as files:
+
+            def make(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], most: int) -> FileAppender:
+                path = directory / name
+                path.parent.mkdir(exist_ok=True)
+                return files.enter_context(FileAppender(path, dtype, shape, max_rows=most))
+
+            samples = fill(job, found, refused, make)
+    for name, table in samples.items():
+        write_table(directory / f"{name}.arrow", table)
+    facts = {"num_rejected": refused.num_rows, "fingerprint": asdict(job.source.fingerprint())}
+    (directory / PIPELINE_FILE).write_text(json.dumps(found.pipeline.to_json()), encoding="utf-8")
+    (directory / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
+    shutil.copyfile(quarantine, directory / QUARANTINE_FILE)
+
+
+def _build_in_memory(
+    job: Job, quarantine: Path, logger: SystemLogger, cache_directory: Path, budget_bytes: int
+) -> PreparedData:
+    arrays: dict[str, MemoryAppender] = {}
+
+    def make(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], most: int) -> MemoryAppender:
+        return arrays.setdefault(name, MemoryAppender(dtype, shape, max_rows=most))
+
+    with open_quarantine(quarantine) as refused:
+        found = _survey(job, refused, logger)
+        if found.num_bytes > budget_bytes:
+            raise DiskFullError(
+                f"{cache_directory} must have {found.num_bytes} bytes free for the prepared data, got less, and only "
+                f"{budget_bytes} bytes of it could be kept in memory; free some space or choose another machine.cache"
+            )
+        samples = fill(job, found, refused, make)
+    parts = {part: _collect(part, found.pipeline, arrays) for part in PARTS}
+    data = PreparedData(
+        pipeline=found.pipeline,
+        **parts,
+        **samples,
+        digest=digest_parts(found.pipeline, parts),
+        num_rejected=refused.num_rows,
+        fingerprint=job.source.fingerprint(),
+    )
+    logger.data.info("data_prepared", was_cached=False, digest=data.digest, kept_in="memory", **_sizes(data))
+    return data
+
+
+def _collect(part: str, pipeline: Pipeline, arrays: Mapping[str, MemoryAppender]) -> PreparedPart:
+    def rows(name: int | str) -> Any:
+        return arrays[array_file(part, name)].rows
+
+    inputs = {name: rows(index) for index, name in enumerate(pipeline.outputs)}
+    return PreparedPart(inputs, rows("target"), rows("positions"))
+
+
+def _check_space(directory: Path, found: Survey) -> None:
+    free = shutil.disk_usage(directory).free
+    if free < found.num_bytes:
+        raise DiskFullError(f"{directory} must have {found.num_bytes} bytes free, got {free}; free some space")
+
+
+def _memory_budget(configured: int | None) -> int:
+    return int(Machine.detect().memory_bytes * _DATA_SHARE) if configured is None else configured
+
+
+# --- telling ----------------------------------------------------------------------------------------------------------
+
+
+def _survey(job: Job, refused: Quarantine, logger: SystemLogger) -> Survey:
+    logger.data.info("data_read_started", columns=len(job.unfitted.schema.columns))
+    found = survey(job, refused)
+    logger.metrics_collector.record("data", {"read_rows": found.num_read})
+    return found
+
+
+def _reporter(logger: SystemLogger) -> Callable[[BundleError], None]:
+    return lambda error: logger.data.warning("cache_entry_broken", reason=str(error))
+
+
+def _sizes(data: PreparedData) -> dict[str, int]:
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    return {"num_rejected": data.num_rejected, **{f"num_{name}": part.num_rows for name, part in parts.items()}}

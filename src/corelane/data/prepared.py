@@ -1,0 +1,130 @@
+"""Prepared data: the three parts as arrays ready to be gathered from, with the fitted pipeline and samples of raw rows.
+
+On disk it is a bundle of kind `prepared`; nothing in it is code, and nothing is read before the bundle is verified.
+`prepare.py` makes it; the trainer and the packager use it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from corelane.core.types import Array, IntArray
+from corelane.data.appender import npy_digest
+from corelane.data.batch import Fingerprint
+from corelane.data.pipeline import Pipeline
+from corelane.data.split import PARTS
+from corelane.store.bundle import Bundle
+
+KIND = "prepared"
+PIPELINE_FILE = "pipeline.json"
+FACTS_FILE = "facts.json"
+QUARANTINE_FILE = "quarantine.parquet"
+SAMPLES = ("calibration", "holdout", "gate")
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPart:
+    """One part: network inputs by name, float32 [num_rows, ...]; target [num_rows], int64 classes or float32 values;
+    and each row's index in its source, int64 [num_rows]. The arrays are read-only and may be memory-mapped.
+    """
+
+    inputs: Mapping[str, Array]
+    target: Array
+    positions: IntArray
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows the part has."""
+        return len(self.target)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedData:
+    """Everything training and packaging need of the data.
+
+    `calibration`, `holdout` and `gate` hold up to 1,000 checked raw rows (feature columns, then the target) of the
+    training, the validation and the test part. `digest` names the prepared content: equal digests train the same bytes.
+    """
+
+    pipeline: Pipeline
+    train: PreparedPart
+    validation: PreparedPart
+    test: PreparedPart
+    calibration: pa.Table
+    holdout: pa.Table
+    gate: pa.Table
+    digest: str
+    num_rejected: int
+    fingerprint: Fingerprint
+
+
+def array_file(part: str, index: int | str) -> str:
+    """The file of one array of a part: `target`, `positions`, or the input of that index."""
+    return f"{part}/{index}.npy"
+
+
+def content_digest(pipeline: Pipeline, file_digests: Mapping[str, str]) -> str:
+    """SHA-256 over the fitted pipeline and the `.npy` files' digests by name: what training reads, and nothing else."""
+    text = json.dumps([pipeline.digest, sorted(file_digests.items())], separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_parts(pipeline: Pipeline, parts: Mapping[str, PreparedPart]) -> str:
+    """`content_digest` of parts that lie in memory."""
+    digests = {}
+    for name, part in parts.items():
+        arrays = {str(index): values for index, values in enumerate(part.inputs.values())}
+        arrays |= {"target": part.target, "positions": part.positions}
+        digests.update({array_file(name, index): npy_digest(values) for index, values in arrays.items()})
+    return content_digest(pipeline, digests)
+
+
+def read_prepared(bundle: Bundle) -> PreparedData:
+    """The prepared data of a verified bundle; its arrays are memory-mapped."""
+    pipeline = Pipeline.from_json(json.loads((bundle.path / PIPELINE_FILE).read_bytes()))
+    facts = json.loads((bundle.path / FACTS_FILE).read_bytes())
+    train, validation, test = (_read_part(bundle.path, part, pipeline) for part in PARTS)
+    calibration, holdout, gate = (read_table(bundle.path / f"{name}.arrow") for name in SAMPLES)
+    digests = {name: entry.sha256 for name, entry in bundle.files.items() if name.endswith(".npy")}
+    return PreparedData(
+        pipeline=pipeline,
+        train=train,
+        validation=validation,
+        test=test,
+        calibration=calibration,
+        holdout=holdout,
+        gate=gate,
+        digest=content_digest(pipeline, digests),
+        num_rejected=facts["num_rejected"],
+        fingerprint=Fingerprint(**facts["fingerprint"]),
+    )
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write `table` as an Arrow file."""
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read what `write_table` wrote."""
+    with pa.OSFile(str(path), "rb") as file, pa.ipc.open_file(file) as reader:
+        return reader.read_all()
+
+
+def _read_part(directory: Path, part: str, pipeline: Pipeline) -> PreparedPart:
+    inputs = {name: _map(directory / array_file(part, index)) for index, name in enumerate(pipeline.outputs)}
+    target, positions = (_map(directory / array_file(part, name)) for name in ("target", "positions"))
+    return PreparedPart(inputs, target, positions)
+
+
+def _map(path: Path) -> Array:
+    """A read-only map of the array at `path`, as a plain array: slicing the memmap class costs microseconds."""
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
