@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from corelane.model.package import PackageContents, write_package
 CREATED_S = 1_750_000_000.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Example:
     """A fitted pipeline, the raw rows it was fitted on, and their checked form with the target."""
 
@@ -56,6 +57,7 @@ def example(schema: Schema, raw: pa.RecordBatch) -> Example:
     return Example(Pipeline.build(schema, PipelineConfig()).fit([checked.rows]), raw, checked.rows)
 
 
+@cache
 def mixed(num_rows: int = 60) -> Example:
     """Numbers with gaps, an open category with gaps, a closed one, and three labels."""
     random = np.random.default_rng(1)
@@ -77,6 +79,7 @@ def mixed(num_rows: int = 60) -> Example:
     return example(Schema(columns, Column("species", "categorical", nullable=False), "classification"), raw)
 
 
+@cache
 def matrix(width: int = 32, num_labels: int = 10, num_rows: int = 200) -> Example:
     """`width` numeric columns without gaps and whole-number labels."""
     random = np.random.default_rng(2)
@@ -87,6 +90,7 @@ def matrix(width: int = 32, num_labels: int = 10, num_rows: int = 200) -> Exampl
     return example(Schema(columns, Column("y", "categorical", nullable=False), "classification"), raw)
 
 
+@cache
 def regression(num_rows: int = 50) -> Example:
     """One number in, one number in thousands out."""
     x = np.linspace(-3, 3, num_rows)
@@ -94,6 +98,7 @@ def regression(num_rows: int = 50) -> Example:
     return example(Schema((Column("x", "numeric"),), Column("price", "numeric", nullable=False), "regression"), raw)
 
 
+@cache
 def images(side: int = 8, num_rows: int = 24) -> Example:
     """Grey images as arrays, and two labels."""
     random = np.random.default_rng(3)
