@@ -78,9 +78,13 @@ def _facts(result: Mapping[str, Any]) -> str:
             lines.append(key)
             lines.extend("  " + line for line in _facts(value).splitlines())
         else:
-            shown = f"{value:.4g}" if isinstance(value, float) else value
+            shown = _number(value) if isinstance(value, float) else value
             lines.append(f"{key:<{width}}  {shown}")
     return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _version(asked: bool) -> None:

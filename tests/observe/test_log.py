@@ -197,3 +197,14 @@ def test_observing_loads_no_numeric_library(module: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_terminal_may_hear_less_than_the_files(tmp_path: Path) -> None:
+    """With `terminal_level`, the files keep every line and the terminal shows trouble only."""
+    stream = io.StringIO()
+    with SystemLogger(directory=tmp_path, stream=stream, terminal_level="warning") as logger:
+        logger.training.info("epoch_finished")
+        logger.training.warning("checkpoint_broken")
+    assert "epoch_finished" not in stream.getvalue()
+    assert "checkpoint_broken" in stream.getvalue()
+    assert len((tmp_path / "training.jsonl").read_text().splitlines()) == 2

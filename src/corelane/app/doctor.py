@@ -25,7 +25,6 @@ from corelane.data.sources.memory import InMemorySource
 from corelane.machine.cpu import Machine
 from corelane.model.export import package_contents
 from corelane.model.package import ModelPackage, write_package
-from corelane.observe.config import ObserveConfig
 from corelane.observe.log import SystemLogger
 from corelane.recipes.catalogue import CONFIG_NAME, find_recipe
 from corelane.train.progress import make_progress
@@ -60,7 +59,7 @@ class _DryRun:
         train = root.train.model_copy(update={"epochs": 1, "save_interval": 1})
         self._root = root.model_copy(update={"machine": machine, "train": train})
         self._folder = folder
-        self._logger = SystemLogger(ObserveConfig(log_level="error"))
+        self._logger = SystemLogger(terminal_level="error")
         self._source: DataSource
         self._batch: Batch
         self._data: PreparedData

@@ -230,8 +230,13 @@ def _refuse_memory(root: RootConfig) -> None:
 
 @contextmanager
 def _logger(root: RootConfig, directory: Path, *, quiet: bool) -> Iterator[SystemLogger]:
-    config = root.observe.model_copy(update={"log_level": "error"}) if quiet else root.observe
-    logger = SystemLogger(config, directory=directory / "logs", read_memory_bytes=resident_bytes)
+    """Everything goes to the run's files; the terminal has the progress display and hears of trouble only."""
+    logger = SystemLogger(
+        root.observe,
+        directory=directory / "logs",
+        read_memory_bytes=resident_bytes,
+        terminal_level="error" if quiet else "warning",
+    )
     try:
         yield logger
     finally:

@@ -8,7 +8,7 @@ was logged.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -17,13 +17,14 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from corelane.core.clock import Clock, SystemClock
-from corelane.observe.config import ObserveConfig
+from corelane.observe.config import LogLevel, ObserveConfig
 from corelane.observe.instruments import AREAS
 from corelane.observe.lines import human_line, json_line
 from corelane.observe.metrics import MetricsCollector
 from corelane.observe.sinks import FileSink, TerminalSink
 
 TRAINING_STEP = "training_step"
+_LEVELS = ("debug", "info", "warning", "error", "exception", "critical")
 _SYSTEM_CLOCK = SystemClock()
 
 
@@ -32,7 +33,8 @@ class SystemLogger:
 
     `loggers` holds them by name; `training`, `inference`, `system` and `data` are the same. Each is a structlog logger:
     `logger.data.info("rows_rejected", num_rows=3)`, `.bind(...)`, `.exception(...)` inside a handler. Without a
-    `directory` nothing is written to disk. `stream` replaces standard error. `read_memory_bytes` gives the
+    `directory` nothing is written to disk. `stream` replaces standard error. `terminal_level` is the lowest level
+    shown there, where a progress display tells the rest; files get every level that `config` lets through. `read_memory_bytes` gives the
     `memory_usage` of a training step. Raises `ConfigError` when the directory cannot be written, unless for a full
     disk.
     """
@@ -46,6 +48,7 @@ class SystemLogger:
         clock: Clock = _SYSTEM_CLOCK,
         read_memory_bytes: Callable[[], int] | None = None,
         stream: TextIO | None = None,
+        terminal_level: LogLevel | None = None,
     ) -> None:
         config = config or ObserveConfig()
         self.metrics_collector = metrics or MetricsCollector()
@@ -55,8 +58,10 @@ class SystemLogger:
         self._num_dropped = 0
         terminal = TerminalSink(stream, lambda _: self._count_dropped("system"))
         is_human = config.log_format == "human" or (config.log_format == "auto" and terminal.is_terminal)
+        shown = _LEVELS[_LEVELS.index(terminal_level or "debug") :]
         self._streams = {
-            name: _Stream(name, directory, terminal, self._count_dropped, clock, is_human=is_human) for name in AREAS
+            name: _Stream(name, directory, terminal, self._count_dropped, clock, is_human=is_human, shown=shown)
+            for name in AREAS
         }
         self.loggers: dict[str, FilteringBoundLogger] = {
             name: _wrap(stream, config.log_level, clock) for name, stream in self._streams.items()
@@ -141,11 +146,13 @@ class _Stream:
         clock: Clock,
         *,
         is_human: bool,
+        shown: Sequence[str],
     ) -> None:
         self.name = name
         self._count_dropped = count_dropped
         self._clock = clock
         self._is_human = is_human
+        self._shown = frozenset(shown)
         self._terminal = terminal
         self._is_failing = False  # the last line was lost
         self._has_lost_line = False  # this line was lost
@@ -158,6 +165,8 @@ class _Stream:
         for file in self._files:
             file.write(line)
         self._is_failing = self._has_lost_line
+        if entry["level"] not in self._shown:
+            return
         if not self._is_human:
             self._terminal.write(line)
         elif entry["event"] != TRAINING_STEP:
