@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ def run(case: Case, data: Path, num_epochs: int) -> list[float]:
         finished = corelane.train(config, data={"image": images, "label": labels}, runs=Path(folder, "runs"))
         log = (finished.directory / "logs" / "training.jsonl").read_text().splitlines()
     lines = [json.loads(line) for line in log]
-    times_s = [line["timestamp"] for line in lines if line["event"] in ("training_started", "epoch_finished")]
+    marks = [line["timestamp"] for line in lines if line["event"] in ("training_started", "epoch_finished")]
+    times_s = [datetime.fromisoformat(mark).timestamp() for mark in marks]
     num_examples = len(images) // case.batch_size * case.batch_size
     return [num_examples / (end - start) for start, end in pairwise(times_s)]
 

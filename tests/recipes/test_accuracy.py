@@ -6,7 +6,7 @@ Hyperparameters were chosen on validation rows; the test part is what is measure
 import pytest
 import yaml
 
-import corelane
+from corelane.app.training import train
 from corelane.recipes.catalogue import CONFIG_NAME, copy_recipe
 
 
@@ -19,7 +19,7 @@ def accuracy_of(recipe, tmp_path, **split):
     config["data"]["split"].update(split)
     config["machine"] = {"threads": 2, "cache": str(tmp_path / "cache")}
     (folder / "test.yaml").write_text(yaml.safe_dump(config))
-    run = corelane.train(folder / "test.yaml", runs=tmp_path / "runs", quiet=True)
+    run = train(folder / "test.yaml", runs=tmp_path / "runs", quiet=True)
     return run.result.metrics["test_accuracy"]
 
 
