@@ -3,7 +3,7 @@
 import numpy as np
 from torch import Tensor, nn
 
-import corelane
+from corelane.app import load, package, train
 
 
 class Residual(nn.Module):
@@ -22,6 +22,6 @@ generator = np.random.default_rng(0)
 x = generator.normal(size=(1000, 8)).astype(np.float32)
 data = {"x": x, "inside": (np.linalg.norm(x, axis=1) < 2.8).astype(np.int64)}
 
-run = corelane.train({"name": "ball", "data": {"target": "inside"}}, data=data, model=Residual())
-with corelane.load(corelane.package(run)) as model:
+run = train({"name": "ball", "data": {"target": "inside"}}, data=data, model=Residual())
+with load(package(run)) as model:
     print(model.predict_columns({"x": x[:3]})["label"])

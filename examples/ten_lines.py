@@ -1,14 +1,11 @@
 """The README's ten lines: rows in memory to a package and a prediction. Run it with `python examples/ten_lines.py`."""
 
-import corelane
+from corelane.app import load, package, train
 
-rows = [
-    {"colour": "red" if i % 3 else "green", "size_mm": i % 50, "kind": "large" if i % 50 > 25 else "small"}
-    for i in range(600)
-]
-config = {"name": "sizes", "data": {"target": "kind"}, "train": {"epochs": 10}}
+kinds = [(size, colour) for size in range(50) for colour in ("red", "green", "blue") for _ in range(4)]
+rows = [{"size_mm": size, "colour": colour, "kind": "large" if size > 25 else "small"} for size, colour in kinds]
 
-run = corelane.train(config, data=rows)
-package = corelane.package(run)
-with corelane.load(package) as model:
-    print(model.predict_rows([{"colour": "red", "size_mm": 40}, {"colour": "blue", "size_mm": None}]))
+run = train({"name": "sizes", "data": {"target": "kind"}, "train": {"epochs": 20}}, data=rows)
+path = package(run)
+with load(path) as model:
+    print(model.predict_rows([{"size_mm": 40, "colour": "red"}, {"size_mm": 3, "colour": None}]))

@@ -16,3 +16,10 @@ def test_the_example_runs(path: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
     assert list(tmp_path.glob("packages/*/1/package.json"))
+
+
+def test_the_readme_shows_the_example_as_it_is() -> None:
+    """The README's Python lines are those of `ten_lines.py`, so they run."""
+    readme = (EXAMPLES[0].parent.parent / "README.md").read_text()
+    shown = readme.partition("```python\n")[2].partition("```")[0]
+    assert shown == (EXAMPLES[0].parent / "ten_lines.py").read_text().partition('"""\n\n')[2]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-import corelane
+from corelane.app import train as train_here
 from corelane.core.errors import ConfigError, CorelaneError, DataError, NonFiniteLossError
 
 
@@ -43,7 +43,7 @@ def train(tmp_path: Path) -> Callable[..., Path]:
         }
         for name, section in sections.items():
             config[name] = {**config.get(name, {}), **section}  # type: ignore[dict-item]
-        return corelane.train(config, runs=tmp_path / "runs", quiet=True).directory
+        return train_here(config, runs=tmp_path / "runs", quiet=True).directory
 
     return run
 

@@ -1,4 +1,4 @@
-"""A disk that fills up, for real: a small tmpfs. A save that does not fit loses nothing, and the run goes on with room."""
+"""A disk that fills up, for real: a small tmpfs. A save that does not fit loses nothing; the run goes on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import corelane
+from corelane.app import train as train_here
 from corelane.core.errors import DiskFullError
 from corelane.store.bundle import verify_bundle
 
@@ -38,16 +38,16 @@ def test_a_full_disk_loses_nothing_and_the_run_resumes(tmp_path: Path, small_dis
     x = generator.normal(size=(600, 16)).astype(np.float32)
     data = {"x": x, "y": (x.sum(axis=1) > 0).astype(np.int64)}
     config = {**CONFIG, "machine": {"cache": str(tmp_path / "cache")}}
-    calm = corelane.train(config, data=data, runs=tmp_path / "calm", quiet=True)
+    calm = train_here(config, data=data, runs=tmp_path / "calm", quiet=True)
 
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(2 << 20))
     with pytest.raises(DiskFullError, match="--resume"):
-        corelane.train(config, data=data, runs=small_disk / "runs", quiet=True)
+        train_here(config, data=data, runs=small_disk / "runs", quiet=True)
     for checkpoint in (small_disk / "runs/full-001/checkpoints").glob("[0-9]*"):
         verify_bundle(checkpoint, "checkpoint")
 
     ballast.unlink()
-    resumed = corelane.train(config, data=data, runs=small_disk / "runs", resume=True, quiet=True)
+    resumed = train_here(config, data=data, runs=small_disk / "runs", resume=True, quiet=True)
     expected = {name: tensor.numpy().tobytes() for name, tensor in calm.module.state_dict().items()}
     assert {name: tensor.numpy().tobytes() for name, tensor in resumed.module.state_dict().items()} == expected

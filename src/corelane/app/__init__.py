@@ -1,22 +1,37 @@
-"""Composition: the only room that reads configuration files, builds objects and joins them.
+"""Composition, and the Python interface: `from corelane.app import train, package, load, evaluate, predict, serve`.
 
-Its callers are `cli` and the public names of `corelane`.
-
-Each module is one family of commands and is imported when it is first used: a server must not load what trains.
+The only room that reads configuration files, builds objects and joins them. Each module is one family of commands and is
+imported when a name of it is first used: a server must not load what trains.
 """
 
 import importlib
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from corelane.app import config, doctor, packaging, project, scoring, serving, training
+    from corelane.app.packaging import package
+    from corelane.app.scoring import evaluate, load, predict
+    from corelane.app.serving import serve
+    from corelane.app.training import train
 
-__all__ = ["config", "doctor", "packaging", "project", "scoring", "serving", "training"]
+__all__ = [
+    *("config", "doctor", "packaging", "project", "scoring", "serving", "training"),
+    *("evaluate", "load", "package", "predict", "serve", "train"),
+]
+
+_HOMES = {
+    "train": "training",
+    "package": "packaging",
+    "load": "scoring",
+    "evaluate": "scoring",
+    "predict": "scoring",
+    "serve": "serving",
+}
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Import the module `name` of this package on first use."""
+def __getattr__(name: str) -> Any:
+    """Import a module of this package, or a public name's home, on first use."""
     if name not in __all__:
         raise AttributeError(f"module 'corelane.app' has no attribute {name!r}")
-    return importlib.import_module(f"corelane.app.{name}")
+    module = importlib.import_module(f"corelane.app.{_HOMES.get(name, name)}")
+    return getattr(module, name) if name in _HOMES else module

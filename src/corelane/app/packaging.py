@@ -56,7 +56,7 @@ def package(run: Run | Path | str, *, directory: Path | str | None = None, clock
 def _best_module(path: Path, root: RootConfig, data: RunData) -> nn.Module:
     if data.has_own_module:
         raise ConfigError(
-            f"{path} was trained with a module from Python; package it there with `corelane.package(run)`"
+            f"{path} was trained with a module from Python; package it there with `corelane.app.package(run)`"
         )
     module = build_module(root, data.pipeline)
     TrainingStateManager(path / "checkpoints").load_best().load_into(module)
