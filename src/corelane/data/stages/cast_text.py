@@ -35,6 +35,8 @@ def canonical_text(value: object) -> str | None:
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
     if isinstance(value, int | np.integer):
+        if abs(int(value)).bit_length() > 3 * MAX_TEXT_LENGTH:  # Python refuses to write very long numbers out
+            raise TypeError("a category must be a short number, got one of very many digits")
         return str(int(value))
     if isinstance(value, float | np.floating):
         number = float(value)

@@ -130,7 +130,12 @@ def missing(column: Column) -> Verdict:
 
 def shorten(value: object, limit: int = 60) -> str:
     """`repr` of a value from outside, cut so that a message stays one readable line."""
-    text = repr(value[: limit + 1]) if isinstance(value, str | bytes) else repr(value)
+    if isinstance(value, int) and value.bit_length() > 256:
+        return "a whole number of very many digits"  # Python refuses to write some of them out
+    try:
+        text = repr(value[: limit + 1]) if isinstance(value, str | bytes) else repr(value)
+    except ValueError:  # such a number somewhere inside
+        text = f"a {type(value).__name__}"
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 

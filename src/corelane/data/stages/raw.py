@@ -10,6 +10,7 @@ import base64
 import binascii
 import datetime
 import decimal
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,18 +49,21 @@ def _raw_numbers(column: Column, values: Any) -> pa.Array:
         if values.dtype.kind in "fiub":
             return pa.array(np.ascontiguousarray(values))
         values = values.tolist()
-    return pa.array([_number_text(column, row, value) for row, value in enumerate(values)], pa.string())
+    cells = [_number_or_text(column, row, value) for row, value in enumerate(values)]
+    if any(isinstance(cell, str) for cell in cells):
+        return pa.array([repr(cell) if isinstance(cell, float) else cell for cell in cells], pa.string())
+    return pa.array(cells, pa.float64())
 
 
-def _number_text(column: Column, row: int, value: object) -> str | None:
-    """A number as the text that reads back to the same float64; a text as it is."""
-    if isinstance(value, bool | np.bool_):
-        return "1" if value else "0"
-    if isinstance(value, int | float | np.integer | np.floating):
+def _number_or_text(column: Column, row: int, value: object) -> float | str | None:
+    """A number as float64, infinite when it is beyond; a text as it is."""
+    if isinstance(value, int | float | decimal.Decimal | np.bool_ | np.integer | np.floating):
         try:
-            return repr(float(value))
-        except OverflowError:  # a whole number beyond float64
-            return "inf"
+            return float(value)
+        except OverflowError:
+            return math.inf
+        except ValueError:  # a signalling NaN of the decimal module
+            return math.nan
     if value is None or (isinstance(value, str) and is_unicode(value)):
         return value
     raise RawValuesError(f"row {row}: {explain_number(column, shorten(value)).reason}")
@@ -103,8 +107,8 @@ def _raw_tensors(column: Column, values: Any) -> pa.Array:
         raise RawValuesError(f"{column.name} must be numbers of shape {shape} per row, got {array.dtype} values")
     if not len(array):
         return tensor_array(np.empty((0, *column.shape), dtype=np.float32))
-    if array.ndim == 1:
-        raise RawValuesError(f"{column.name} must be numbers of shape {shape} per row, got one value per row")
+    if array.shape[1:] != column.shape:
+        raise RawValuesError(f"{column.name} must be numbers of shape {shape} per row, got {list(array.shape[1:])}")
     return tensor_array(array if array.dtype.kind != "b" else array.astype(np.uint8))
 
 
@@ -116,9 +120,10 @@ def _raw_images(column: Column, values: Any) -> pa.Array:
     if all(isinstance(value, bytes | str) or value is None for value in values):
         return pa.array([_image_bytes(column, row, value) for row, value in enumerate(values)], pa.binary())
     try:
-        return _raw_pixels(column, np.asarray(values))
+        array = np.asarray(values)
     except (ValueError, TypeError, OverflowError) as error:
         raise RawValuesError(f"{column.name} must be images of shape {list(column.shape)}, got a mixture") from error
+    return _raw_pixels(column, array)
 
 
 def _image_bytes(column: Column, row: int, value: bytes | str | None) -> bytes | None:
@@ -135,7 +140,7 @@ def _raw_pixels(column: Column, array: Array) -> pa.Array:
         if array.dtype.kind not in "iu" or (array.size and (array.min() < 0 or array.max() > 255)):
             raise RawValuesError(f"{column.name} must be whole numbers from 0 to 255, got {array.dtype} values")
         array = array.astype(np.uint8)
-    if array.ndim not in (3, 4):
+    if array.ndim not in (3, 4) or 0 in array.shape[1:]:
         raise RawValuesError(
             f"{column.name} must be pixels of shape {list(column.shape)} per row, got {list(array.shape[1:])}"
         )
