@@ -52,7 +52,7 @@ def _label(reply: bytes) -> int:
 
 def main(folder: str, row: str) -> None:
     """Make the package and print where it and its graph lie."""
-    import corelane
+    from corelane import app
 
     random = np.random.default_rng(0)
     features = random.normal(size=(NUM_ROWS, NUM_FEATURES)).astype(np.float32)
@@ -67,10 +67,10 @@ def main(folder: str, row: str) -> None:
         "train": {"epochs": 1},
         "machine": {"cache": str(Path(folder, "cache"))},
     }
-    run = corelane.train(config, data={**columns, "label": labels}, runs=Path(folder, "runs"), quiet=True)
-    package = Path(corelane.package(run.directory, directory=Path(folder, "packages")))
+    run = app.train(config, data={**columns, "label": labels}, runs=Path(folder, "runs"), quiet=True)
+    package = Path(app.package(run.directory, directory=Path(folder, "packages")))
     values = dict(zip(columns, json.loads(row), strict=True))
-    (answer,) = corelane.load(package).predict_rows([values])
+    (answer,) = app.load(package).predict_rows([values])
     print(
         json.dumps({"package": str(package), "graph": str(package / "graphs" / "fp32.onnx"), "label": answer["label"]})
     )

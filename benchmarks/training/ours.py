@@ -1,4 +1,4 @@
-"""Our side: `corelane.train` as a user calls it, raw images in, with the fitted pipeline, prepared arrays, checkpoints,
+"""Our side: `corelane.app.train` as a user calls it, raw images in, with the fitted pipeline, prepared arrays, checkpoints,
 log and progress of any run. The rates are those between the epochs' lines of the run's own log.
 """
 
@@ -16,12 +16,12 @@ from benchmarks.training.cases import CLIP_NORM, LEARNING_RATE, NUM_THREADS, Cas
 
 def run(case: Case, data: Path, num_epochs: int) -> list[float]:
     """Train `num_epochs`; examples per second of each."""
-    import corelane
+    from corelane import app
 
     images, labels = fashion_mnist(data)
     with tempfile.TemporaryDirectory() as folder:
         config = _config(case, num_epochs, cache=Path(folder, "cache"))
-        finished = corelane.train(config, data={"image": images, "label": labels}, runs=Path(folder, "runs"))
+        finished = app.train(config, data={"image": images, "label": labels}, runs=Path(folder, "runs"))
         log = (finished.directory / "logs" / "training.jsonl").read_text().splitlines()
     lines = [json.loads(line) for line in log]
     marks = [line["timestamp"] for line in lines if line["event"] in ("training_started", "epoch_finished")]

@@ -101,10 +101,12 @@ def test_the_specified_surface_exists(surface: Surface) -> None:
     parameters = [
         parameter
         for parameter in inspect.signature(found).parameters.values()
-        if parameter.name not in ("self", "cls") and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+        if parameter.name not in ("self", "cls") and parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
     ]
-    leading = tuple((parameter.name, parameter.default) for parameter in parameters[: len(surface.parameters)])
-    assert leading == surface.parameters
+    leading = parameters[: len(surface.parameters)]
+    assert [parameter.name for parameter in leading] == [name for name, _ in surface.parameters]
+    for parameter, (name, default) in zip(leading, surface.parameters, strict=True):
+        assert default in (REQUIRED, parameter.default), f"{name} must have the default {default!r}"
     assert all(parameter.default is not REQUIRED for parameter in parameters[len(surface.parameters) :])
     assert inspect.iscoroutinefunction(found) == surface.is_async
 

@@ -6,7 +6,7 @@ Hyperparameters were chosen on validation rows; the test part is what is measure
 import pytest
 import yaml
 
-from corelane.app.training import train
+from corelane.app import train
 from corelane.recipes.catalogue import CONFIG_NAME, copy_recipe
 
 

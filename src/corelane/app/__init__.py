@@ -1,7 +1,7 @@
 """Composition, and the Python interface: `from corelane.app import train, package, load, evaluate, predict, serve`.
 
-The only room that reads configuration files, builds objects and joins them. Each module is one family of commands and is
-imported when a name of it is first used: a server must not load what trains.
+The only room that reads configuration files, builds objects and joins them. Each module is one family of commands and
+is imported when a name of it is first used: a server must not load what trains.
 """
 
 import importlib
@@ -15,8 +15,19 @@ if TYPE_CHECKING:
     from corelane.app.training import train
 
 __all__ = [
-    *("config", "doctor", "packaging", "project", "scoring", "serving", "training"),
-    *("evaluate", "load", "package", "predict", "serve", "train"),
+    "config",
+    "doctor",
+    "evaluate",
+    "load",
+    "package",
+    "packaging",
+    "predict",
+    "project",
+    "scoring",
+    "serve",
+    "serving",
+    "train",
+    "training",
 ]
 
 _HOMES = {

@@ -225,7 +225,9 @@ def _with_memory(config: Mapping[str, Any], data: object, test: object) -> dict[
 
 def _refuse_memory(root: RootConfig) -> None:
     if data_section(root).source.type == "memory":
-        raise ConfigError("data.source must be files for `corelane train`, got memory; use `corelane.app.train` in Python")
+        raise ConfigError(
+            "data.source must be files for `corelane train`, got memory; call corelane.app.train in Python"
+        )
 
 
 @contextmanager

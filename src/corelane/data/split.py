@@ -21,8 +21,8 @@ PARTS = ("train", "validation", "test")
 def part_of(seed: int, positions: IntArray, split: SplitConfig, *, has_test_source: bool = False) -> NDArray[np.int8]:
     """The part of the rows at `positions` [n]: int8 [n] of 0 (train), 1 (validation), 2 (test).
 
-    With folds the test part is fold `split.fold`, else a share `split.test`; with a test source of its own there is none
-    here. Validation is a share of what is left, drawn independently, so that it is the same rows for every test share.
+    With folds the test part is fold `split.fold`, else a share `split.test`; with a test source of its own there is
+    none here. Validation is a share of what is left, drawn independently of the test part.
     """
     parts = np.where(_draw(seed, positions, "validation") < split.validation, VALIDATION, TRAIN).astype(np.int8)
     if has_test_source:

@@ -128,7 +128,17 @@ class ModelPackage:
             return Predictor(self.pipeline, self.decoder, runtime_of(self, num_threads=num_threads))
         if graph not in self.graphs:
             raise NotFoundError(f"graph must be one of {sorted(self.graphs)}, got {graph!r}; choose one of those")
-        return Predictor(self.pipeline, self.decoder, OnnxRuntime(self.graphs[graph], num_threads=num_threads))
+        return Predictor(self.pipeline, self.decoder, self._open_graph(self.graphs[graph], num_threads))
+
+    def _open_graph(self, graph: Path, num_threads: int) -> OnnxRuntime:
+        runtime = OnnxRuntime(graph, num_threads=num_threads)
+        made = {name: spec.shape for name, spec in self.pipeline.outputs.items()}
+        if runtime.inputs != made or runtime.num_outputs != self.pipeline.target.num_outputs:
+            raise BundleError(
+                f"{graph} must take {made} and give {self.pipeline.target.num_outputs} outputs, got {runtime.inputs} "
+                f"and {runtime.num_outputs}; package the run again"
+            )
+        return runtime
 
     def check_golden(self, predictor: Predictor, *, graph: str = "fp32") -> None:
         """Raise `GoldenError` if `predictor` does not answer the golden rows, where there are any, as training did."""

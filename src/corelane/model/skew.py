@@ -147,9 +147,11 @@ def _varied(values: Any, column: Column, num_base: int, variants: list[tuple[Col
 def _compare_numbers(name: str, expected: Array, got: Array, tolerance: Tolerance) -> float:
     if expected.shape != got.shape:
         raise SkewError(f"served {name} must have the shape {expected.shape}, got {got.shape}; retrain and package")
-    difference = np.abs(got.astype(np.float64) - expected)
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(got.astype(np.float64) - expected)
     within = difference <= tolerance.absolute + tolerance.relative * np.abs(expected)
-    if not within.all():  # a NaN on either side is not within anything
+    within &= np.isfinite(expected)  # infinity would tolerate anything; a NaN on either side is within nothing
+    if not within.all():
         index = np.unravel_index(int(np.argmin(within)), within.shape)
         raise SkewError(
             f"served {name} of row {index[0]} must be {expected[index]!s} within {tolerance.absolute:g} + "

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from corelane.core.clock import Clock, SystemClock
-from corelane.core.errors import ConfigError, OverloadedError
+from corelane.core.errors import ConfigError
 from corelane.core.types import NamedArrays
 from corelane.serve.request import Inputs, Request, Response, Waiting
 
@@ -51,56 +51,53 @@ class BatchPolicy:
         if not queue or idle_executors < 1:
             return NOTHING_TO_DO
         num_rows = 0
-        for count, waiting in enumerate(queue):
-            num_rows += waiting.request.num_rows
+        for count, (_, request, _) in enumerate(queue):
+            num_rows += request.num_rows
             if num_rows > self.batch_size:
                 return Take(max(count, 1))
             if num_rows == self.batch_size:
                 return Take(count + 1)
-        until_s = queue[0].arrived_s + self.delay_s
+        until_s = queue[0][0] + self.delay_s
         return Wait(until_s) if now < until_s else Take(len(queue))
 
 
-class RequestQueue(asyncio.Queue[Waiting]):
-    """A queue bounded in requests and in bytes, whose content may be looked at before it is taken."""
-
-    waiting: deque[Waiting]
+class RequestQueue:
+    """What waits for one model, oldest first, bounded in requests and in bytes. For the event loop's thread only."""
 
     def __init__(self, maxsize: int = 1000, max_bytes: int = 64 << 20) -> None:
-        super().__init__(maxsize)
+        self.maxsize = maxsize
         self.max_bytes = max_bytes
         self.num_bytes = 0
-        self.waiting = self._queue  # type: ignore[attr-defined]
+        self.waiting: deque[Waiting] = deque()
         self._arrival: asyncio.Future[None] | None = None
 
-    def _put(self, item: Waiting) -> None:
-        self.num_bytes += item.request.num_bytes
-        self.waiting.append(item)
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(None)
-
-    def _get(self) -> Waiting:
-        item = self.waiting.popleft()
-        self.num_bytes -= item.request.num_bytes
-        return item
+    def qsize(self) -> int:
+        """How many requests wait."""
+        return len(self.waiting)
 
     def full(self) -> bool:
         """Whether a bound is reached. A request that is alone always fits: its size was checked before."""
         return len(self.waiting) >= self.maxsize or self.num_bytes >= self.max_bytes
 
-    def admit(self, item: Waiting, retry_after_s: float) -> None:
-        """Put `item` into the queue, or raise `OverloadedError` that says to come back in `retry_after_s` seconds."""
-        if self.full():
-            raise OverloadedError(
-                f"the queue must hold fewer than {self.maxsize} requests and {self.max_bytes} bytes, got"
-                f" {len(self.waiting)} requests of {self.num_bytes} bytes; send the request again later",
-                retry_after_s=retry_after_s,
-            )
-        self.put_nowait(item)
+    def put_nowait(self, item: Waiting) -> None:
+        """Append `item`. Raises `asyncio.QueueFull` when a bound is reached."""
+        if len(self.waiting) >= self.maxsize or self.num_bytes >= self.max_bytes:
+            raise asyncio.QueueFull
+        self.waiting.append(item)
+        self.num_bytes += item[1].num_bytes
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
 
     def take(self, num_requests: int) -> list[Waiting]:
         """The oldest `num_requests`, removed."""
-        return [self.get_nowait() for _ in range(num_requests)]
+        if num_requests == len(self.waiting):
+            batch = list(self.waiting)
+            self.waiting.clear()
+            self.num_bytes = 0
+            return batch
+        batch = [self.waiting.popleft() for _ in range(num_requests)]
+        self.num_bytes -= sum(request.num_bytes for _, request, _ in batch)
+        return batch
 
     async def arrival(self, within_s: float) -> None:
         """Return when a request is put, or after `within_s` seconds. One task may wait at a time."""

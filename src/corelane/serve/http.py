@@ -100,10 +100,10 @@ class ModelRoutes:
 
         def predict(exchange: Exchange, body: bytes) -> None:
             def deliver(result: Response | BaseException) -> None:
-                if isinstance(result, Response):
-                    exchange.answer(lambda: render(result))
-                else:
-                    exchange.fail(result)
+                try:
+                    exchange.reply(render(result)) if isinstance(result, Response) else exchange.fail(result)
+                except Exception as error:  # noqa: BLE001 - it belongs to this exchange, not to the rest of the batch
+                    exchange.fail(error)
 
             submit(parse(body, exchange.arrived_s + timeout_s), deliver)
 

@@ -22,6 +22,7 @@ from corelane.serve.request import Inputs, Request, Response
 from corelane.serve.values import INTEGER_TYPES, MAX_RANK, NUMBER_TYPES, check_integers, flat, numbers, short
 
 PLATFORM = "onnx_onnxruntime"
+MAX_LENGTH = 1 << 31  # elements along one axis; a body cannot hold more
 MAX_ID = 1024  # characters of a request's id
 
 
@@ -184,15 +185,15 @@ def _check_parameters(holder: JsonObject, what: str) -> None:
 
 def _shape(tensor: JsonObject, meta: TensorMeta) -> list[int]:
     shape = tensor.get("shape")
-    if (
-        type(shape) is not list
-        or not 0 < len(shape) <= MAX_RANK
-        or not all(type(length) is int and 0 < length < 2**31 for length in shape)
-    ):
-        raise RequestError(
-            f"the shape of {meta.name!r} must be {list(meta.shape)} with at least one row, got {short(shape)}"
-        )
-    return shape
+    if type(shape) is list and 0 < len(shape) <= MAX_RANK:
+        for length in shape:
+            if type(length) is not int or not 0 < length < MAX_LENGTH:
+                break
+        else:
+            return shape
+    raise RequestError(
+        f"the shape of {meta.name!r} must be {list(meta.shape)} with at least one row, got {short(shape)}"
+    )
 
 
 def _check_number_type(tensor: JsonObject, elements: list[Any], name: str) -> None:

@@ -34,13 +34,7 @@ class Response:
 
 
 Deliver: TypeAlias = Callable[[Response | BaseException], None]
-"""Takes the answer, or the error there is instead of one. Called once, on the event loop's thread."""
+"""Takes the answer, or the error there is instead of one. Called once, on the event loop's thread. Raises nothing."""
 
-
-@dataclass(slots=True, eq=False)
-class Waiting:
-    """A request in the queue: when it arrived (monotonic seconds) and where its answer goes."""
-
-    request: Request
-    deliver: Deliver
-    arrived_s: float
+Waiting: TypeAlias = tuple[float, Request, Deliver]
+"""A request in the queue: when it came (monotonic seconds), and where its answer goes. One is made per request, so a tuple."""

@@ -8,6 +8,7 @@ the one executor thread, and what arrives meanwhile makes up the next batch.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from corelane.core.clock import Clock, SystemClock
-from corelane.core.errors import DeadlineError, NotReadyError, RequestError
+from corelane.core.errors import DeadlineError, NotReadyError, OverloadedError, RequestError
 from corelane.core.types import NamedArrays
 from corelane.model.package import ModelPackage
 from corelane.observe.metrics import MetricsCollector
@@ -49,9 +50,10 @@ class ModelServer:
         self.predictor = self.model.predictor(num_threads=config.threads)
         self.model.check_golden(self.predictor)
         self.request_queue = RequestQueue(config.queue_size, config.queue_bytes)
-        self._clock = clock or SystemClock()
-        self.batch_processor = BatchProcessor(config.batch_size, delay_s=config.batch_delay_s, clock=self._clock)
-        self.pace: Pace = measure_pace(self.predictor, config.batch_size, self._clock)
+        clock = clock or SystemClock()
+        self._monotonic = clock.monotonic
+        self.batch_processor = BatchProcessor(config.batch_size, delay_s=config.batch_delay_s, clock=clock)
+        self.pace: Pace = measure_pace(self.predictor, config.batch_size, clock)
         self._meter = (metrics or MetricsCollector()).batch_meter(self.model.name)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"run-{self.model.name}")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -90,11 +92,21 @@ class ModelServer:
             raise NotReadyError(
                 f"the model {self.model.name} must be serving, got a request before or after; try again"
             )
-        queue = self.request_queue
-        queue.admit(Waiting(request, deliver, self._clock.monotonic()), self.pace.drain_s(len(queue.waiting)))
+        try:
+            self.request_queue.put_nowait((self._monotonic(), request, deliver))
+        except asyncio.QueueFull:
+            raise self._overloaded() from None
         if not self._is_turn_due:
             self._is_turn_due = True
             self._loop.call_soon(self._turn)
+
+    def _overloaded(self) -> OverloadedError:
+        queue = self.request_queue
+        return OverloadedError(
+            f"fewer than {queue.maxsize} requests and {queue.max_bytes} bytes must wait for the model {self.model.name},"
+            f" got {queue.qsize()} requests of {queue.num_bytes} bytes; send the request again later",
+            retry_after_s=self.pace.drain_s(queue.qsize()),
+        )
 
     # --- running ------------------------------------------------------------------------------------------------------
 
@@ -117,48 +129,41 @@ class ModelServer:
         """Run what waits inline as long as runs are short; hand the first long one to `serve`."""
         self._is_turn_due = False
         while self._long_batch is not None and not self._long_batch.done():
-            batch = self._take_batch()
-            if batch is None:
+            now_s = self._monotonic()
+            decision = self.batch_processor.policy.decide(self.request_queue.waiting, 1, now_s)
+            if not isinstance(decision, Take):
+                self._turn_at(decision.until_s, now_s)
                 return
-            if batch and self.pace.expected_s(_num_rows(batch)) <= THREAD_HOP_S:
-                self._send_responses(batch, self._compute([waiting.request for waiting in batch]))
-            elif batch:
+            batch = _without_late(self.request_queue.take(decision.num_requests), now_s)
+            requests = [request for _, request, _ in batch]
+            if self.pace.expected_s(sum([request.num_rows for request in requests])) > THREAD_HOP_S:
                 self._long_batch.set_result(batch)
+            elif requests:
+                self._send_responses(batch, self._compute(requests))
 
-    def _take_batch(self) -> list[Waiting] | None:
-        """The next batch without what is past its deadline (it may be empty then), or None when the policy waits."""
-        queue, now_s = self.request_queue, self._clock.monotonic()
-        decision = self.batch_processor.policy.decide(queue.waiting, 1, now_s)
-        if not isinstance(decision, Take):
-            self._turn_at(decision.until_s)
-            return None
-        batch = queue.take(decision.num_requests)
-        late = [waiting for waiting in batch if waiting.request.deadline_s <= now_s]
-        for waiting in late:
-            waiting.deliver(DeadlineError("the deadline passed while the request waited; send it again later"))
-        return [waiting for waiting in batch if waiting.request.deadline_s > now_s] if late else batch
+    def _turn_at(self, until_s: float, now_s: float) -> None:
+        """See to a turn at `until_s`; one of several asks is enough, the turn decides anew."""
+        if self._loop is not None and until_s != math.inf and self._timer is None:
+            self._timer = self._loop.call_later(until_s - now_s, self._timed_turn)
 
-    def _turn_at(self, until_s: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._loop is not None and until_s != float("inf"):
-            self._timer = self._loop.call_later(until_s - self._clock.monotonic(), self._turn)
+    def _timed_turn(self) -> None:
+        self._timer = None
+        self._turn()
 
     async def _process_batch(self, batch: Sequence[Waiting]) -> list[Response | BaseException]:
-        requests = [waiting.request for waiting in batch]
+        requests = [request for _, request, _ in batch]
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._compute, requests)
 
     def _compute(self, requests: Sequence[Request]) -> list[Response | BaseException]:
         """One run for all; if it fails, one run each, so that a request that cannot be computed fails alone."""
-        start_s = self._clock.monotonic()
+        start_s = self._monotonic()
         try:
             outputs = self._predict(join(requests))
         except Exception as error:  # noqa: BLE001 - whatever the model raises belongs to the request that caused it
             if len(requests) == 1:
                 return [error]
             return [self._compute([request])[0] for request in requests]
-        self._meter.ran(sum(request.num_rows for request in requests), self._clock.monotonic() - start_s)
+        self._meter.ran(sum([request.num_rows for request in requests]), self._monotonic() - start_s)
         return split(outputs, requests)  # type: ignore[return-value]
 
     def _predict(self, inputs: Inputs) -> NamedArrays:
@@ -167,7 +172,7 @@ class ModelServer:
         else:
             outputs = self.predictor.predict_columns(inputs)
         for name, array in outputs.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
+            if array.dtype.kind == "f" and not math.isfinite(array.sum()) and not np.isfinite(array).all():
                 raise RequestError(
                     f"the output {name!r} must be finite, got NaN or infinity; the input values are too large"
                 )
@@ -189,5 +194,14 @@ class ModelServer:
         self.predictor.close()
 
 
-def _num_rows(batch: Sequence[Waiting]) -> int:
-    return sum(waiting.request.num_rows for waiting in batch)
+def _without_late(batch: list[Waiting], now_s: float) -> list[Waiting]:
+    """`batch` without the requests whose deadline has passed; those are told so and cost no run."""
+    for _, request, _ in batch:
+        if request.deadline_s <= now_s:
+            break
+    else:
+        return batch
+    for _, request, deliver in batch:
+        if request.deadline_s <= now_s:
+            deliver(DeadlineError("the deadline passed while the request waited; send it again later"))
+    return [waiting for waiting in batch if waiting[1].deadline_s > now_s]

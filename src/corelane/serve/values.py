@@ -61,7 +61,7 @@ def numbers(elements: list[Any], what: str, dtype: DTypeLike = np.float64) -> Ar
     """Numbers as an array [n]; null becomes NaN (floats only). Raises `RequestError` naming the first other element."""
     kinds = set(map(type, elements))
     if kinds <= _NUMBERS:
-        return _array(elements, what, dtype)
+        return np.array(elements, dtype=np.float64) if dtype is np.float64 else _array(elements, what, dtype)
     if kinds <= {*_NUMBERS, _NULL} and np.dtype(dtype).kind == "f":
         return np.array(elements, dtype=dtype)  # NumPy reads None as NaN
     raise _wrong(elements, {*_NUMBERS, _NULL}, what, "numbers, or null for a missing value")

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from corelane.core.errors import DiskFullError
 from corelane.core.types import JsonObject
 from corelane.store.bundle import write_atomic
 from corelane.store.durable import full_disk_reported
@@ -31,8 +32,12 @@ class History:
         """Append one line: `{"kind": kind, **entry}`. Floats are written so that they read back exactly."""
         line = json.dumps({"kind": kind, **entry}, allow_nan=False).encode() + b"\n"
         self._lines.append(line)
-        with full_disk_reported(self._path), self._path.open("ab") as file:
-            file.write(line)
+        try:
+            with full_disk_reported(self._path), self._path.open("ab") as file:
+                file.write(line)
+        except DiskFullError as error:
+            message = f"the disk must have room for {self._path}, got none left; free some and run again with --resume"
+            raise DiskFullError(message, detail=error.detail) from error
 
     @property
     def content(self) -> bytes:

@@ -256,9 +256,7 @@ def _check(config: TrainConfig, module: torch.nn.Module, data: PreparedData) -> 
             f"got {config.early_stopping_patience}; set data.split.validation"
         )
     if not any(parameter.requires_grad for parameter in module.parameters()):
-        raise ConfigError(
-            f"the network must have parameters to train, got {type(module).__name__} without; choose another"
-        )
+        raise ConfigError(f"the network must have parameters to train, got none in {type(module).__name__}; add some")
 
 
 def _words(entry: dict[str, float]) -> str:

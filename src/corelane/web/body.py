@@ -6,7 +6,7 @@ requests with one timer.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterable
 from typing import Protocol
 
 from corelane.core.errors import PayloadTooLargeError, RequestError, UnsupportedMediaError
@@ -31,18 +31,6 @@ class RequestHeaders(Protocol):
     def __contains__(self, key: str) -> bool: ...
 
 
-class BodyReader(Protocol):
-    """The part of Granian's `HTTPProtocol` that yields the body."""
-
-    def __call__(self) -> Awaitable[bytes]:
-        """The whole body."""
-        ...
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """The body in pieces as they arrive."""
-        ...
-
-
 def check_headers(headers: RequestHeaders, max_body: int) -> bool:
     """Check type, encoding and declared length; return whether the body comes in chunks (its length is not declared).
 
@@ -64,10 +52,8 @@ def check_headers(headers: RequestHeaders, max_body: int) -> bool:
     return False
 
 
-async def read_body(reader: BodyReader, max_body: int, *, in_chunks: bool) -> bytes:
-    """The whole body, at most `max_body` bytes. Raises `PayloadTooLargeError` as soon as it is longer."""
-    if not in_chunks:
-        return await reader()
+async def read_chunks(reader: AsyncIterable[bytes], max_body: int) -> bytes:
+    """The whole of a body of undeclared length. Raises `PayloadTooLargeError` as soon as it is longer than `max_body`."""
     pieces: list[bytes] = []
     num_bytes = 0
     async for piece in reader:

@@ -76,28 +76,16 @@ class Exchange:
             headers = [*headers, ("connection", "close")]
         self.reply(orjson.dumps({"error": failure.message}), failure.status, headers)
 
-    def answer(self, render: Callable[[], bytes]) -> None:
-        """Reply with what `render` returns, or fail with what it raises; for answers that come later."""
-        if self.replied:
-            return
-        try:
-            body = render()
-        except Exception as error:  # noqa: BLE001 - nobody above could turn it into a reply
-            self.fail(error)
-        else:
-            self.reply(body)
-
     def abandon(self) -> None:
         """The client is gone: send nothing, count it."""
         if not self.replied:
             self.replied = True
             self.observe(CLIENT_GONE, self._edge.monotonic() - self.arrived_s)
 
-    async def wait(self) -> None:
-        """Return when the reply has been sent."""
-        if not self.replied:
-            self._done = asyncio.get_running_loop().create_future()
-            await self._done
+    def done(self) -> asyncio.Future[None]:
+        """A future for the moment the reply is sent; for an exchange that has none yet."""
+        self._done = asyncio.get_running_loop().create_future()
+        return self._done
 
 
 class Edge(Protocol):

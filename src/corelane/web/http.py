@@ -15,7 +15,7 @@ from typing import Protocol
 from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
 
 from corelane.core.errors import CorelaneError, DeadlineError, MethodNotAllowedError, NotReadyError, SlowBodyError
-from corelane.web.body import RequestHeaders, check_headers, read_body
+from corelane.web.body import RequestHeaders, check_headers, read_chunks
 from corelane.web.exchange import JSON, Exchange, Headers, Observe
 from corelane.web.route import Routes
 from corelane.web.status import Failure
@@ -91,14 +91,14 @@ class HttpApplication:
             exchange.observe = route.observe
             if method == "POST":
                 in_chunks = check_headers(scope.headers, self._limits.max_body)
-                body = await read_body(protocol, self._limits.max_body, in_chunks=in_chunks)
+                body = await (read_chunks(protocol, self._limits.max_body) if in_chunks else protocol())
             else:
                 body = b""
             exchange.has_body = True
             if not exchange.replied:
                 route.handler(exchange, body)
             if not exchange.replied:
-                await exchange.wait()
+                await exchange.done()
         except MethodNotAllowedError as error:
             exchange.fail(error, [*JSON, ("allow", self._routes.allowed(scope.path))])
         except CorelaneError as error:

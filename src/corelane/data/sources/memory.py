@@ -57,7 +57,7 @@ class InMemorySource:
         if self._fingerprint is None:
             digest = _HashingSink()
             with pa.ipc.new_stream(pa.PythonFile(digest, mode="w"), self._schema) as writer:
-                for rows in self._slices(0):
+                for rows in self._slices(0, _BATCH_ROWS):  # the digest must not depend on `batch_rows`
                     writer.write_batch(rows)
             self._fingerprint = Fingerprint("content", digest.hexdigest())
         return self._fingerprint
@@ -66,14 +66,14 @@ class InMemorySource:
         """Batches of at most `batch_rows` rows; see `DataSource.batches`."""
         fingerprint = self.fingerprint()
         first = start_position(start, self.name, fingerprint)
-        for rows in self._slices(first):
+        for rows in self._slices(first, self._batch_rows):
             end = first + rows.num_rows
             yield Batch(rows, first, Cursor(self.name, fingerprint.digest, end))
             first = end
 
-    def _slices(self, first: int) -> Iterator[pa.RecordBatch]:
-        for offset in range(first, self._table.num_rows, self._batch_rows):
-            (rows,) = self._table.slice(offset, self._batch_rows).combine_chunks().to_batches()
+    def _slices(self, first: int, num_rows: int) -> Iterator[pa.RecordBatch]:
+        for offset in range(first, self._table.num_rows, num_rows):
+            (rows,) = self._table.slice(offset, num_rows).combine_chunks().to_batches()
             yield plain_rows(rows, self._schema)
 
 

@@ -1,6 +1,6 @@
 """CSV files (gzipped too), read as strings: the schema decides what a cell means, so a bad cell costs one row.
 
-An empty cell is a missing value. Cells may hold line breaks inside quotes. A line with too many or too few cells becomes
+An empty cell is a missing value. Cells may hold line breaks inside quotes. A line of too many or too few cells becomes
 a broken row that keeps its position. Blank lines are not rows.
 """
 
