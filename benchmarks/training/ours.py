@@ -1,5 +1,5 @@
-"""Our side: `corelane.app.train` as a user calls it, raw images in, with the fitted pipeline, prepared arrays, checkpoints,
-log and progress of any run. The rates are those between the epochs' lines of the run's own log.
+"""Our side: `corelane.app.train` as a user calls it, raw images in, with the fitted pipeline, prepared arrays,
+checkpoints, log and progress of any run. The rates are those between the epochs' lines of the run's own log.
 """
 
 from __future__ import annotations
