@@ -1,0 +1,239 @@
+"""The promises of `DataSource`, held by every source there is.
+
+A new source joins by one entry in `CASES`: how the same eleven rows are stored for it, and how they change.
+"""
+
+from __future__ import annotations
+
+import gc
+import gzip
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from corelane.core.errors import CursorError
+from corelane.data.batch import Batch, Cursor
+from corelane.data.config import FileSystemConfig
+from corelane.data.source import DataSource, iterate_rows
+from corelane.data.sources.filesystem.source import FileSystemSource
+from corelane.data.sources.memory import InMemorySource
+
+NUM_ROWS = 11
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a source is made over rows derived from `shift`, in batches of `batch_rows`; other shifts give other rows."""
+
+    make: Callable[[Path, int, int], DataSource]
+    columns: tuple[str, ...]
+    value: Callable[[dict[str, Any]], tuple[Any, ...]]
+
+
+def _table(shift: int) -> pa.Table:
+    numbers = [index * 0.5 + shift for index in range(NUM_ROWS)]
+    words = [None if index == 3 else f"word {index}" for index in range(NUM_ROWS)]
+    return pa.table({"number": numbers, "word": words})
+
+
+def _csv(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    pyarrow.csv.write_csv(_table(shift), folder / "rows.csv")
+    return FileSystemSource(FileSystemConfig(path="rows.csv", batch_rows=batch_rows), folder)
+
+
+def _packed_csv(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    pyarrow.csv.write_csv(_table(shift), folder / "rows.csv")
+    (folder / "rows.csv.gz").write_bytes(gzip.compress((folder / "rows.csv").read_bytes(), mtime=0))
+    return FileSystemSource(FileSystemConfig(path="rows.csv.gz", batch_rows=batch_rows), folder)
+
+
+def _parquet(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    pyarrow.parquet.write_table(_table(shift), folder / "rows.parquet", row_group_size=4)
+    return FileSystemSource(FileSystemConfig(path="rows.parquet", batch_rows=batch_rows), folder)
+
+
+def _parquet_folder(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    (folder / "parts").mkdir(exist_ok=True)
+    for index, (first, end) in enumerate([(0, 5), (5, 5), (5, NUM_ROWS)]):
+        pyarrow.parquet.write_table(_table(shift).slice(first, end - first), folder / "parts" / f"{index}.parquet")
+    return FileSystemSource(FileSystemConfig(path="parts", batch_rows=batch_rows), folder)
+
+
+def _idx(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    images = (np.arange(NUM_ROWS * 6) + shift).astype(np.uint8)
+    labels = np.arange(NUM_ROWS).astype(np.uint8)
+    (folder / "images").write_bytes(struct.pack(">HBBIII", 0, 8, 3, NUM_ROWS, 2, 3) + images.tobytes())
+    (folder / "labels").write_bytes(gzip.compress(struct.pack(">HBBI", 0, 8, 1, NUM_ROWS) + labels.tobytes(), mtime=0))
+    return FileSystemSource(FileSystemConfig(path="images", labels="labels", batch_rows=batch_rows), folder)
+
+
+def _images(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    for index in range(NUM_ROWS):
+        path = folder / "images" / ("cat" if index < 5 else "dog") / f"{index:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (2, 2), index + shift).save(path)
+    return FileSystemSource(FileSystemConfig(path="images", batch_rows=batch_rows), folder)
+
+
+def _memory_table(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    return InMemorySource(_table(shift), batch_rows=batch_rows)
+
+
+def _memory_rows(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    return InMemorySource(_table(shift).to_pylist(), batch_rows=batch_rows)
+
+
+def _memory_arrays(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    pixels = (np.arange(NUM_ROWS * 6) + shift).astype(np.uint8).reshape(NUM_ROWS, 2, 3)
+    return InMemorySource({"image": pixels, "label": np.arange(NUM_ROWS)}, batch_rows=batch_rows)
+
+
+def _text(row: dict[str, Any]) -> tuple[Any, ...]:
+    return float(row["number"]), row["word"]
+
+
+def _pixels(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["image"].tolist(), int(row["label"])
+
+
+def _encoded(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["image"], row["label"]
+
+
+TABLE = Case(_csv, ("number", "word"), _text)
+PIXELS = Case(_idx, ("image", "label"), _pixels)
+CASES = {
+    "csv": TABLE,
+    "csv.gz": replace(TABLE, make=_packed_csv),
+    "parquet": replace(TABLE, make=_parquet),
+    "parquet folder": replace(TABLE, make=_parquet_folder),
+    "table in memory": replace(TABLE, make=_memory_table),
+    "dicts in memory": replace(TABLE, make=_memory_rows),
+    "idx": PIXELS,
+    "arrays in memory": replace(PIXELS, make=_memory_arrays),
+    "image folder": Case(_images, ("image", "label"), _encoded),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    """One kind of source."""
+    return CASES[request.param]
+
+
+def _rows(case: Case, batches: list[Batch]) -> list[tuple[Any, ...]]:
+    return [row for batch in batches for row in _values(case, batch)]
+
+
+def _values(case: Case, batch: Batch) -> list[tuple[Any, ...]]:
+    return [case.value(row) for row in iterate_rows(_Single(batch))]
+
+
+@dataclass
+class _Single:
+    """A source of one batch, to turn the batch into rows the way a caller would."""
+
+    batch: Batch
+
+    def schema(self) -> pa.Schema:
+        return self.batch.rows.schema
+
+    def fingerprint(self) -> Any:
+        raise AssertionError
+
+    def batches(self, start: Cursor | None = None) -> Any:
+        yield self.batch
+
+
+def test_same_rows_in_the_same_order_whichever_source(case: Case, tmp_path: Path) -> None:
+    """Sources that hold the same rows give the same rows, in the order in which they are stored."""
+    rows = [case.value(row) for row in iterate_rows(case.make(tmp_path, 0, 4))]
+    if case.value is _encoded:
+        assert [label for _, label in rows] == ["cat"] * 5 + ["dog"] * 6
+        assert [image for image, _ in rows] == [path.read_bytes() for path in sorted(tmp_path.glob("images/*/*"))]
+        return
+    other = TABLE if case.value is _text else PIXELS
+    (tmp_path / "other").mkdir()
+    assert rows == [other.value(row) for row in iterate_rows(other.make(tmp_path / "other", 0, 4))]
+    assert len(rows) == NUM_ROWS
+
+
+def test_batches_are_bounded_typed_and_cover_every_position(case: Case, tmp_path: Path) -> None:
+    """No batch has more rows than configured; all have the schema announced; positions run from 0 without a gap."""
+    source = case.make(tmp_path, 0, 4)
+    batches = list(source.batches())
+    assert source.schema().names == list(case.columns)
+    position = 0
+    for batch in batches:
+        assert batch.rows.num_rows <= 4
+        assert batch.rows.schema.equals(source.schema())
+        assert batch.first_position == position
+        assert batch.positions.tolist() == list(range(position, position + batch.rows.num_rows))
+        position = batch.next_cursor.position
+    assert position == NUM_ROWS
+
+
+@pytest.mark.parametrize("batch_rows", [1, 4, 100])
+def test_resume_from_any_cursor_without_gap_or_repeat(case: Case, tmp_path: Path, batch_rows: int) -> None:
+    """Whatever the cursor, and through JSON, what was read before it and what is read from it are all rows, once."""
+    source = case.make(tmp_path, 0, batch_rows)
+    rows = _rows(case, list(source.batches()))
+    template = next(iter(source.batches())).next_cursor
+    for position in range(NUM_ROWS + 1):
+        cursor = Cursor.from_json(replace(template, position=position).to_json())
+        resumed = list(case.make(tmp_path, 0, batch_rows).batches(cursor))
+        assert _rows(case, resumed) == rows[position:]
+        assert all(batch.first_position >= position for batch in resumed)
+
+
+def test_batch_size_does_not_change_the_rows(case: Case, tmp_path: Path) -> None:
+    """Batches of any size hold the same rows."""
+    assert _rows(case, list(case.make(tmp_path, 0, 3).batches())) == _rows(
+        case, list(case.make(tmp_path, 0, 100).batches())
+    )
+
+
+def test_the_fingerprint_is_that_of_the_content(case: Case, tmp_path: Path) -> None:
+    """The same data made again has the same fingerprint, other data another one."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    first, same = case.make(tmp_path / "a", 0, 4), case.make(tmp_path / "b", 0, 100)
+    assert first.fingerprint() == same.fingerprint()
+    assert first.fingerprint().strength == "content"
+    assert case.make(tmp_path / "b", 1, 4).fingerprint() != first.fingerprint()
+
+
+def test_a_cursor_of_other_data_or_another_source_is_refused(case: Case, tmp_path: Path) -> None:
+    """A cursor is never applied to rows it was not taken from."""
+    cursor = next(iter(case.make(tmp_path, 0, 4).batches())).next_cursor
+    changed = case.make(tmp_path, 1, 4)
+    with pytest.raises(CursorError, match="changed"):
+        list(changed.batches(cursor))
+    with pytest.raises(CursorError, match="source"):
+        list(changed.batches(replace(cursor, source="elsewhere")))
+
+
+def test_iterators_are_independent_and_release_their_files(case: Case, tmp_path: Path) -> None:
+    """Two iterators of one source do not disturb each other, and one that is closed early holds no file open.
+
+    What is open is looked at in the process itself.
+    """
+    source = case.make(tmp_path, 0, 2)
+    one, two = source.batches(), source.batches()
+    first = next(one)
+    assert _values(case, next(two)) == _values(case, first)
+    assert _rows(case, [first, *one]) == _rows(case, list(source.batches()))
+    two.close()  # type: ignore[attr-defined]
+    del one, two
+    gc.collect()
+    opened = [str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+    assert not [path for path in opened if path.startswith(str(tmp_path))]
