@@ -42,7 +42,7 @@ def infer_schema(batches: Iterable[pa.RecordBatch], config: DataConfig, pipeline
         for profile in profiles.values():
             profile.update(rows.column(profile.name))
     if not num_rows:
-        raise DataError("the data must have at least one row, got none (an empty file, or a header only)")
+        raise DataError("the data must have at least one row, got none; give a file with rows, not a header alone")
     task = _task(profiles[config.target], config, num_rows)
     target = _target(profiles[config.target], config.columns.get(config.target, ColumnConfig()), task)
     columns = tuple(
