@@ -1,0 +1,194 @@
+"""What inference makes of columns, and what it refuses to guess."""
+
+from __future__ import annotations
+
+import decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from corelane.core.errors import ConfigError, DataError
+from corelane.data.config import DataConfig, ImageConfig, MemoryConfig, PipelineConfig
+from corelane.data.infer import infer_schema
+from corelane.data.schema import Column, Schema
+from tests.data.examples import batch, encoded, picture
+
+LABELS = ["a", "b"] * 10
+
+
+def infer(data: dict[str, Any], image: ImageConfig | None = None, batch_rows: int = 7, **config: Any) -> Schema:
+    raw = batch(data)
+    settings = DataConfig(source=MemoryConfig(), **({"target": "y"} | config))
+    batches = [raw.slice(start, batch_rows) for start in range(0, max(raw.num_rows, 1), batch_rows)]
+    return infer_schema(batches, settings, PipelineConfig(image=image or ImageConfig()))
+
+
+def feature(values: Any, image: ImageConfig | None = None, **declared: Any) -> Column:
+    columns = {"columns": {"x": declared}} if declared else {}
+    labels = [("a", "b")[index % 2] for index in range(len(values))]
+    return infer({"x": values, "y": labels}, image, **columns).columns[0]
+
+
+class TestKinds:
+    @pytest.mark.parametrize(
+        "values",
+        [
+            ["1", "2.5", None, "NA", " 3 "] * 4,
+            ["1"] * 19 + ["abc"],
+            [1, 2, None, 4],
+            [0.5, float("nan"), None, 1.0],
+            [decimal.Decimal("1.5"), decimal.Decimal("2.5")],
+        ],
+    )
+    def test_numbers(self, values: list[Any]) -> None:
+        """Numbers, and texts that are nearly all numbers, are numeric, and nullable with or without gaps."""
+        assert feature(values) == Column("x", "numeric", nullable=True)
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            ["red", "blue"] * 3,
+            ["1"] * 17 + ["a", "b", "c"],
+            [True, False, None, True],
+            ["true", "false"],
+            pa.array(["u", "v", "u"]).dictionary_encode(),
+            pa.array([1, 2], pa.timestamp("s")),
+        ],
+    )
+    def test_categories(self, values: Any) -> None:
+        """Texts, booleans, dictionaries and times are categorical; so is text with over a tenth of other values."""
+        assert feature(values) == Column("x", "categorical", nullable=True)
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+    @pytest.mark.parametrize("shape", [(4,), (3, 3), (2, 3, 3)])
+    def test_tensors(self, dtype: Any, shape: tuple[int, ...]) -> None:
+        """Arrays of numbers are tensors of their shape and must be there."""
+        assert feature(np.zeros((4, *shape), dtype=dtype)) == Column("x", "tensor", shape=shape, nullable=False)
+
+    def test_lists_are_tensors(self) -> None:
+        """Lists take the shape of the first row that has one."""
+        assert feature([None, [[1, 2, 3], [4, 5, 6]], [[1]]]) == Column("x", "tensor", shape=(2, 3), nullable=False)
+
+    @pytest.mark.parametrize(
+        ("shape", "kind", "found"),
+        [
+            ((8, 6), "image", (8, 6, 1)),
+            ((8, 6, 1), "image", (8, 6, 1)),
+            ((8, 6, 3), "image", (8, 6, 3)),
+            ((3, 8, 6), "tensor", (3, 8, 6)),
+            ((8,), "tensor", (8,)),
+        ],
+    )
+    def test_uint8_arrays(self, shape: tuple[int, ...], kind: Any, found: tuple[int, ...]) -> None:
+        """uint8 arrays [h, w] and [h, w, 1 or 3] are images, others tensors."""
+        assert feature(np.zeros((4, *shape), dtype=np.uint8)) == Column("x", kind, shape=found, nullable=False)
+
+    def test_encoded_images(self) -> None:
+        """Bytes are images of the size and the channels of the first that can be read."""
+        files = [b"broken", encoded(picture(5, 4, 3)), encoded(picture(9, 9, 1))]
+        assert feature(files) == Column("x", "image", shape=(5, 4, 3), nullable=False, encoded=True)
+
+    def test_pipeline_image_size_and_channels_win(self) -> None:
+        """With pipeline.image the network's size is that, and any size is accepted."""
+        column = feature([encoded(picture(5, 4, 3))] * 2, ImageConfig(size=[8, 6], channels=1))
+        assert column == Column("x", "image", shape=(8, 6, 1), nullable=False, encoded=True, resize=True)
+
+
+class TestDeclared:
+    def test_a_declared_kind_wins(self) -> None:
+        """Numbers can be declared categories, and texts numbers."""
+        assert feature(["1", "2"], kind="categorical").kind == "categorical"
+        assert feature(["a", "b"], kind="numeric").kind == "numeric"
+
+    def test_limits_imply_the_kind(self) -> None:
+        """Categories make a text column, bounds a number column; categories are taken as the check will see them."""
+        assert feature(["1", "2"], categories=[" 2", "1", "TRUE", "NA"]).categories == ("2", "1", "true", "NA")
+        column = feature(["a", "b"], minimum=0, maximum=float("inf"), nullable=False)
+        assert column == Column("x", "numeric", nullable=False, minimum=0.0)
+
+    def test_a_declared_shape_wins(self) -> None:
+        """The shape of lists may be declared where the first row cannot be trusted."""
+        assert feature([[1], [1, 2], [3, 4]], shape=[2]).shape == (2,)
+
+    def test_a_missing_tensor_cannot_be_imputed(self) -> None:
+        """nullable: true is refused for tensors and images."""
+        with pytest.raises(ConfigError, match="nullable must be false for tensors and images"):
+            feature(np.zeros((2, 3)), nullable=True)
+
+    def test_repeated_categories(self) -> None:
+        """Categories that are the same text are a mistake."""
+        with pytest.raises(ConfigError, match="categories must be distinct"):
+            feature(["a", "b"], categories=["a", " a"])
+
+    def test_exclude(self) -> None:
+        """Excluded columns are not looked at, whatever they hold."""
+        schema = infer({"x": LABELS, "id": [None] * 20, "y": LABELS}, exclude=["id"])
+        assert schema.names == ("x",)
+
+
+class TestTask:
+    @pytest.mark.parametrize(
+        ("target", "task"),
+        [
+            (LABELS, "classification"),
+            ([True, False] * 10, "classification"),
+            ([0, 1, 2, 3] * 5, "classification"),
+            (["0", "1"] * 10, "classification"),
+            ([0.0, 1.0] * 10, "classification"),
+            (list(range(20)), "regression"),
+            ([0.5, 1.0] * 10, "regression"),
+            ([f"{index}.5" for index in range(20)], "regression"),
+        ],
+    )
+    def test_is_decided_by_the_target(self, target: list[Any], task: str) -> None:
+        """Texts, booleans and few whole numbers are labels; many or fractional numbers are a quantity."""
+        schema = infer({"x": list(range(20)), "y": target})
+        assert schema.task == task
+        kind = "numeric" if task == "regression" else "categorical"
+        assert schema.target == Column("y", kind, nullable=False)
+
+    def test_can_be_declared(self) -> None:
+        """data.task, and a declared kind of the target, win."""
+        columns = {"x": list(range(20)), "y": [0, 1] * 10}
+        assert infer(columns, task="regression").task == "regression"
+        assert infer(columns, columns={"y": {"kind": "numeric"}}).task == "regression"
+        assert infer(columns | {"y": list(range(20))}, task="classification").task == "classification"
+
+
+@pytest.mark.parametrize(
+    ("columns", "config", "message"),
+    [
+        ({"x": [], "y": []}, {}, "the data must have at least one row, got none"),
+        ({"x": [1, 2], "y": ["a", "b"]}, {"target": "yy"}, "data.target must name columns of the data, got 'yy'; did"),
+        ({"x": [1, 2], "y": ["a", "b"]}, {"columns": {"z": {}}}, "data.columns must name columns of the data, got 'z'"),
+        ({"x": [1, 2], "y": ["a", "b"]}, {"exclude": ["z"]}, "data.exclude must name columns of the data, got 'z'"),
+        ({"x": ["", "NA"], "y": ["a", "b"]}, {}, "x must have at least one value, got none; leave it out"),
+        ({"x": [None, None], "y": ["a", "b"]}, {}, "x must have at least one value, got none; leave it out"),
+        ({"x": [1, 2], "y": ["a", "a"]}, {}, "the target y must have at least two different labels, got only 'a'"),
+        ({"x": [1, 2], "y": [None, ""]}, {}, "the target y must hold labels or numbers, got none"),
+        (
+            {"x": [1, 2], "y": ["a", "1"]},
+            {"task": "regression"},
+            "the target y must hold numbers for regression, got 1",
+        ),
+        ({"x": [1, 2], "y": np.zeros((2, 3))}, {}, "the target y must hold labels or numbers, got"),
+        ({"y": ["a", "b"]}, {}, "the data must have a column besides the target 'y'"),
+        ({"x": [b"a", b"b"], "y": ["a", "b"]}, {}, "x must hold images, got none among its first values"),
+        ({"x": [{"a": 1}, {"a": 2}], "y": ["a", "b"]}, {}, "x must hold numbers, texts, times, lists or images"),
+        ({"x": [1, 2], "y": ["a", "b"]}, {"columns": {"x": {"kind": "image"}}}, "x must hold images or uint8 arrays"),
+    ],
+)
+def test_refuses_data_it_cannot_use(columns: dict[str, Any], config: dict[str, Any], message: str) -> None:
+    """Each way in which data as a whole are unusable has one clear line."""
+    with pytest.raises(DataError) as caught:
+        infer(columns, **config)
+    assert caught.value.message.startswith(message)
+
+
+def test_whole_columns_decide_not_the_first_batch() -> None:
+    """A column whose first batch is all numbers and whose rest is text is categorical, whatever the batch size."""
+    values = ["1"] * 10 + ["a"] * 10
+    for batch_rows in (1, 10, 20):
+        assert infer({"x": values, "y": LABELS}, batch_rows=batch_rows).columns[0].kind == "categorical"
