@@ -1,0 +1,25 @@
+"""A trainer process for `test_kill_resume.py`: starts the run in the given directory or resumes it. Not a test."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tests.train.examples import classification, run
+
+
+def train(directory: Path, epochs: int, num_threads: int) -> None:
+    """About 1 ms a step and a save every five: a save is never far away."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        *(nn.Linear(8, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Dropout(0.2)),
+        *(nn.Linear(128, 128), nn.ReLU(), nn.Dropout(0.2), nn.Linear(128, 3)),
+    )
+    run(directory, classification(1000), net, resume=True, epochs=epochs, num_threads=num_threads, log_interval=2)
+
+
+if __name__ == "__main__":
+    train(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

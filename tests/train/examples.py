@@ -1,0 +1,145 @@
+"""Small prepared data sets, nets and whole runs that the tests of this room share. Not a test itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from corelane.core.clock import Clock, SystemClock
+from corelane.core.types import Array, Task
+from corelane.data.batch import Fingerprint
+from corelane.data.config import PipelineConfig
+from corelane.data.pipeline import Pipeline
+from corelane.data.prepared import PreparedData, PreparedPart
+from corelane.data.processor import CPUDataProcessor
+from corelane.data.schema import Column, Schema
+from corelane.data.stages.cast_tensor import tensor_array
+from corelane.observe.config import ObserveConfig
+from corelane.observe.log import SystemLogger
+from corelane.train.config import TrainConfig
+from corelane.train.plan import choose_plan
+from corelane.train.progress import SilentProgress, TrainingProgress
+from corelane.train.result import TrainResult
+from corelane.train.run import run_training
+
+
+def classification(num_rows: int = 400, seed: int = 0, parts: tuple[float, float] = (0.7, 0.85)) -> PreparedData:
+    """Eight numbers and one of three labels, which a small net learns well but not perfectly."""
+    random = np.random.default_rng(seed)
+    values = random.normal(size=(num_rows, 8))
+    scores = values[:, :3] + 0.5 * np.tanh(values[:, 3:6]) + 0.3 * random.normal(size=(num_rows, 3))
+    return prepared(_numbers(values), np.array(["ant", "bee", "cat"])[scores.argmax(axis=1)], "classification", parts)
+
+
+def regression(num_rows: int = 400, seed: int = 0) -> PreparedData:
+    """Eight numbers and a target far from zero: about 5000, give or take 30."""
+    random = np.random.default_rng(seed)
+    values = random.normal(size=(num_rows, 8))
+    target = 5000 + 20 * values[:, 0] - 15 * values[:, 1] * values[:, 2] + 2 * random.normal(size=num_rows)
+    return prepared(_numbers(values), target, "regression")
+
+
+def pictures(num_rows: int = 240, seed: int = 0) -> PreparedData:
+    """Grey pictures of 8 x 8: a bright spot in the left or in the right half."""
+    random = np.random.default_rng(seed)
+    pixels = random.integers(0, 120, (num_rows, 8, 8, 1), dtype=np.uint8)
+    right = random.integers(0, 2, num_rows)
+    pixels[np.arange(num_rows), 4, 2 + 4 * right] = 255
+    columns = {Column("image", "image", (8, 8, 1)): tensor_array(pixels)}
+    return prepared(columns, np.array(["left", "right"])[right], "classification")
+
+
+def prepared(
+    columns: dict[Column, pa.Array], target: Array, task: Task, parts: tuple[float, float] = (0.7, 0.85)
+) -> PreparedData:
+    """Columns and target through a real pipeline; the parts are cut at the given shares of the rows."""
+    label = Column("target", "categorical" if task == "classification" else "numeric", nullable=False)
+    schema = Schema(tuple(columns), label, task)
+    names = [column.name for column in columns]
+    raw = pa.RecordBatch.from_arrays([*columns.values(), pa.array(target)], names=[*names, "target"])
+    rows = schema.check(raw, needs_target=True).rows
+    first, second = (round(share * rows.num_rows) for share in parts)
+    pipeline = Pipeline.build(schema, PipelineConfig()).fit([rows[:first]])
+    cut = {"train": rows[:first], "validation": rows[first:second], "test": rows[second:]}
+    empty = pa.table({})
+    return PreparedData(
+        pipeline=pipeline,
+        **{name: _part(pipeline, part) for name, part in cut.items()},
+        calibration=empty,
+        holdout=empty,
+        gate=empty,
+        digest="content",
+        num_rejected=0,
+        fingerprint=Fingerprint("content", "made up"),
+    )
+
+
+def dropout_net(num_outputs: int = 3, seed: int = 0) -> nn.Module:
+    """A small net with dropout, so that its training draws random numbers."""
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, num_outputs))
+
+
+def picture_net(seed: int = 0) -> nn.Module:
+    """Convolution, batch statistics and dropout: four-dimensional weights and buffers that change."""
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        *(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout2d(0.2)),
+        *(nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 4 * 4, 2)),
+    )
+
+
+def run(
+    directory: Path,
+    data: PreparedData,
+    module: nn.Module,
+    *,
+    resume: bool = False,
+    seed: int = 7,
+    num_threads: int = 1,
+    should_stop: Callable[[], bool] = lambda: False,
+    progress: TrainingProgress | None = None,
+    clock: Clock | None = None,
+    logger: SystemLogger | None = None,
+    **settings: Any,
+) -> TrainResult:
+    """`run_training` with short intervals; `settings` override the training configuration."""
+    directory.mkdir(exist_ok=True)
+    config = TrainConfig(**{"epochs": 4, "batch_size": 32, "save_interval": 5, "log_interval": 3, **settings})
+    quiet = SystemLogger(ObserveConfig(log_level="error"))
+    with CPUDataProcessor(num_workers=1) as processor:
+        return run_training(
+            directory,
+            config,
+            module=module,
+            data=data,
+            processor=processor,
+            logger=logger or quiet,
+            plan=choose_plan(directory, config, module, num_threads=num_threads),
+            seed=seed,
+            progress=progress or SilentProgress(),
+            clock=clock or SystemClock(),
+            should_stop=should_stop,
+            resume=resume,
+            title="example",
+        )
+
+
+def weights(module: nn.Module) -> dict[str, bytes]:
+    """The bytes of every parameter and buffer."""
+    return {name: tensor.contiguous().numpy().tobytes() for name, tensor in module.state_dict().items()}
+
+
+def _numbers(values: Array) -> dict[Column, pa.Array]:
+    return {Column(f"x{index}", "numeric"): pa.array(column) for index, column in enumerate(values.T)}
+
+
+def _part(pipeline: Pipeline, rows: pa.RecordBatch) -> PreparedPart:
+    target = pipeline.target.encode(rows.column("target"))
+    return PreparedPart(pipeline.transform(rows), target, np.arange(rows.num_rows))

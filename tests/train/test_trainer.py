@@ -1,0 +1,242 @@
+"""The trainer: the same bytes however often it was broken off, and a clear end when it cannot go on."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from corelane.core.errors import ConfigError, DataError, InterruptedRunError, NonFiniteLossError, StateError
+from corelane.train.checkpoint import read_checkpoint
+from corelane.train.state import saved_steps
+from tests.train.examples import classification, dropout_net, picture_net, pictures, regression, run, weights
+
+
+class PowerCut(BaseException):
+    """Ends a run at once, as nothing in the trainer expects."""
+
+
+class GlobalNoise(nn.Module):
+    """A user's layer that draws from NumPy's and Python's global generators."""
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return values
+        return values * (1 + 0.1 * random.random()) + float(np.random.normal(scale=0.1))
+
+
+def noisy_net() -> nn.Module:
+    return nn.Sequential(GlobalNoise(), dropout_net())
+
+
+CASES = {
+    "classification": (classification, dropout_net, {}),
+    "regression": (regression, lambda: dropout_net(1), {"scheduler": "one_cycle"}),
+    "channels_last": (pictures, picture_net, {}),
+    "global generators": (classification, noisy_net, {"clip_norm": None, "scheduler": "constant"}),
+    "early stopping": (classification, dropout_net, {"learning_rate": 0.05, "early_stopping_patience": 1, "epochs": 9}),
+}
+
+
+def after(steps: int, action: Callable[[], bool]) -> Callable[[], bool]:
+    """A `should_stop` that says no until it was asked `steps` times, then does `action`."""
+    count = itertools.count(1)
+    return lambda: action() if next(count) == steps else False
+
+
+def cut() -> bool:
+    raise PowerCut
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_broken_off_and_resumed_equals_uninterrupted(tmp_path: Path, case: str) -> None:
+    """Asked to stop, or broken off without a save, at many steps: weights and history end byte for byte the same."""
+    make_data, make_net, settings = CASES[case]
+    data = make_data()
+    calm, broken = make_net(), make_net()
+    expected = run(tmp_path / "calm", data, calm, **settings)
+
+    for number, steps in enumerate([3, 1, 7, 8, 2, 6, 5, 4, 9] * 3):
+        action = cut if number % 2 else lambda: True
+        broken = make_net()
+        try:
+            result = run(tmp_path / "broken", data, broken, resume=True, should_stop=after(steps, action), **settings)
+            break
+        except (InterruptedRunError, PowerCut):
+            random.random()  # what another process does to the generators in the meantime does not matter
+            torch.rand(3)
+
+    assert number >= 4
+    assert weights(broken) == weights(calm)
+    assert (tmp_path / "broken/metrics.jsonl").read_bytes() == (tmp_path / "calm/metrics.jsonl").read_bytes()
+    assert (result.metrics, result.num_steps, result.best_step) == (
+        expected.metrics,
+        expected.num_steps,
+        expected.best_step,
+    )
+
+
+def test_other_seed_other_weights(tmp_path: Path) -> None:
+    """The seed decides order and dropout: the same one gives the same bytes, another one others."""
+    nets = {name: dropout_net() for name in ("first", "again", "other")}
+    for name, net in nets.items():
+        run(tmp_path / name, classification(), net, seed=8 if name == "other" else 7)
+    assert weights(nets["first"]) == weights(nets["again"]) != weights(nets["other"])
+
+
+def test_the_best_weights_are_the_result(tmp_path: Path) -> None:
+    """The module ends with the weights of the epoch with the lowest validation loss, not with the last ones."""
+    net = dropout_net()
+    result = run(tmp_path, classification(), net, epochs=12, learning_rate=0.1, scheduler="constant")
+    entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    losses = {entry["step"]: entry["validation_loss"] for entry in entries if entry["kind"] == "epoch"}
+    assert result.best_step == min(losses, key=lambda step: losses[step]) < result.num_steps
+    assert result.validation is not None
+    assert result.validation.loss == losses[result.best_step]
+
+
+def test_early_stopping_counts_epochs_without_a_better_one(tmp_path: Path) -> None:
+    """Training stops when the patience is used up, and says so."""
+    result = run(
+        tmp_path,
+        classification(),
+        dropout_net(),
+        epochs=200,
+        learning_rate=0.1,
+        early_stopping_patience=2,
+        scheduler="constant",
+    )
+    steps_per_epoch = result.num_steps // result.num_epochs
+    assert result.stopped_early
+    assert result.num_epochs == result.best_step // steps_per_epoch + 2 < 200
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    """A net learns what can be learned: both tasks, in the target's own unit."""
+    result = run(tmp_path / "classes", classification(1500), dropout_net(), epochs=15, learning_rate=0.01)
+    assert result.metrics["test_accuracy"] > 0.8
+    result = run(tmp_path / "values", regression(1500), dropout_net(1), epochs=15, learning_rate=0.01)
+    assert result.metrics["test_rmse"] < 15
+    assert result.metrics["test_r2"] > 0.7
+
+
+@pytest.mark.parametrize("interval", [1, 1000])
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, interval: int) -> None:
+    """The error names the step and the learning rate and says what to try; the last good checkpoint is whole."""
+
+    class Diverging(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = dropout_net()
+            self.calls = 0
+
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            self.calls += self.training
+            return self.inner(values) * (float("nan") if self.calls > 12 else 1.0)
+
+    with pytest.raises(
+        NonFiniteLossError, match=r"loss at step 12 must be finite, got nan at learning rate .*train\.learning_rate"
+    ):
+        run(tmp_path, classification(), Diverging(), log_interval=interval)
+    steps = saved_steps(tmp_path / "checkpoints")
+    assert steps == [5, 10]
+    checkpoint = read_checkpoint(tmp_path / "checkpoints/10")
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in checkpoint.model.tensors.values())
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    """A gradient that breaks the weights after a finite loss is found before the checkpoint is written."""
+
+    class Breaking(torch.autograd.Function):
+        @staticmethod
+        def forward(context: object, values: torch.Tensor) -> torch.Tensor:
+            return values.clone()
+
+        @staticmethod
+        def backward(context: object, gradient: torch.Tensor) -> torch.Tensor:
+            return gradient * float("nan")
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = dropout_net()
+
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            return Breaking.apply(self.inner(values))
+
+    with pytest.raises(NonFiniteLossError, match="weights at step 1"):
+        run(tmp_path, classification(), Net(), save_interval=1)
+    assert saved_steps(tmp_path / "checkpoints") == []
+
+
+def test_a_run_is_not_written_over(tmp_path: Path) -> None:
+    """Where checkpoints are, a start without resume is refused and they stay."""
+    run(tmp_path, classification(), dropout_net())
+    before = saved_steps(tmp_path / "checkpoints")
+    with pytest.raises(ConfigError, match="resume"):
+        run(tmp_path, classification(), dropout_net())
+    assert saved_steps(tmp_path / "checkpoints") == before
+
+
+def test_another_run_is_not_resumed(tmp_path: Path) -> None:
+    """Another seed or configuration is named and refused; settings without effect on the weights may change."""
+    with pytest.raises(InterruptedRunError, match="--resume"):
+        run(tmp_path, classification(), dropout_net(), should_stop=lambda: True)
+    with pytest.raises(StateError, match="seed must be"):
+        run(tmp_path, classification(), dropout_net(), resume=True, seed=8)
+    with pytest.raises(StateError, match="configuration must be"):
+        run(tmp_path, classification(), dropout_net(), resume=True, epochs=5)
+    with pytest.raises(StateError, match=r"'0\.weight' must be"):
+        run(
+            tmp_path,
+            classification(),
+            nn.Sequential(nn.Linear(8, 5), nn.ReLU(), nn.ReLU(), nn.Linear(5, 3)),
+            resume=True,
+        )
+    run(tmp_path, classification(), dropout_net(), resume=True, save_interval=3, keep_checkpoints=2)
+
+
+def test_a_finished_run_is_resumed_at_no_cost(tmp_path: Path) -> None:
+    """Resuming at the end takes no step and gives the same result."""
+    first, again = dropout_net(), dropout_net()
+    expected = run(tmp_path, classification(), first)
+    (tmp_path / "result.json").unlink()
+    result = run(tmp_path, classification(), again, resume=True)
+    assert (result.metrics, result.num_steps) == (expected.metrics, expected.num_steps)
+    assert weights(first) == weights(again)
+    assert (tmp_path / "result.json").is_file()
+
+
+def test_fewer_rows_than_a_batch_are_one_batch(tmp_path: Path) -> None:
+    """A training part smaller than the batch size trains on all its rows at once."""
+    result = run(tmp_path, classification(40), dropout_net(), batch_size=64, epochs=3)
+    assert result.num_steps == 3
+
+
+def test_without_validation_part_the_last_weights_count(tmp_path: Path) -> None:
+    """No validation rows: nothing to choose by, so the run ends with its last weights; early stopping is refused."""
+    data = classification(parts=(0.8, 0.8))
+    result = run(tmp_path / "run", data, dropout_net())
+    assert result.validation is None
+    assert result.best_step == result.num_steps
+    with pytest.raises(ConfigError, match="early_stopping_patience"):
+        run(tmp_path / "stop", data, dropout_net(), early_stopping_patience=2)
+
+
+def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
+    """No training rows, or nothing to learn in the net, is an error before the first step."""
+    with pytest.raises(ConfigError, match="parameters to train, got none in ReLU"):
+        run(tmp_path / "relu", classification(), nn.ReLU())
+    empty = classification()
+    data = type(empty)(
+        **{**{name: getattr(empty, name) for name in empty.__slots__}, "train": classification(parts=(0.7, 1.0)).test}
+    )
+    with pytest.raises(DataError, match="training part must have rows"):
+        run(tmp_path / "rows", data, dropout_net())
