@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,13 +159,17 @@ def test_a_version_taken_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "sample" / "1" / "theirs").exists()
 
 
-def test_a_name_that_is_no_folder_is_refused(tmp_path: Path) -> None:
-    """Before anything is written."""
-    with pytest.raises(ConfigError, match="a package's name must be"):
-        write_package(
-            tmp_path / "packages", replace(examples.contents(examples.mixed()), name="../up"), lambda path: None
-        )
-    assert not (tmp_path / "packages").exists()
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"name": "../up"}, "a package's name must be"),
+        ({"metrics": {"loss": float("nan")}}, "the metric loss must be a finite number, got nan"),
+    ],
+)
+def test_contents_that_cannot_be_written_are_refused(change: dict[str, Any], words: str) -> None:
+    """Before anything is written: contents that exist can be published."""
+    with pytest.raises(ConfigError, match=words):
+        replace(examples.contents(examples.mixed()), **change)
 
 
 def test_rows_stay_out_when_they_must(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ in docs/model.md.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,10 @@ PIPELINE, WEIGHTS, GOLDEN, CALIBRATION, HOLDOUT, CARD = (
 
 @dataclass(frozen=True, slots=True)
 class PackageContents:
-    """Everything a package is made of. `golden`, `calibration` and `holdout` are None where rows stay out."""
+    """Everything a package is made of. `golden`, `calibration` and `holdout` are None where rows stay out.
+
+    Raises `ConfigError` for a name that cannot be a package's and for metrics that are no finite numbers.
+    """
 
     name: str
     pipeline: Pipeline
@@ -66,6 +70,14 @@ class PackageContents:
     golden: Golden | None
     calibration: pa.Table | None
     holdout: pa.Table | None
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        for name, value in self.metrics.items():
+            if not math.isfinite(value):
+                raise ConfigError(
+                    f"the metric {name} must be a finite number, got {value!r}; leave it out or train again"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +182,10 @@ def write_package(directory: Path, contents: PackageContents, gate: Callable[[Pa
     """Publish `contents` as `<directory>/<name>/<version>/`, the next whole number, and return that path.
 
     The whole package is written under a temporary name first; `gate(path of it)` may load and serve it there. What
-    the gate raises goes to the caller, and nothing is published. Raises `ConfigError` when the name cannot be a
-    package's or another writer took the version meanwhile, `DiskFullError` when there is no room; existing versions
-    are never touched.
+    the gate raises goes to the caller, and nothing is published. Raises `ConfigError` when another writer took the
+    version meanwhile, `DiskFullError` when there is no room; existing versions are never touched.
     """
-    home = directory / check_name(contents.name)
+    home = directory / contents.name
     remove_temporaries(home)
     version = max(versions_of(home), default=0) + 1
     target = home / str(version)

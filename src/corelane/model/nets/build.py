@@ -111,7 +111,7 @@ def _image_shape(inputs: Mapping[str, TensorSpec], num_blocks: int) -> tuple[int
     if len(shapes) != 1 or len(shape) != 3:
         raise ConfigError(
             f"model.net cnn must get one image of channels, height and width, got {shapes}; use model.net mlp, "
-            "or exclude the other columns"
+            "exclude the other columns, or declare a tensor column's kind as image"
         )
     depth, height, width = shape
     if min(height, width) < 2**num_blocks:
