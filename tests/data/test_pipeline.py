@@ -1,0 +1,186 @@
+"""Building, fitting and storing a pipeline; that its two ways are equal is in `conformance`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from corelane.core.errors import ConfigError, DataError, StateError
+from corelane.data.config import PipelineConfig
+from corelane.data.pipeline import Pipeline, TensorSpec
+from corelane.data.schema import Column, Schema
+from tests.data.examples import LABEL, batch, fitted, picture
+
+COLUMNS = [
+    Column("colour", "categorical"),
+    Column("age", "numeric"),
+    Column("x", "tensor", shape=(2,), nullable=False),
+    Column("size", "numeric"),
+    Column("series", "tensor", shape=(2, 3), nullable=False),
+    Column("image", "image", shape=(4, 5, 3), nullable=False),
+]
+
+
+def train_rows() -> dict[str, Any]:
+    generator = np.random.default_rng(3)
+    return {
+        "colour": ["red", "green", None, "red"],
+        "age": [1.0, None, 0.1, 4.0],
+        "x": generator.normal(size=(4, 2)),
+        "size": [1 / 3, 2.0, 3.0, None],
+        "series": generator.normal(size=(4, 2, 3)),
+        "image": np.stack([picture(4, 5, 3, seed) for seed in range(4)]),
+    }
+
+
+def checked_rows(schema: Schema, rows: dict[str, Any]) -> pa.RecordBatch:
+    return schema.check(batch(rows | {"label": ["a", "b", "a", "b"]}), needs_target=True).rows
+
+
+def test_outputs_are_named_by_what_they_hold() -> None:
+    """Numbers, then categories and vectors in schema order, are "features"; tensors and images stand alone."""
+    pipeline = fitted(COLUMNS, train_rows())
+    assert pipeline.outputs == {
+        "features": TensorSpec("float32", (2 + 3 + 2,)),
+        "tensor": TensorSpec("float32", (2, 3)),
+        "image": TensorSpec("float32", (3, 4, 5)),
+    }
+    outputs = pipeline.transform(checked_rows(pipeline.schema, train_rows()))
+    assert list(outputs) == list(pipeline.outputs)
+    for name, spec in pipeline.outputs.items():
+        assert outputs[name].shape == (4, *spec.shape)
+        assert outputs[name].dtype == spec.dtype
+        assert outputs[name].flags.c_contiguous
+
+
+def test_several_images_keep_their_names() -> None:
+    """Two columns of a kind are told apart by their names."""
+    columns = [Column(name, "image", shape=(4, 5, 1), nullable=False) for name in ("left", "right")]
+    pixels = np.stack([picture(4, 5, 1, seed) for seed in range(4)])
+    assert list(fitted(columns, {"left": pixels, "right": pixels}).outputs) == ["image_left", "image_right"]
+
+
+def test_categories_order() -> None:
+    """Slot 0 is the unknown bucket, then the texts of the training part, sorted."""
+    pipeline = fitted([Column("c", "categorical")], {"c": ["b", "a", None, "b"]})
+    rows = pipeline.schema.check(batch({"c": ["a", "b", "never seen", None]}), needs_target=False).rows
+    assert pipeline.transform(rows)["features"].tolist() == [[0, 1, 0], [0, 0, 1], [1, 0, 0], [1, 0, 0]]
+
+
+class TestFit:
+    def test_leaves_the_unfitted_pipeline_as_it_was(self) -> None:
+        """Fitting twice gives equal pipelines, and other rows give another."""
+        schema = Schema(tuple(COLUMNS), LABEL, "classification")
+        unfitted = Pipeline.build(schema, PipelineConfig())
+        rows = checked_rows(schema, train_rows())
+        first, second = unfitted.fit([rows]), unfitted.fit([rows])
+        assert first.digest == second.digest
+        assert unfitted.fit([rows.slice(0, 3)]).digest != first.digest
+
+    def test_batches_do_not_matter_beyond_rounding(self) -> None:
+        """One batch or many: the same statistics up to the last bits."""
+        schema = Schema(tuple(COLUMNS), LABEL, "classification")
+        rows = checked_rows(schema, train_rows())
+        unfitted = Pipeline.build(schema, PipelineConfig())
+        whole = unfitted.fit([rows]).transform(rows)
+        parts = unfitted.fit(rows.slice(index, 1) for index in range(4)).transform(rows)
+        for name, array in whole.items():
+            np.testing.assert_allclose(parts[name], array, rtol=1e-6, atol=1e-6)
+
+    def test_needs_rows_and_a_target(self) -> None:
+        """No rows, and a schema that predicts nothing, are refused in words."""
+        schema = Schema(tuple(COLUMNS), LABEL, "classification")
+        with pytest.raises(DataError, match="at least one training row, got none"):
+            Pipeline.build(schema, PipelineConfig()).fit([])
+        with pytest.raises(ConfigError, match="must have a target to learn"):
+            Pipeline.build(Schema(tuple(COLUMNS), None, "classification"), PipelineConfig())
+
+
+class TestDigest:
+    def test_of_the_unfitted_pipeline_follows_schema_and_configuration(self) -> None:
+        """Equal questions have equal digests; every setting and every column's limit changes it."""
+
+        def digest(*columns: Column, **config: Any) -> str:
+            schema = Schema(columns or (Column("a", "numeric"), Column("c", "categorical")), LABEL, "classification")
+            return Pipeline.build(schema, PipelineConfig(**config)).digest
+
+        digests = [
+            digest(),
+            digest(numeric="normalise"),
+            digest(impute="mean"),
+            digest(fill_value=1.0),
+            digest(categorical="ordinal"),
+            digest(max_categories=5),
+            digest(Column("a", "numeric", minimum=0.0), Column("c", "categorical")),
+            digest(Column("c", "categorical"), Column("a", "numeric")),
+        ]
+        assert len(set(digests)) == len(digests)
+        assert digest() == digests[0]
+
+
+class TestJson:
+    @pytest.mark.parametrize("numeric", ["standardise", "normalise", "none"])
+    @pytest.mark.parametrize("categorical", ["one_hot", "ordinal"])
+    def test_round_trip_is_exact(self, numeric: str, categorical: str) -> None:
+        """Through JSON text and back: the same digest, the same target, the same output bits."""
+        pipeline = fitted(COLUMNS, train_rows(), numeric=numeric, categorical=categorical)
+        again = Pipeline.from_json(json.loads(json.dumps(pipeline.to_json())))
+        assert again.digest == pipeline.digest
+        assert again.schema == pipeline.schema
+        assert again.outputs == pipeline.outputs
+        assert again.target.labels == pipeline.target.labels
+        rows = checked_rows(pipeline.schema, train_rows())
+        expected = pipeline.transform(rows)
+        for name, array in again.transform(rows).items():
+            assert array.tobytes() == expected[name].tobytes()
+
+    def test_every_part_refuses_another_version(self) -> None:
+        """A version from the future in the pipeline, its schema, any stage or the target is a StateError."""
+        stored = fitted(COLUMNS, train_rows()).to_json()
+        stages = [("outputs", block, "stages", index) for block in (0, 1, 2) for index in (0,)]
+        for path in [(), ("schema",), ("target",), *stages, ("outputs", 0, "stages", 1)]:
+            changed = json.loads(json.dumps(stored))
+            part = changed
+            for key in path:
+                part = part[key]
+            part["version"] = 99
+            with pytest.raises(StateError, match="99"):
+                Pipeline.from_json(changed)
+
+    def test_refuses_parts_that_do_not_fit(self) -> None:
+        """A missing, unknown or doubled stage, a foreign column or a short array never makes a pipeline."""
+        stored = json.dumps(fitted(COLUMNS, train_rows()).to_json())
+
+        def changed(change: Any) -> Any:
+            data = json.loads(stored)
+            change(data)
+            return data
+
+        def first(data: Any) -> Any:
+            return data["outputs"][0]["stages"][0]
+
+        for change in (
+            lambda data: data.pop("schema"),
+            lambda data: data.update(outputs=3),
+            lambda data: data["outputs"].pop(),
+            lambda data: data["outputs"].append(data["outputs"][0]),
+            lambda data: data["outputs"][0].update(stages=[]),
+            lambda data: first(data).update(stage="os.system"),
+            lambda data: first(data).update(columns=["colour"]),
+            lambda data: first(data).update(columns=["nobody"]),
+            lambda data: first(data)["center"].pop(),
+            lambda data: first(data).update(scale=[1.0, float("nan")]),
+            lambda data: first(data).update(fill=["1", 2.0]),
+            lambda data: data["outputs"][0]["stages"][1].update(categories=["a", "a"]),
+            lambda data: data["outputs"][0]["stages"][1].update(encoding="hash"),
+            lambda data: data["target"].update(column="age"),
+            lambda data: data["target"].update(label_type="int"),
+            lambda data: data["target"].update(std=0.0),
+        ):
+            with pytest.raises(StateError):
+                Pipeline.from_json(changed(change))
+        assert Pipeline.from_json(json.loads(stored)).outputs
