@@ -120,9 +120,10 @@ def test_early_stopping_counts_epochs_without_a_better_one(tmp_path: Path) -> No
 
 def test_it_learns(tmp_path: Path) -> None:
     """A net learns what can be learned: both tasks, in the target's own unit."""
-    result = run(tmp_path / "classes", classification(1500), dropout_net(), epochs=15, learning_rate=0.01)
+    settings = {"epochs": 20, "learning_rate": 0.01, "save_interval": 1000}
+    result = run(tmp_path / "classes", classification(1000), dropout_net(), **settings)
     assert result.metrics["test_accuracy"] > 0.8
-    result = run(tmp_path / "values", regression(1500), dropout_net(1), epochs=15, learning_rate=0.01)
+    result = run(tmp_path / "values", regression(1000), dropout_net(1), **settings)
     assert result.metrics["test_rmse"] < 15
     assert result.metrics["test_r2"] > 0.7
 

@@ -1,0 +1,61 @@
+"""What a person sees of a training."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from corelane.train.progress import (
+    BarProgress,
+    Extent,
+    LineProgress,
+    SilentProgress,
+    TrainingProgress,
+    make_progress,
+)
+
+EXTENT = Extent("digits", total_steps=200, epochs=4, batch_size=10, step=20)
+
+
+def drive(progress: TrainingProgress) -> None:
+    """A run of 12 s from step 20 to the end, an epoch's message in the middle."""
+    progress.start(EXTENT, now=5.0)
+    for step in range(21, 201):
+        progress.update(step, step // 50, 1.0 / step, now=5.0 + (step - 20) / 15)
+        if step == 100:
+            progress.message("epoch 2/4")
+    progress.close()
+    progress.close()
+
+
+def test_without_a_terminal_plain_lines() -> None:
+    """A log file gets where the run starts, a line every ten seconds with rate and share, and the messages."""
+    stream = io.StringIO()
+    progress = make_progress(stream=stream)
+    drive(progress)
+    assert isinstance(progress, LineProgress)
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "training digits: 4 epochs, 200 steps, going on after step 20"
+    assert lines[1] == "epoch 2/4"
+    assert lines[2] == "epoch 4  85%  loss 0.0059  150 examples/s"
+    assert len(lines) == 3
+
+
+def test_a_terminal_gets_a_bar() -> None:
+    """The bar ends full, with loss and rate; messages stand above it."""
+    stream = io.StringIO()
+    drive(BarProgress(Console(file=stream, force_terminal=True, width=120)))
+    text = stream.getvalue()
+    assert "200/200" in text
+    assert "examples/s" in text
+    assert "epoch 2/4" in text
+
+
+def test_quiet_is_silent() -> None:
+    """Quiet shows nothing at all."""
+    stream = io.StringIO()
+    progress = make_progress(quiet=True, stream=stream)
+    drive(progress)
+    assert isinstance(progress, SilentProgress)
+    assert stream.getvalue() == ""
