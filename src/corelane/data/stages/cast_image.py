@@ -8,6 +8,7 @@ of pixels is looked at before any is decoded, so a small file cannot unfold into
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ MAX_PIXELS = 1 << 25  # 33 megapixels, beyond any camera whose pictures a CPU ne
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 _MODES = {1: "L", 3: "RGB"}
-_GREY_MODES = ("1", "L", "LA", "I;16", "I;16L", "I;16B", "I;16N", "I")
+_GREY_MODES = ("1", "L", "LA", "La")
 
 
 class ImageRefusedError(ValueError):
@@ -34,27 +35,15 @@ class ImageRefusedError(ValueError):
 
 
 def inspect_image(data: bytes) -> tuple[int, int, int]:
-    """(height, width, channels) from an encoded image's header, without decoding it. Raises `ImageRefusedError`."""
-    image = _open(data)
-    channels = 1 if image.mode in _GREY_MODES else 3
+    """(height, width, channels) of an encoded image as it will be seen. Raises `ImageRefusedError`."""
+    image = _decode(data)
     width, height = image.size
-    if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):  # EXIF orientations that lie on their side
-        width, height = height, width
-    return height, width, channels
+    return height, width, 1 if image.mode in _GREY_MODES else 3
 
 
 def decode_image(column: Column, data: bytes) -> Array:
     """Encoded bytes to uint8 [h, w, c] of the column's shape. Raises `ImageRefusedError`."""
-    image = _open(data)
-    try:
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I;16") or image.mode == "I":
-            image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
-        return _fit(column, image)
-    except ImageRefusedError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageRefusedError("not_an_image", f"must be a complete image, got a broken one ({error})") from error
+    return _fit(column, _decode(data))
 
 
 def fit_pixels(column: Column, pixels: Array) -> Array:
@@ -142,6 +131,19 @@ def _mask(num_rows: int, verdicts: dict[int, Verdict]) -> BoolArray | None:
     bad = np.zeros(num_rows, dtype=np.bool_)
     bad[list(verdicts)] = True
     return bad
+
+
+def _decode(data: bytes) -> Image.Image:
+    """The decoded picture, turned upright as its EXIF data say, with 8 bits per channel."""
+    image = _open(data)
+    try:
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I"):  # 16 bits: Pillow's own conversion clips them to white
+            return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+        image.load()
+    except (OSError, SyntaxError, ValueError, struct.error) as error:
+        raise ImageRefusedError("not_an_image", f"must be a complete image, got a broken one ({error})") from error
+    return image
 
 
 def _open(data: bytes) -> Image.Image:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from corelane.core.types import IntArray
+from corelane.core.types import BoolArray, IntArray
 from corelane.data.stages.affine import Float64Array
 
 SAMPLE_BUDGET = (
@@ -20,35 +20,48 @@ SMALLEST_SAMPLE = 1 << 13  # per column even when there are thousands; the media
 
 
 class Moments:
-    """Count, mean, variance, minimum and maximum of d columns, NaN left out."""
+    """Count, mean, variance, minimum and maximum of d columns, NaN left out.
+
+    Everything is counted from each column's first value on: a spread of 1 around 1e15 keeps all its digits.
+    """
 
     def __init__(self, num_columns: int) -> None:
         self.count: IntArray = np.zeros(num_columns, dtype=np.int64)
-        self.mean: Float64Array = np.zeros(num_columns)
         self.minimum: Float64Array = np.full(num_columns, np.inf)
         self.maximum: Float64Array = np.full(num_columns, -np.inf)
+        self._origin: Float64Array = np.zeros(num_columns)
+        self._mean: Float64Array = np.zeros(num_columns)
         self._squares: Float64Array = np.zeros(num_columns)
 
     def update(self, values: Float64Array) -> None:
         """Take a batch [n, d]."""
         present = ~np.isnan(values)
         count = present.sum(axis=0)
-        divisor = np.maximum(count, 1)
+        self._set_origins(values, present, count)
         with np.errstate(over="ignore", invalid="ignore"):
-            mean = np.where(present, values, 0.0).sum(axis=0) / divisor
-            deviation = np.where(present, values - mean, 0.0)
-            squares = np.einsum("nd,nd->d", deviation, deviation)
-            self._merge(count, mean, squares)
+            shifted = np.where(present, values - self._origin, 0.0)
+            mean = shifted.sum(axis=0) / np.maximum(count, 1)
+            deviation = np.where(present, shifted - mean, 0.0)
+            self._merge(count, mean, np.einsum("nd,nd->d", deviation, deviation))
         self.minimum = np.minimum(self.minimum, np.where(present, values, np.inf).min(axis=0, initial=np.inf))
         self.maximum = np.maximum(self.maximum, np.where(present, values, -np.inf).max(axis=0, initial=-np.inf))
+
+    def _set_origins(self, values: Float64Array, present: BoolArray, count: IntArray) -> None:
+        begun = np.flatnonzero((self.count == 0) & (count > 0))
+        self._origin[begun] = values[present[:, begun].argmax(axis=0), begun] if len(begun) else 0.0
 
     def _merge(self, count: IntArray, mean: Float64Array, squares: Float64Array) -> None:
         total = self.count + count
         share = count / np.maximum(total, 1)
-        difference = mean - self.mean
+        difference = mean - self._mean
         self._squares += squares + difference * difference * self.count * share
-        self.mean += difference * share
+        self._mean += difference * share
         self.count = total
+
+    @property
+    def mean(self) -> Float64Array:
+        """Mean [d]; 0 where nothing was present."""
+        return self._origin + self._mean
 
     @property
     def deviation(self) -> Float64Array:

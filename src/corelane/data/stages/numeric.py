@@ -80,7 +80,7 @@ class NumericFitter:
         if self._sample is not None:
             return self._sample.median()
         if self._stage.imputation == "mean":
-            return self._moments.mean.copy()
+            return self._moments.mean
         return np.full(len(self._stage.columns), self._stage.fill_value)
 
 
@@ -89,7 +89,7 @@ def scaling_of(scaling: Scaling, moments: Moments, names: list[str]) -> tuple[Fl
     range.
     """
     if scaling == "standardise":
-        center, spread = moments.mean.copy(), moments.deviation
+        center, spread = moments.mean, moments.deviation
     elif scaling == "normalise":
         with np.errstate(over="ignore"):
             center, spread = moments.minimum.copy(), moments.maximum - moments.minimum

@@ -1,0 +1,154 @@
+"""Decoding, resizing and channel conversion of pictures, and the refusal of files that are none or too large."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from corelane.data.stages.cast_image import (
+    MAX_PIXELS,
+    ImageRefusedError,
+    cast_image,
+    decode_image,
+    fit_pixels,
+    inspect_image,
+    pixels_of,
+)
+from corelane.data.stages.cast_tensor import tensor_array
+from corelane.data.stages.column import Column
+from tests.data.examples import encoded, picture
+
+COLOUR = Column("photo", "image", shape=(6, 5, 3), nullable=False, encoded=True)
+GREY = Column("photo", "image", shape=(6, 5, 1), nullable=False, encoded=True)
+ANY_SIZE = Column("photo", "image", shape=(6, 5, 3), nullable=False, encoded=True, resize=True)
+
+
+def huge_png(width: int, height: int) -> bytes:
+    """A valid PNG header that promises width x height pixels, in 70 bytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "PPM", "TIFF", "WEBP"])
+def test_lossless_formats_give_back_the_pixels(kind: str) -> None:
+    """What was written losslessly is what the network sees."""
+    pixels = picture(6, 5, 3)
+    options = {"lossless": True} if kind == "WEBP" else {}
+    assert decode_image(COLOUR, encoded(pixels, kind, **options)).tolist() == pixels.tolist()
+
+
+def test_channels_are_converted() -> None:
+    """Grey becomes three equal channels, colour becomes luminance, transparency and palettes are resolved."""
+    grey, colour = picture(6, 5, 1), picture(6, 5, 3)
+    assert decode_image(COLOUR, encoded(grey)).tolist() == np.repeat(grey[:, :, None], 3, axis=2).tolist()
+    luminance = np.asarray(Image.fromarray(colour).convert("L"))[:, :, None]
+    assert decode_image(GREY, encoded(colour)).tolist() == luminance.tolist()
+    assert fit_pixels(GREY, colour).tolist() == luminance.tolist()
+    assert fit_pixels(GREY, grey).tolist() == grey[:, :, None].tolist()
+    clear = np.dstack([colour, np.full((6, 5), 7, dtype=np.uint8)])
+    assert decode_image(COLOUR, encoded(clear)).tolist() == colour.tolist()
+
+
+def test_sixteen_bits_keep_their_contrast() -> None:
+    """A 16-bit grey picture is divided by 256, not clipped to white."""
+    deep = (picture(6, 5, 1).astype(np.uint16) << 8) + 200
+    assert decode_image(GREY, encoded(deep))[:, :, 0].tolist() == picture(6, 5, 1).tolist()
+
+
+def test_orientation_is_applied() -> None:
+    """A photograph taken sideways stands upright, and is measured upright."""
+    image = Image.fromarray(picture(5, 6, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", exif=exif)
+    assert inspect_image(buffer.getvalue()) == (6, 5, 3)
+    turned = np.asarray(image.transpose(Image.Transpose.ROTATE_270))
+    assert decode_image(COLOUR, buffer.getvalue()).tolist() == turned.tolist()
+
+
+def test_another_size_is_resized_or_refused() -> None:
+    """Resizing is bilinear and happens only where it was asked for."""
+    other = picture(12, 9, 3)
+    resized = np.asarray(Image.fromarray(other).resize((5, 6), Image.Resampling.BILINEAR))
+    assert decode_image(ANY_SIZE, encoded(other)).tolist() == resized.tolist()
+    assert fit_pixels(ANY_SIZE, other).tolist() == resized.tolist()
+    with pytest.raises(ImageRefusedError, match=r"must be 5 x 6 pixels, got 9 x 12; set pipeline.image.size"):
+        decode_image(COLOUR, encoded(other))
+
+
+def test_inspection() -> None:
+    """Height, width and channels of a picture; a broken one is refused like everywhere."""
+    assert inspect_image(encoded(picture(6, 5, 3), "JPEG")) == (6, 5, 3)
+    assert inspect_image(encoded(picture(6, 5, 1))) == (6, 5, 1)
+    with pytest.raises(ImageRefusedError, match="got a broken one"):
+        inspect_image(encoded(picture(6, 5, 1))[:60])
+
+
+@pytest.mark.parametrize("size", [(MAX_PIXELS, 2), (30_000, 30_000), (2**31 - 1, 2**31 - 1)])
+def test_a_small_file_cannot_unfold_into_gigabytes(size: tuple[int, int]) -> None:
+    """The number of pixels is looked at before memory is taken for them."""
+    with pytest.raises(ImageRefusedError) as caught:
+        decode_image(ANY_SIZE, huge_png(*size))
+    assert caught.value.code == "image_too_large"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"text",
+        b"\x89PNG\r\n\x1a\n",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 5\n%%EOF\n",
+        encoded(picture(6, 5, 3))[:-30],
+        encoded(picture(6, 5, 3), "JPEG")[:300],
+    ],
+)
+def test_broken_files_are_refused(data: bytes) -> None:
+    """Empty, foreign, PostScript and cut-off files have one code and one line."""
+    with pytest.raises(ImageRefusedError) as caught:
+        decode_image(COLOUR, data)
+    assert caught.value.code == "not_an_image"
+    assert "\n" not in str(caught.value)
+
+
+class TestCast:
+    def test_encoded_columns(self) -> None:
+        """Good files stay as they are; each bad one has its reason."""
+        raw = pa.array([encoded(picture(6, 5, 3)), b"text", None, encoded(picture(7, 5, 3))])
+        cast = cast_image(COLOUR, raw)
+        assert cast.values.type == pa.binary()
+        assert cast.bad is not None
+        assert cast.bad.tolist() == [False, True, True, True]
+        assert [cast.explain(row).code for row in (1, 2, 3)] == ["not_an_image", "missing", "wrong_size"]
+        assert cast.explain(3).reason.startswith("photo must be 5 x 6 pixels, got 5 x 7")
+
+    def test_pixel_columns(self) -> None:
+        """Pixels of the wrong size or type refuse every row; a missing one refuses its own."""
+        for raw in (tensor_array(np.zeros((2, 4, 4), np.uint8)), tensor_array(np.zeros((2, 6, 5))), pa.array([1, 2])):
+            cast = cast_image(COLOUR, raw)
+            assert cast.bad is not None
+            assert cast.bad.all()
+            assert cast.explain(0).reason.startswith("photo must be")
+        storage = pa.array([None, [7] * 30], pa.list_(pa.uint8(), 30))
+        raw = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.uint8(), [6, 5]), storage)
+        cast = cast_image(GREY, raw)
+        assert cast.bad is not None
+        assert cast.bad.tolist() == [True, False]
+        assert pixels_of(GREY, cast.values[1:]).tolist() == [[[[7]] * 5] * 6]
+
+    def test_no_rows(self) -> None:
+        """Empty columns give empty pixels of the right shape."""
+        for raw in (pa.array([], pa.binary()), tensor_array(np.zeros((0, 6, 5, 3), np.uint8)), pa.nulls(0)):
+            assert pixels_of(COLOUR, cast_image(COLOUR, raw).values).shape == (0, 6, 5, 3)

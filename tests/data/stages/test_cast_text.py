@@ -1,0 +1,105 @@
+"""One text per category value, whichever source it came from."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from corelane.data.stages.cast_text import MAX_TEXT_LENGTH, CategoryReader, canonical_text, cast_text
+from corelane.data.stages.column import Column
+
+COLOUR = Column("colour", "categorical")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (" red ", "red"),
+        ("TRUE", "true"),
+        ("False", "false"),
+        (True, "true"),
+        (3, "3"),
+        (3.0, "3"),
+        (2.5, "2.5"),
+        ("3.0", "3.0"),
+        ("007", "007"),
+        ("", None),
+        ("NA", None),
+        ("null", None),
+        (None, None),
+        (float("nan"), None),
+        (1e300, str(int(1e300))),
+        (datetime.date(2024, 2, 29), "2024-02-29"),
+        ("none", "none"),
+    ],
+)
+def test_canonical_text(value: Any, text: str | None) -> None:
+    """Spaces go, booleans and whole numbers are written one way, the missing texts are missing, the rest is kept."""
+    assert canonical_text(value) == text
+
+
+@pytest.mark.parametrize("value", [b"red", [1], {"a": 1}, object(), [10**5000]])
+def test_what_is_no_category(value: Any) -> None:
+    """Bytes, containers and other objects are refused."""
+    with pytest.raises(TypeError):
+        canonical_text(value)
+    assert CategoryReader(COLOUR).explain(value).code == "not_text"
+
+
+def test_a_number_too_long_to_write_is_no_category() -> None:
+    """Python refuses to write thousands of digits; so do we, with a reason."""
+    assert CategoryReader(COLOUR).read(10**5000) == (None, False)
+    assert CategoryReader(COLOUR).explain(10**5000).code == "not_text"
+
+
+@pytest.mark.parametrize(
+    ("raw", "texts"),
+    [
+        (pa.array(["b", None, " a", "b"]), ["b", None, "a", "b"]),
+        (pa.array(["b", None, "a"]).dictionary_encode(), ["b", None, "a"]),
+        (pa.array(["b"], pa.large_string()), ["b"]),
+        (pa.array([1, 2, None]), ["1", "2", None]),
+        (pa.array([1.0, 2.5, float("nan")]), ["1", "2.5", None]),
+        (pa.array([True, None]), ["true", None]),
+        (pa.array([datetime.datetime(2024, 1, 2, 3, 4)]), ["2024-01-02 03:04:00"]),
+        (pa.nulls(2), [None, None]),
+        (pa.array([], pa.string()), []),
+        (pa.array(["x", "y", "z"])[1:], ["y", "z"]),
+    ],
+)
+def test_typed_columns(raw: pa.Array, texts: list[str | None]) -> None:
+    """Every scalar Arrow type becomes text, null where missing."""
+    cast = cast_text(COLOUR, raw)
+    assert cast.bad is None
+    assert cast.values.type == pa.string()
+    assert cast.values.to_pylist() == texts
+
+
+def test_declared_categories_are_the_only_ones() -> None:
+    """Another text refuses the row with the known ones; a declared "NA" is a value."""
+    column = Column("colour", "categorical", nullable=False, categories=("red", "NA"))
+    cast = cast_text(column, pa.array(["red", "NA", "blue", None, ""]))
+    assert cast.bad is not None
+    assert cast.bad.tolist() == [False, False, True, True, True]
+    assert cast.values.to_pylist()[:2] == ["red", "NA"]
+    assert cast.explain(2).reason == "colour must be one of red, NA, got 'blue'"
+    assert [cast.explain(row).code for row in (2, 3, 4)] == ["unknown_category", "missing", "missing"]
+
+
+def test_documents_are_no_categories() -> None:
+    """A text of more than a thousand characters is refused with its length, not shown."""
+    cast = cast_text(COLOUR, pa.array(["x" * MAX_TEXT_LENGTH, "y" * (MAX_TEXT_LENGTH + 1), None]))
+    assert cast.bad is not None
+    assert cast.bad.tolist() == [False, True, False]
+    assert cast.explain(1).reason == "colour must have at most 1000 characters, got 1001"
+
+
+def test_lists_are_refused_cell_by_cell() -> None:
+    """A column of lists gives a reason for each row."""
+    cast = cast_text(COLOUR, pa.array([["a"], ["b"]]))
+    assert cast.bad is not None
+    assert cast.bad.all()
+    assert cast.explain(0).reason == "colour must be text, a number or a boolean, got ['a']"
