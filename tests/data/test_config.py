@@ -1,0 +1,63 @@
+"""What a data section may say, and what it is told when it says something else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from corelane.core.config import validate_config
+from corelane.core.errors import ConfigError
+from corelane.data.config import ColumnConfig, DataConfig, FileSystemConfig, MemoryConfig, PipelineConfig
+
+SOURCE = {"type": "filesystem", "path": "rows.csv"}
+
+
+def test_defaults_are_those_promised() -> None:
+    """A source and a target are enough."""
+    config = validate_config({"source": SOURCE, "target": "y"}, DataConfig)
+    assert isinstance(config.source, FileSystemConfig)
+    assert (config.source.format, config.task, config.test) == ("auto", "auto", None)
+    assert (config.split.validation, config.split.test, config.split.num_folds) == (0.1, 0.2, None)
+    assert config.max_rejected == 0.05
+    pipeline = PipelineConfig()
+    assert (pipeline.numeric, pipeline.impute, pipeline.categorical) == ("standardise", "median", "one_hot")
+
+
+def test_the_type_chooses_the_source() -> None:
+    """`type: memory` takes rows written in the configuration."""
+    config = validate_config({"source": {"type": "memory", "rows": [{"a": 1}]}, "target": "a"}, DataConfig)
+    assert isinstance(config.source, MemoryConfig)
+    assert config.source.rows == [{"a": 1}]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"source": {"type": "ftp", "path": "x"}}, "filesystem"),
+        ({"source": {**SOURCE, "formt": "csv"}}, "did you mean 'format'"),
+        ({"source": {**SOURCE, "format": "xls"}}, "'csv'"),
+        ({"source": {**SOURCE, "delimiter": "ab"}}, "delimiter"),
+        ({"source": {**SOURCE, "batch_rows": 0}}, "batch_rows"),
+        ({"target": ""}, "target"),
+        ({"target": "y", "exclude": ["y"]}, "must not name the target"),
+        ({"exclude": ["a", "a"]}, "each column once"),
+        ({"exclude": ["a"], "columns": {"a": {"kind": "numeric"}}}, "must not declare what exclude leaves out"),
+        ({"columns": {"a": {"kind": "number"}}}, "'numeric'"),
+        ({"columns": {"a": {"minimum": 2, "maximum": 1}}}, "minimum must be at most maximum"),
+        ({"split": {"test": 1.0}}, "less than 1"),
+        ({"split": {"fold": 1}}, "fold must be less than num_folds"),
+        ({"split": {"num_folds": 5, "fold": 5}}, "fold must be less than num_folds"),
+        ({"max_rejected": 1.5}, "less than or equal to 1"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(change: dict[str, Any], words: str) -> None:
+    """Each wrong value is named with what it must be."""
+    with pytest.raises(ConfigError, match=words):
+        validate_config({"source": SOURCE, "target": "y", **change}, DataConfig)
+
+
+def test_bounds_may_be_one_sided_or_equal() -> None:
+    """One bound alone, or two equal ones, are fine."""
+    assert ColumnConfig(minimum=1.0).maximum is None
+    assert ColumnConfig(minimum=1.0, maximum=1.0).minimum == 1.0

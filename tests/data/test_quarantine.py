@@ -1,0 +1,84 @@
+"""The quarantine file: every refused row with place, reason and content, published also when preparing fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from corelane.core.errors import DataError
+from corelane.data.quarantine import RefusedRow, describe_row, open_quarantine
+
+
+def _row(position: int) -> RefusedRow:
+    return RefusedRow("data", position, "age", "not_a_number", "age must be a number, got 'x'", '{"age": "x"}')
+
+
+def test_rows_are_all_there_with_their_number(tmp_path: Path) -> None:
+    """More rows than are buffered at once are all written, in order, counted by code."""
+    with open_quarantine(tmp_path / "run" / "quarantine.parquet") as quarantine:
+        for position in range(2500):
+            quarantine.add(_row(position))
+        assert (quarantine.num_rows, quarantine.counts["not_a_number"]) == (2500, 2500)
+        assert quarantine.first == _row(0)
+    rows = pq.read_table(tmp_path / "run" / "quarantine.parquet").to_pylist()
+    assert [row["position"] for row in rows] == list(range(2500))
+    assert rows[16] == {
+        "source": "data",
+        "position": 16,
+        "row_number": 17,
+        "column": "age",
+        "code": "not_a_number",
+        "reason": "age must be a number, got 'x'",
+        "row": '{"age": "x"}',
+    }
+
+
+def test_an_empty_quarantine_is_a_file_of_no_rows(tmp_path: Path) -> None:
+    """No refused rows make an empty table with all its columns."""
+    with open_quarantine(tmp_path / "quarantine.parquet"):
+        pass
+    table = pq.read_table(tmp_path / "quarantine.parquet")
+    assert (table.num_rows, table.num_columns) == (0, 7)
+
+
+@pytest.mark.parametrize(("error", "is_published"), [(DataError("too many"), True), (KeyError("bug"), False)])
+def test_only_errors_of_the_data_publish_it(tmp_path: Path, error: Exception, is_published: bool) -> None:
+    """Too many refused rows leave the file to look at; another failure leaves nothing half-written."""
+
+    def fail() -> None:
+        with open_quarantine(tmp_path / "quarantine.parquet") as quarantine:
+            quarantine.add(_row(0))
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    assert [path.name for path in tmp_path.iterdir()] == ["quarantine.parquet"] * is_published
+
+
+def test_rows_are_described_as_json() -> None:
+    """Every kind of value becomes JSON; what is long or binary is described by its size."""
+    rows = pa.RecordBatch.from_pydict(
+        {
+            "text": ['a\n"b"', None],
+            "number": [float("nan"), 1.5],
+            "image": [b"\x89PNG", b""],
+            "pixels": pa.FixedShapeTensorArray.from_numpy_ndarray(np.arange(8, dtype=np.uint8).reshape(2, 2, 2)),
+            "large": pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((2, 100, 100), np.uint8)),
+            "time": pa.array([0, 1], pa.timestamp("s")),
+        }
+    )
+    assert json.loads(describe_row(rows, 0)) == {
+        "text": 'a\n"b"',
+        "number": "nan",
+        "image": "<4 bytes>",
+        "pixels": [0, 1, 2, 3],
+        "large": "<10000 values>",
+        "time": "1970-01-01 00:00:00",
+    }
+    assert json.loads(describe_row(rows, 1))["text"] is None
+    assert json.loads(describe_row(rows, 1))["number"] == 1.5
