@@ -1,0 +1,61 @@
+"""Parquet: stored types, dictionaries unfolded, damage named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from corelane.core.errors import DataError
+from corelane.data.config import FileSystemConfig
+from corelane.data.sources.filesystem.source import FileSystemSource
+
+
+def _source(folder: Path, table: pa.Table, **options: int) -> FileSystemSource:
+    pq.write_table(table, folder / "rows.parquet", **options)
+    return FileSystemSource(FileSystemConfig(path="rows.parquet", batch_rows=4), folder)
+
+
+def test_types_are_kept_and_dictionaries_unfolded(tmp_path: Path) -> None:
+    """Columns come as stored; a dictionary column comes as its values; tensors stay tensors."""
+    table = pa.table(
+        {
+            "number": pa.array([1.5, None], pa.float32()),
+            "word": pa.array(["x", "y"]).dictionary_encode(),
+            "pixels": pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((2, 3, 4), np.uint8)),
+        }
+    )
+    source = _source(tmp_path, table)
+    assert source.schema().types == [pa.float32(), pa.string(), pa.fixed_shape_tensor(pa.uint8(), [3, 4])]
+    (batch,) = source.batches()
+    assert batch.rows.schema == source.schema()
+    assert batch.rows.column("word").to_pylist() == ["x", "y"]
+
+
+@pytest.mark.parametrize("start", range(21))
+def test_resume_across_row_groups(tmp_path: Path, start: int) -> None:
+    """Wherever it starts, whole row groups are skipped and the rows are those from there on."""
+    source = _source(tmp_path, pa.table({"a": list(range(20))}), row_group_size=6)
+    cursor = next(iter(source.batches())).next_cursor
+    batches = list(source.batches(type(cursor)(cursor.source, cursor.fingerprint, start)))
+    assert [value for batch in batches for value in batch.rows.column("a").to_pylist()] == list(range(start, 20))
+    assert [int(position) for batch in batches for position in batch.positions] == list(range(start, 20))
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    """A cut file fails at the start; damaged pages fail when they are read; names must be unique."""
+    table = pa.table({"a": list(range(10_000)), "b": [f"word {index}" for index in range(10_000)]})
+    whole = tmp_path / "rows.parquet"
+    _source(tmp_path, table)
+    data = whole.read_bytes()
+    whole.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError, match="whole Parquet file"):
+        FileSystemSource(FileSystemConfig(path="rows.parquet"), tmp_path)
+    whole.write_bytes(data[:2000] + bytes(30_000) + data[32_000:])
+    with pytest.raises(DataError, match="whole Parquet file"):
+        list(FileSystemSource(FileSystemConfig(path="rows.parquet"), tmp_path).batches())
+    with pytest.raises(DataError, match="different names"):
+        _source(tmp_path, pa.Table.from_arrays([[1], [2]], names=["a", "a"]))
