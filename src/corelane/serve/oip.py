@@ -97,7 +97,9 @@ class OipCodec:
             shape = shape[:1]
         else:
             shape = _fit_image(column, shape) if column.kind == "image" else shape
-            if len(shape) != len(meta.shape) or any(want not in (-1, got) for want, got in zip(meta.shape, shape)):
+            if len(shape) != len(meta.shape) or any(
+                want not in (-1, got) for want, got in zip(meta.shape, shape, strict=True)
+            ):
                 raise RequestError(f"the shape of {column.name!r} must be {list(meta.shape)}, got {shape}")
             data = flat(data, shape, repr(column.name))
             _check_number_type(tensor, data, column.name)

@@ -37,4 +37,4 @@ Deliver: TypeAlias = Callable[[Response | BaseException], None]
 """Takes the answer, or the error there is instead of one. Called once, on the event loop's thread. Raises nothing."""
 
 Waiting: TypeAlias = tuple[float, Request, Deliver]
-"""A request in the queue: when it came (monotonic seconds), and where its answer goes. One is made per request, so a tuple."""
+"""A request in the queue: when it came (monotonic seconds), the request, and where its answer goes."""

@@ -1,7 +1,7 @@
 """Running a server: the supervising process, and the worker process behind the hidden command `serve-worker`.
 
-`app` calls `serve`; `cli` hands the arguments of `serve-worker` to `run_worker`. Everything that can be refused is refused
-here, before a child is started.
+`app` calls `serve`; `cli` hands the arguments of `serve-worker` to `run_worker`. Everything that can be refused is
+refused here, before a child is started.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def serve(
 ) -> int:
     """Serve `packages` until SIGTERM or SIGINT and return the exit code.
 
-    This process supervises; `config.workers` children serve. `announce` is called once, from another thread, with the URL
-    when all workers accept requests. Must be called from the main thread. Raises `ConfigError` (no package, two of one
-    name, a host that is none of this machine's), `BundleError` for a broken package and `PortInUseError`, all before a
-    child is started.
+    This process supervises; `config.workers` children serve. `announce` is called once, from another thread, with the
+    URL when all workers accept requests. Must be called from the main thread. Raises `ConfigError` (no package, two of
+    one name, a host that is none of this machine's), `BundleError` for a broken package and `PortInUseError`, all
+    before a child is started.
     """
     _check_packages(packages)
     with reserve(config.host, config.port) as address, tempfile.TemporaryDirectory(prefix="corelane-") as folder:
@@ -79,7 +79,7 @@ def serve(
 
 
 def run_worker(arguments: Sequence[str]) -> int:
-    """Serve as one worker; `arguments` are those after `serve-worker`. Returns the exit code. Raises as `ModelServer`."""
+    """Serve as one worker; `arguments` are those after `serve-worker`. Returns the exit code."""
     if len(arguments) != 2 or arguments[0] != "--spec":
         raise ConfigError(f"serve-worker must be given --spec FILE, got {list(arguments)}; `corelane serve` starts it")
     return work(WorkerDescription.model_validate_json(Path(arguments[1]).read_bytes()))

@@ -89,9 +89,7 @@ class ModelServer:
     def submit(self, request: Request, deliver: Deliver) -> None:
         """Queue `request`; `deliver` gets its answer or error. Raises `OverloadedError` and `NotReadyError` at once."""
         if self._loop is None:
-            raise NotReadyError(
-                f"the model {self.model.name} must be serving, got a request before or after; try again"
-            )
+            raise NotReadyError(f"the model {self.model.name} must be serving, got a request too soon or late; retry")
         try:
             self.request_queue.put_nowait((self._monotonic(), request, deliver))
         except asyncio.QueueFull:
@@ -172,21 +170,23 @@ class ModelServer:
         else:
             outputs = self.predictor.predict_columns(inputs)
         for name, array in outputs.items():
-            if array.dtype.kind == "f" and not math.isfinite(array.sum()) and not np.isfinite(array).all():
+            if (
+                array.dtype.kind == "f"
+                and not math.isfinite(np.add.reduce(array, axis=None))
+                and not np.isfinite(array).all()
+            ):
                 raise RequestError(
                     f"the output {name!r} must be finite, got NaN or infinity; the input values are too large"
                 )
         return outputs
 
     def _send_responses(self, batch: Sequence[Waiting], results: Sequence[Response | BaseException]) -> None:
-        for waiting, result in zip(batch, results, strict=True):
-            waiting.deliver(result)
+        for (_, _, deliver), result in zip(batch, results, strict=True):
+            deliver(result)
 
     def _refuse_waiting(self) -> None:
-        for waiting in self.request_queue.take(self.request_queue.qsize()):
-            waiting.deliver(
-                NotReadyError("the server stopped before the answer was ready; send the request to another one")
-            )
+        for _, _, deliver in self.request_queue.take(self.request_queue.qsize()):
+            deliver(NotReadyError("the server stopped before the answer was ready; send the request to another one"))
 
     def close(self) -> None:
         """Wait for a run to end and release the runtime. May be called twice."""

@@ -1,7 +1,7 @@
 """From JSON values to the arrays and lists a predictor takes, one column at a time, with every type looked at.
 
-NumPy would read the text "1.5" as a number and true as 1; a client that sends those has a bug and is told so. JSON cannot
-hold NaN or infinity, so what passes is finite; null is a missing value, and the pipeline says where one is allowed.
+NumPy would read the text "1.5" as a number and true as 1; a client that sends those has a bug and is told so. JSON
+cannot hold NaN or infinity, so what passes is finite; null is a missing value, and the pipeline says where one may be.
 """
 
 from __future__ import annotations

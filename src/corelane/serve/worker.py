@@ -160,6 +160,6 @@ def _allow_connections(max_connections: int) -> None:
 
 
 def _settle_memory() -> None:
-    """Take what was loaded out of the garbage collector's sight: its full passes would pause every request in flight."""
+    """Take what was loaded out of the garbage collector's sight: its full passes would hold up requests in flight."""
     gc.collect()
     gc.freeze()

@@ -32,7 +32,7 @@ class RequestHeaders(Protocol):
 
 
 def check_headers(headers: RequestHeaders, max_body: int) -> bool:
-    """Check type, encoding and declared length; return whether the body comes in chunks (its length is not declared).
+    """Check type, encoding and declared length; return whether the body comes in chunks, its length undeclared.
 
     Raises `UnsupportedMediaError`, `PayloadTooLargeError`, and `RequestError` when both framings are given.
     """
@@ -40,7 +40,7 @@ def check_headers(headers: RequestHeaders, max_body: int) -> bool:
         _check_type(headers.get("content-type") or "")
     if "content-encoding" in headers and (headers.get("content-encoding") or "").lower() != "identity":
         raise UnsupportedMediaError(
-            f"the content encoding must be identity, got {headers.get('content-encoding')!r}; send the body uncompressed"
+            f"the content encoding must be identity, got {headers.get('content-encoding')!r}; send it uncompressed"
         )
     length = headers.get("content-length")
     if "transfer-encoding" in headers:

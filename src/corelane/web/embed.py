@@ -1,6 +1,7 @@
 """Granian inside our own process and event loop: it accepts, parses and keeps connections; we stop it gracefully.
 
-The public `granian.server.embed.Server` is used, with nothing below it. docs/decisions/002-granian-embedding.md says why.
+The public `granian.server.embed.Server` is used and nothing below it; docs/decisions/002-granian-embedding.md has the
+reasons.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class HttpServer:
         self.__rsgi__ = application.__rsgi__
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Called by Granian in the callback in which it then starts to listen; so the next callback finds it listening."""
+        """Called by Granian in the callback that then starts to listen, so the next callback finds it listening."""
         loop.call_soon(self._listening.set)
 
     async def run(self, stop: asyncio.Event, stopping: Stopping, on_listening: Callable[[], None]) -> bool:

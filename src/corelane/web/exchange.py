@@ -36,7 +36,7 @@ class Responder(Protocol):
 
 
 class Exchange:
-    """A request that waits for its reply; `arrived_s` is on the monotonic clock, `has_body` tells that all of it came."""
+    """A request that waits for its reply. `arrived_s` is monotonic; `has_body` tells that all of the body came."""
 
     __slots__ = ("_done", "_edge", "_responder", "arrived_s", "has_body", "observe", "replied")
 

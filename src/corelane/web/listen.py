@@ -1,7 +1,7 @@
 """Taking an address before anybody listens on it.
 
-Workers share a port through SO_REUSEPORT, and with that option Linux lets a second server join silently and steal half of
-the requests. So the port is taken exclusively first, and then held, opened for sharing, as long as the server lives.
+Workers share a port through SO_REUSEPORT, and with that option Linux lets a second server join silently and steal half
+of the requests. So the port is taken exclusively first, then held and opened for sharing as long as the server lives.
 """
 
 from __future__ import annotations

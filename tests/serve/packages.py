@@ -1,0 +1,148 @@
+"""Small real packages for the tests of serving: random networks in ONNX behind fitted pipelines, made without torch."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pyarrow as pa
+from onnx import TensorProto, helper, numpy_helper
+
+from corelane.data.config import PipelineConfig
+from corelane.data.pipeline import Pipeline
+from corelane.data.schema import Column, Schema
+from corelane.model.description import Provenance
+from corelane.model.package import PackageContents, write_package
+from corelane.model.skew import Tolerance
+
+NUMBERS = tuple(f"x{index}" for index in range(4))
+
+
+def mlp_graph(num_inputs: int, hidden: tuple[int, ...], num_outputs: int, *, name: str = "features") -> bytes:
+    """An ONNX graph `name` float32 [n, num_inputs] -> `logits` [n, num_outputs] with fixed random weights."""
+    random = np.random.default_rng(0)
+    sizes = [num_inputs, *hidden, num_outputs]
+    nodes, weights, value = [], [], name
+    for layer, (size, next_size) in enumerate(itertools.pairwise(sizes)):
+        weight = (random.standard_normal((next_size, size)) / np.sqrt(size)).astype(np.float32)
+        weights += [
+            numpy_helper.from_array(weight, f"w{layer}"),
+            numpy_helper.from_array(np.zeros(next_size, np.float32), f"b{layer}"),
+        ]
+        last = layer == len(sizes) - 2
+        output = "logits" if last else f"g{layer}"
+        nodes.append(helper.make_node("Gemm", [value, f"w{layer}", f"b{layer}"], [output], transB=1))
+        value = output
+        if not last:
+            nodes.append(helper.make_node("Relu", [value], [f"r{layer}"]))
+            value = f"r{layer}"
+    return _graph_bytes(nodes, weights, name, ["n", num_inputs], num_outputs)
+
+
+def image_graph(shape: tuple[int, int, int], num_outputs: int, *, name: str = "image") -> bytes:
+    """An ONNX graph that flattens images [n, c, h, w] into one linear layer."""
+    size = int(np.prod(shape))
+    weight = (np.random.default_rng(0).standard_normal((num_outputs, size)) / np.sqrt(size)).astype(np.float32)
+    weights = [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(np.zeros(num_outputs, np.float32), "b")]
+    nodes = [
+        helper.make_node("Flatten", [name], ["flat"]),
+        helper.make_node("Gemm", ["flat", "w", "b"], ["logits"], transB=1),
+    ]
+    return _graph_bytes(nodes, weights, name, ["n", *shape], num_outputs)
+
+
+def _graph_bytes(
+    nodes: list[onnx.NodeProto], weights: list[onnx.TensorProto], name: str, shape: list[str | int], num_outputs: int
+) -> bytes:
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", num_outputs])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = 9
+    return bytes(model.SerializeToString())
+
+
+def publish(directory: Path, name: str, schema: Schema, rows: pa.RecordBatch, graph: bytes) -> Path:
+    """Fit a pipeline for `schema` on `rows` and publish it with `graph` as the package `name`; returns its folder."""
+    checked = schema.check(rows, needs_target=True).rows
+    pipeline = Pipeline.build(schema, PipelineConfig()).fit([checked])
+    contents = PackageContents(
+        name=name,
+        pipeline=pipeline,
+        architecture={"net": "test"},
+        weights={"w": np.zeros(1, np.float32)},
+        graphs={"fp32": graph},
+        tolerances={"fp32": Tolerance(1e-4, 1e-3)},
+        metrics={},
+        provenance=Provenance(
+            corelane="0", torch="0", onnx="0", data_fingerprint={}, config_digest="", created="2026-01-01T00:00:00Z"
+        ),
+        golden=None,
+        calibration=None,
+        holdout=None,
+    )
+
+    return write_package(directory, contents, gate=lambda _: None)
+
+
+def numeric_package(
+    directory: Path, name: str = "m", *, num_columns: int = 4, hidden: tuple[int, ...] = (8,), num_labels: int = 3
+) -> Path:
+    """A classifier of `num_columns` numeric columns x0, x1, ... into the labels "0", "1", ..."""
+    random = np.random.default_rng(1)
+    names = [f"x{index}" for index in range(num_columns)]
+    schema = Schema(
+        tuple(Column(one, "numeric", nullable=index != 0) for index, one in enumerate(names)),
+        Column("y", "categorical", nullable=False),
+        "classification",
+    )
+    columns = [pa.array(random.standard_normal(60)) for _ in names]
+    target = pa.array([str(index % num_labels) for index in range(60)])
+    rows = pa.RecordBatch.from_arrays([*columns, target], names=[*names, "y"])
+    return publish(directory, name, schema, rows, mlp_graph(num_columns, hidden, num_labels))
+
+
+def mixed_package(directory: Path, name: str = "mixed") -> Path:
+    """A regression over a number from 0 to 100, a number that may be missing, and a category."""
+    random = np.random.default_rng(2)
+    schema = Schema(
+        (
+            Column("age", "numeric", nullable=False, minimum=0.0, maximum=100.0),
+            Column("weight", "numeric"),
+            Column("colour", "categorical"),
+        ),
+        Column("y", "numeric", nullable=False),
+        "regression",
+    )
+    rows = pa.RecordBatch.from_arrays(
+        [
+            pa.array(random.uniform(0, 100, 60)),
+            pa.array([None if index % 7 == 0 else float(index) for index in range(60)]),
+            pa.array([["red", "green", None][index % 3] for index in range(60)]),
+            pa.array(random.standard_normal(60)),
+        ],
+        names=["age", "weight", "colour", "y"],
+    )
+    checked = schema.check(rows, needs_target=True).rows
+    width = Pipeline.build(schema, PipelineConfig()).fit([checked]).outputs["features"].shape[0]
+    return publish(directory, name, schema, rows, mlp_graph(width, (8,), 1))
+
+
+def image_package(directory: Path, name: str = "picture", *, shape: tuple[int, int, int] = (4, 5, 1)) -> Path:
+    """A classifier of uint8 images [h, w, c] into "cat" and "dog"."""
+    pixels = np.random.default_rng(3).integers(0, 256, (20, *shape), dtype=np.uint8)
+    column = pa.FixedShapeTensorArray.from_numpy_ndarray(pixels)
+    schema = Schema(
+        (Column("image", "image", shape=shape, nullable=False),),
+        Column("y", "categorical", nullable=False),
+        "classification",
+    )
+    rows = pa.RecordBatch.from_arrays([column, pa.array(["cat", "dog"] * 10)], names=["image", "y"])
+    height, width, channels = shape
+    return publish(directory, name, schema, rows, image_graph((channels, height, width), 2))
