@@ -71,7 +71,7 @@ def evaluate(package: Path | str, data: str, *, labels: str | None = None) -> di
         scores = scores_for(pipeline.target, processor.predictor.decoder.labels)
         for scored in processor.run(_source(data, labels).batches(), needs_target=True):
             rows = scored.checked.rows
-            num_rejected += len(scored.checked.rejects)
+            num_rejected += scored.num_rejected
             if rows.num_rows:
                 num_rows += rows.num_rows
                 scores.update(scored.answers, pipeline.target.encode(rows.column(target.name)))

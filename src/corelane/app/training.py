@@ -40,7 +40,6 @@ from corelane.data.sources.filesystem.source import FileSystemSource
 from corelane.data.sources.memory import InMemorySource
 from corelane.machine.cpu import Machine
 from corelane.machine.process import resident_bytes
-from corelane.model.decode import num_outputs_of
 from corelane.model.nets.build import build
 from corelane.observe.log import SystemLogger
 from corelane.train.plan import choose_plan
@@ -149,7 +148,7 @@ def prepare_run(root: RootConfig, sources: Sources, directory: Path, logger: Sys
 
 def build_module(root: RootConfig, pipeline: Pipeline) -> nn.Module:
     """The configured net for the prepared tensors, initialised from the run's seed."""
-    return build(root.model, pipeline.outputs, num_outputs_of(pipeline.target), seed=root.seed)
+    return build(root.model, pipeline.outputs, pipeline.target.num_outputs, seed=root.seed)
 
 
 def _train_in(

@@ -36,6 +36,11 @@ class Scored:
     answers: Mapping[str, Array]
     broken: tuple[BrokenRow, ...]
 
+    @property
+    def num_rejected(self) -> int:
+        """Rows without an answer: refused by the schema, or unreadable."""
+        return len(self.checked.rejects) + len(self.broken)
+
 
 class OptimizedBatchProcessor:
     """Owns the threads that score batches, and nothing else; the predictor stays the caller's.

@@ -68,8 +68,3 @@ def decoder_of(target: TargetEncoder) -> Decoder:
     if target.task == "regression":
         return ValueDecoder(target.mean, target.std)
     return ClassDecoder(target.label_array())
-
-
-def num_outputs_of(target: TargetEncoder) -> int:
-    """How many logits a network for `target` has: one per class, or one for regression."""
-    return target.num_outputs
