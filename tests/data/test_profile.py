@@ -1,0 +1,59 @@
+"""What a profile counts; what the counts mean is tested with inference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from corelane.core.errors import DataError
+from corelane.data.profile import ColumnProfile
+from corelane.data.stages.cast_tensor import tensor_array
+from corelane.data.target import MAX_LABELS
+from tests.data.examples import encoded, picture
+
+
+def profile(*columns: pa.Array, is_target: bool = False) -> ColumnProfile:
+    result = ColumnProfile("x", is_target)
+    for column in columns:
+        result.update(column)
+    return result
+
+
+def test_counts_present_values_and_numbers_over_batches() -> None:
+    """Missing texts count for nothing; numbers are counted among the present values of all batches."""
+    seen = profile(pa.array(["1", " NA", None, "abc"]), pa.array(["2.5", "", "1e3"]))
+    assert (seen.num_present, seen.num_numbers) == (4, 3)
+    assert not seen.is_numeric
+    assert profile(pa.array([1.0, float("nan"), None])).num_present == 1
+    assert not profile(pa.array(["", None])).is_numeric
+
+
+def test_labels_are_collected_for_a_target_only_and_bounded() -> None:
+    """A target's distinct texts, in the form the check gives them; a flood of them stops being stored."""
+    assert profile(pa.array([" a", "TRUE", "a"]), is_target=True).labels == {"a", "true"}
+    assert profile(pa.array([1.0, 2.0]), is_target=True).labels == {"1", "2"}
+    assert profile(pa.array(["a"])).labels == set()
+    flood = [pa.array([f"{batch}-{index}" for index in range(4000)]) for batch in range(8)]
+    assert MAX_LABELS < len(profile(*flood, is_target=True).labels) <= MAX_LABELS + 4000
+
+
+@pytest.mark.parametrize(("values", "are_integers"), [(["1", "2.0"], True), (["1", "2.5"], False), (["1e400"], False)])
+def test_knows_whole_numbers(values: list[str], are_integers: bool) -> None:
+    """2.0 is a whole number, 2.5 and an overflow are not."""
+    assert profile(pa.array(values), is_target=True).are_integers is are_integers
+
+
+def test_shapes_come_from_the_first_value_that_has_one() -> None:
+    """Tensors from their type, lists from the first present row, images from the first that decodes."""
+    assert profile(tensor_array(np.zeros((1, 2, 3)))).shape == (2, 3)
+    assert profile(pa.array([None], pa.list_(pa.int8())), pa.array([None, [1, 2]], pa.list_(pa.int8()))).shape == (2,)
+    assert profile(pa.array([None, b"none", encoded(picture(4, 5, 3))])).image == (4, 5, 3)
+
+
+def test_bytes_that_are_no_images() -> None:
+    """A hundred unreadable files are enough to say that the column holds no images."""
+    with pytest.raises(
+        DataError, match="x must hold images, got none among its first values; the first of them must be"
+    ):
+        profile(pa.array([b"none"] * 101 + [encoded(picture(4, 5, 3))]))
