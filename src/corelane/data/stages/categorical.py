@@ -23,9 +23,7 @@ from corelane.data.stages.stored import check_version, read_choice, read_texts
 
 Encoding = Literal["one_hot", "ordinal"]
 
-MAX_COUNTED = (
-    1 << 20
-)  # distinct texts counted while fitting; later newcomers fall into the bucket (an identifier column)
+MAX_COUNTED = 1 << 17  # distinct texts counted while fitting; an identifier column's later ones share the bucket
 
 _VERSION = 1
 
