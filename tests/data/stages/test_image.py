@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from corelane.core.errors import DataError, StateError
+from corelane.core.types import Array
 from corelane.data.stages.column import Column
 from corelane.data.stages.image import FittedImage, ImageStage
 from tests.data.examples import batch, encoded, picture
@@ -14,14 +16,14 @@ PIXELS = np.stack([picture(4, 5, 3, seed) for seed in range(6)])
 COLOUR = Column("i", "image", shape=(4, 5, 3), nullable=False)
 
 
-def fit(*batches: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], column: Column = COLOUR) -> FittedImage:
-    fitter = ImageStage(column).fitter()
+def fit(*batches: Array) -> FittedImage:
+    fitter = ImageStage(COLOUR).fitter()
     for pixels in batches:
         fitter.update(column_batch(pixels))
     return fitter.finish()
 
 
-def column_batch(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]):  # type: ignore[no-untyped-def]
+def column_batch(pixels: Array) -> pa.RecordBatch:
     return batch({"i": pixels})
 
 

@@ -6,6 +6,7 @@ Every cast answers with a `Cast`: the typed column, which rows it could not take
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -51,6 +52,11 @@ class Column:
         if self.categories is not None and len(self.categories) > MAX_CATEGORIES:
             raise ConfigError(
                 f"{self.name} must have at most {MAX_CATEGORIES} categories, got {len(self.categories)}; declare fewer"
+            )
+        low, high = (0.0 if bound is None else bound for bound in (self.minimum, self.maximum))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ConfigError(
+                f"the bounds of {self.name} must be finite, got {low:g} and {high:g}; leave an open one out"
             )
         if any(category != category.strip() for category in self.categories or ()):
             raise ConfigError(f"the categories of {self.name} must not begin or end with spaces; remove them")
