@@ -361,6 +361,49 @@ def test_a_full_disk_and_too_little_memory_say_how_many_bytes_are_needed(prepare
     assert list((small_disk / "prepared").iterdir()) == []
 
 
+STREAM = """
+import io, resource, sys
+from pathlib import Path
+import numpy as np, pyarrow as pa
+from corelane.data.batch import Batch, Cursor, Fingerprint
+from corelane.data.config import DataConfig, MemoryConfig, PipelineConfig
+from corelane.data.prepare import prepare
+from corelane.observe.log import SystemLogger
+
+BLOCK = np.random.default_rng(0).random((1000, 784), np.float32)
+
+class Stream:
+    def schema(self):
+        return next(self.batches()).rows.schema
+    def fingerprint(self):
+        return Fingerprint("content", "stream")
+    def batches(self, start=None):
+        for first in range(0, int(sys.argv[2]), 1000):
+            x = BLOCK + np.float32(first % 7)
+            tensor = pa.FixedShapeTensorArray.from_numpy_ndarray(x)
+            rows = pa.RecordBatch.from_arrays([tensor, pa.array(np.arange(1000) % 10)], names=["x", "y"])
+            yield Batch(rows, first, Cursor("stream", "stream", first + 1000))
+
+folder = Path(sys.argv[1])
+config = DataConfig(source=MemoryConfig(), target="y", task="classification")
+with SystemLogger(stream=io.StringIO()) as logger:
+    data = prepare(Stream(), config, PipelineConfig(), seed=7, cache_directory=folder / sys.argv[2],
+                   quarantine=folder / "quarantine.parquet", logger=logger)
+assert data.train.num_rows > 0.7 * int(sys.argv[2])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
+    """Four times the rows (141 MB more of prepared arrays) take no more than 50 MB more memory at the peak."""
+    peaks = []
+    for num_rows in (15_000, 60_000):
+        command = [sys.executable, "-c", STREAM, str(tmp_path), str(num_rows)]
+        result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+        peaks.append(int(result.stdout) / 1024)
+    assert peaks[1] - peaks[0] < 50, peaks
+
+
 @pytest.mark.needs("fashion-mnist")
 def test_sixty_thousand_images_prepare_well_under_fifteen_seconds(prepared: _Preparer) -> None:
     """Fashion-MNIST's 60,000 images are read, checked, fitted, transformed and published within the promised time."""
