@@ -361,6 +361,25 @@ def test_a_full_disk_and_too_little_memory_say_how_many_bytes_are_needed(prepare
     assert list((small_disk / "prepared").iterdir()) == []
 
 
+def test_a_killed_preparation_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+    """Killed in the middle of writing, the next attempt removes the leftovers and prepares as if nothing had been."""
+    pyarrow.csv.write_csv(pa.table(_columns(200_000)), tmp_path / "rows.csv")
+    command = [sys.executable, "-c", PREPARE, str(tmp_path), "killed.parquet"]
+    entries = tmp_path / "cache" / "prepared"
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        while not list(entries.glob(".*.tmp/train/0.npy")):
+            assert process.poll() is None, "it must still be at work"
+        process.kill()
+    assert [path.suffix for path in entries.iterdir()] == [".tmp"]
+    source = FileSystemConfig(path="rows.csv")
+    data = _Preparer(tmp_path)(FileSystemSource(source, tmp_path), _config(source=source))
+    assert data.train.num_rows > 100_000
+    assert [path.suffix for path in entries.iterdir()] == [""]
+
+
 STREAM = """
 import io, resource, sys
 from pathlib import Path

@@ -25,8 +25,15 @@ class FileSystemConfig(Section):
         default="auto", description="What the path holds; auto looks at the name and the first bytes"
     )
     labels: str | None = Field(default=None, description="IDX only: the file with the labels; relative like path")
-    delimiter: str = Field(default=",", min_length=1, max_length=1, description="CSV only: what separates cells")
+    delimiter: str = Field(default=",", description="CSV only: the one ASCII character that separates cells")
     batch_rows: int = Field(default=8192, ge=1, le=1_000_000, description="At most this many rows are read at a time")
+
+    @field_validator("delimiter")
+    @classmethod
+    def _check_delimiter(cls, delimiter: str) -> str:
+        if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0':
+            raise ValueError(f"must be one ASCII character other than a quote or a line break, got {delimiter!r}")
+        return delimiter
 
 
 class MemoryConfig(Section):

@@ -30,8 +30,8 @@ ALIGNMENT = 64  # a cache line, and the widest vector register (AVX-512)
 _TARGET = "\0target"  # beside the inputs' names, none of which holds a NUL
 
 _THREADED_BYTES = 1 << 20
-"""Batches from this size on are gathered by a thread while the one before computes. Below it a gather takes less than
-the two thread switches (about 100 us together where all cores are busy)."""
+"""Batches from this size on are gathered by a thread while the one before computes. Below it the thread switches cost
+more than they hide: measured on two cores, both ways are equal at about 0.75 MiB; at 0.2 MiB inline is twice as fast."""
 
 
 class CPUDataProcessor:

@@ -54,6 +54,8 @@ def test_cells_are_strings_as_they_stand(tmp_path: Path) -> None:
 def test_header_with_quotes_and_line_breaks(tmp_path: Path) -> None:
     """A column name may hold the delimiter, quotes and a line break."""
     assert _source(tmp_path, b'"a,1","b\n""2"""\n1,2\n').schema().names == ["a,1", 'b\n"2"']
+    inches = _source(tmp_path, b'size in ",b\n1,2\n3,4\n')
+    assert (inches.schema().names, _rows(inches)) == (['size in "', "b"], [["1", "2"], ["3", "4"]])
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from corelane.data.sources.plain import check_names
 _BLOCK_BYTES = 4 << 20  # read and parsed at a time; also the longest row, which an unclosed quote soon exceeds
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_BROKEN = 100_000  # broken rows in one block or two: beyond that the file is not what it is taken for
+_QUOTE = ord('"')
 _MAX_TEXT = 1000  # characters of a broken row that are kept
 
 
@@ -70,7 +71,7 @@ class CsvReader:
         if head.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise DataError(f"{path} must be UTF-8 text, got UTF-16; save it as UTF-8")
         head = head.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")
-        end = _end_of_line(head)
+        end = _end_of_line(head, ord(self._delimiter))
         if end == _MAX_HEADER_BYTES:
             raise DataError(f"{path} must begin with a line of column names, got a line of over {end} bytes; check it")
         try:
@@ -189,13 +190,21 @@ def _number(rows: pa.RecordBatch, first: int, broken: deque[BrokenRow]) -> Chunk
     return Chunk(rows, first, end, tuple(among))
 
 
-def _end_of_line(head: bytes) -> int:
-    """Index behind the first line break outside quotes, or the length when there is none."""
-    is_quoted = False
+def _end_of_line(head: bytes, delimiter: int) -> int:
+    """Index behind the first line break outside quotes, or the length when there is none.
+
+    As for the parser, a quote opens only where a cell begins, and a doubled one inside quotes is a character.
+    """
+    is_quoted, cell_start, closed_at = False, 0, -1
     for index, byte in enumerate(head):
-        if byte == 0x22:
-            is_quoted = not is_quoted
-        elif byte in b"\r\n" and not is_quoted:
+        if is_quoted:
+            if byte == _QUOTE:
+                is_quoted, closed_at = False, index
+        elif byte == _QUOTE:
+            is_quoted = index in (cell_start, closed_at + 1)
+        elif byte == delimiter:
+            cell_start = index + 1
+        elif byte in b"\r\n":
             return index + (2 if head[index : index + 2] == b"\r\n" else 1)
     return len(head)
 
