@@ -59,17 +59,10 @@ def make_progress(*, quiet: bool = False, stream: TextIO | None = None) -> Train
 class SilentProgress:
     """Shows nothing."""
 
-    def start(self, extent: Extent, now: float) -> None:
+    def start(self, *_: object) -> None:
         """Nothing is shown."""
 
-    def update(self, step: int, epoch: int, loss: float, now: float) -> None:
-        """Nothing is shown."""
-
-    def message(self, text: str) -> None:
-        """Nothing is shown."""
-
-    def close(self) -> None:
-        """There is nothing to close."""
+    update = message = close = start
 
 
 class LineProgress:

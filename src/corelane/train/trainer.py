@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
-from torch.nn.utils import clip_grad_norm_
 
 from corelane.core.clock import Clock
 from corelane.core.errors import ConfigError, DataError, InterruptedRunError, NonFiniteLossError
@@ -18,6 +17,7 @@ from corelane.data.processor import CPUDataProcessor
 from corelane.observe.log import SystemLogger
 from corelane.train import randomness
 from corelane.train.batches import TensorBatch, TensorBatches, in_layout
+from corelane.train.clipping import clip_at_step
 from corelane.train.config import TrainConfig
 from corelane.train.evaluate import evaluate
 from corelane.train.losses import loss_for
@@ -101,7 +101,7 @@ class Trainer:
             loss.backward()  # type: ignore[no-untyped-call]
             watch.lap("backward")
             if config.clip_norm is not None:
-                self._norm = clip_grad_norm_(self._parameters, config.clip_norm)
+                self._norm = clip_at_step(self._optimizer, self._parameters, config.clip_norm)
             self._optimizer.step()
             self._optimizer.zero_grad()
             self._schedule.step()
