@@ -108,3 +108,11 @@ def test_tables_in_pieces_have_the_fingerprint_of_the_whole() -> None:
     padded = pa.concat_tables([table.slice(90), table, table.slice(0, 5)]).slice(10, 100)
     assert InMemorySource(pieces).fingerprint() == InMemorySource(table).fingerprint()
     assert InMemorySource(padded).fingerprint() == InMemorySource(table).fingerprint()
+
+
+def test_one_row_made_by_indexing_is_taken() -> None:
+    """`x[None]` has strides that Arrow cannot read as they are; the row arrives all the same."""
+    image = np.arange(12, dtype=np.float32).reshape(3, 4)
+    source = InMemorySource({"x": image[None]})
+    (batch,) = source.batches()
+    np.testing.assert_array_equal(batch.rows.column("x").to_numpy_ndarray(), image[None])

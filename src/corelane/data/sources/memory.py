@@ -19,6 +19,7 @@ from corelane.data.batch import Batch, Cursor, Fingerprint
 from corelane.data.config import MemoryConfig
 from corelane.data.source import iterate_rows, start_position
 from corelane.data.sources.plain import check_names, plain_rows, plain_schema
+from corelane.data.stages.cast_tensor import tensor_array
 
 _BATCH_ROWS = 8192
 
@@ -153,7 +154,7 @@ def _to_column(name: str, values: Any) -> pa.Array:
     try:
         if array.ndim == 1:
             return pa.array(array)
-        return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(array))
+        return tensor_array(array)
     except (pa.ArrowException, TypeError) as error:
         raise DataError(f"column {name!r} must hold numbers, text or times, got {array.dtype}; convert it") from error
 
