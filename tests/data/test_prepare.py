@@ -26,6 +26,7 @@ from corelane.data.sources.filesystem.source import FileSystemSource
 from corelane.data.sources.memory import InMemorySource
 from corelane.data.split import part_of
 from corelane.observe.log import SystemLogger
+from corelane.observe.metrics import MetricsCollector
 from tests.capabilities import FASHION_MNIST
 
 SPLIT = SplitConfig()
@@ -53,10 +54,11 @@ class _Preparer:
         self.cache = folder / "cache"
         self.quarantine = folder / "run" / "quarantine.parquet"
         self.log = io.StringIO()
+        self.metrics = MetricsCollector()
 
     def __call__(self, source: DataSource, config: DataConfig | None = None, **changes: Any) -> PreparedData:
         arguments = {"seed": 7, "cache_directory": self.cache, "quarantine": self.quarantine, **changes}
-        with SystemLogger(stream=self.log) as logger, CPUDataProcessor(2) as processor:
+        with SystemLogger(stream=self.log, metrics=self.metrics) as logger, CPUDataProcessor(2) as processor:
             return prepare(
                 source,
                 config or _config(),
@@ -186,6 +188,7 @@ def test_refused_rows_are_quarantined_with_place_and_reason(prepared: _Preparer,
         assert refused[40]["code"] == "unreadable_row"
         assert {row["source"] for row in refused.values()} == {"data"}
         assert data.num_rejected == 3
+        assert b'corelane_data_rejected_rows_total{reason="not_a_number"} 1.0' in prepared.metrics.render()
         kept = np.concatenate([part.positions for part in (data.train, data.validation, data.test)])
         assert sorted(kept.tolist()) == [index for index in range(200) if index + 1 not in (17, 30, 40)]
         prepared.quarantine.unlink()

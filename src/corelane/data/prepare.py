@@ -151,7 +151,7 @@ def _find_schema(
 def _build(job: Job, directory: Path, quarantine: Path, logger: SystemLogger) -> None:
     """Write the files of a prepared bundle into `directory`."""
     with open_quarantine(quarantine) as refused:
-        found = _survey(job, refused, logger)
+        found = survey(job, refused)
         _check_space(directory, found)
         with ExitStack() as files:
 
@@ -161,6 +161,7 @@ def _build(job: Job, directory: Path, quarantine: Path, logger: SystemLogger) ->
                 return files.enter_context(FileAppender(path, dtype, shape, max_rows=most))
 
             samples = fill(job, found, refused, make)
+        _tell(found, refused, logger)
     for name, table in samples.items():
         write_table(directory / f"{name}.arrow", table)
     facts = {"num_rejected": refused.num_rows, "fingerprint": asdict(job.source.fingerprint())}
@@ -178,13 +179,14 @@ def _build_in_memory(
         return arrays.setdefault(name, MemoryAppender(dtype, shape, max_rows=most))
 
     with open_quarantine(quarantine) as refused:
-        found = _survey(job, refused, logger)
+        found = survey(job, refused)
         if found.num_bytes > budget_bytes:
             raise DiskFullError(
                 f"{cache_directory} must have {found.num_bytes} bytes free for the prepared data, got less, and only "
                 f"{budget_bytes} bytes of it could be kept in memory; free some space or choose another machine.cache"
             )
         samples = fill(job, found, refused, make)
+        _tell(found, refused, logger)
     parts = {part: _collect(part, found.pipeline, arrays) for part in PARTS}
     data = PreparedData(
         pipeline=found.pipeline,
@@ -219,11 +221,11 @@ def _memory_budget(configured: int | None) -> int:
 # --- telling ----------------------------------------------------------------------------------------------------------
 
 
-def _survey(job: Job, refused: Quarantine, logger: SystemLogger) -> Survey:
-    logger.data.info("data_read_started", columns=len(job.unfitted.schema.columns))
-    found = survey(job, refused)
+def _tell(found: Survey, refused: Quarantine, logger: SystemLogger) -> None:
     logger.metrics_collector.record("data", {"read_rows": found.num_read})
-    return found
+    for code, num_rows in sorted(refused.counts.items()):
+        logger.metrics_collector.record("data", {"rejected_rows": num_rows, "reason": code})
+        logger.data.warning("rows_rejected", reason=code, num_rows=num_rows, quarantine=str(refused.path))
 
 
 def _reporter(logger: SystemLogger) -> Callable[[BundleError], None]:
