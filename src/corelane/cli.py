@@ -83,6 +83,14 @@ def _facts(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _trained(result: Mapping[str, Any]) -> str:
+    """A run's outcome, and what to type next."""
+    shown = {key: value for key, value in result.items() if key != "version"}
+    package = result.get("package")
+    follow = f"corelane serve {package}" if package else f"corelane package {result['run']}"
+    return f"{_facts(shown)}\nnext: {follow}"
+
+
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
@@ -129,7 +137,7 @@ def train(
         result = rooms.training.train_supervised(config, overrides or (), runs=runs, resume=resume, quiet=as_json)
         if package:
             result["package"] = str(rooms.packaging.package(Path(result["run"]), directory=packages))
-        _print(result, as_json, _facts)
+        _print(result, as_json, _trained)
 
 
 @cli.command("train-worker", hidden=True)

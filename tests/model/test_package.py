@@ -15,6 +15,7 @@ import pytest
 
 from corelane.core.errors import BundleError, ConfigError, GoldenError, NotFoundError, SkewError
 from corelane.model.package import KIND, ModelPackage, versions_of, write_package
+from corelane.model.runtimes.torch import torch_predictor
 from corelane.model.skew import compare
 from corelane.store.bundle import write_bundle
 from tests.model import examples
@@ -75,7 +76,7 @@ def test_a_published_package_answers_as_training_did(make: Callable[[], Example]
     package = ModelPackage.load(path)
     assert (path.name, package.name, package.version) == ("1", "sample", 1)
     assert names_in(path) == FILES
-    with package.predictor() as predictor, package.predictor("torch") as reference:
+    with package.predictor() as predictor, torch_predictor(package) as reference:
         package.check_golden(predictor)
         rows = source.checked.select(list(source.pipeline.schema.names))
         compare(reference.predict_table(rows), predictor.predict_table(rows), package.tolerances["fp32"])

@@ -62,8 +62,9 @@ def is_finished(directory: Path) -> bool:
 
 
 def read_result(directory: Path) -> dict[str, Any]:
-    """The finished run's result, with the run's directory first."""
-    return {"run": str(directory), **json.loads((directory / RESULT_NAME).read_text(encoding="utf-8"))}
+    """The finished run's result, with the run's directory and report first."""
+    result = json.loads((directory / RESULT_NAME).read_text(encoding="utf-8"))
+    return {"run": str(directory), "report": str(directory / "report.html"), **result}
 
 
 def _numbered(runs: Path, name: str) -> dict[int, Path]:

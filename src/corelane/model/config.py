@@ -6,7 +6,7 @@ Only the words and their bounds are here; `nets/build.py` makes the network, `pa
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -66,7 +66,3 @@ class PackageConfig(Section):
         description="store golden, calibration and hold-out rows in the package; false keeps data out of it",
     )
     directory: str = Field(default="packages", min_length=1, description="folder that gets <name>/<version>/")
-
-
-RuntimeName = Literal["onnx", "torch"]
-"""What can run a package: its ONNX graph, or (built-in networks) its weights in torch."""

@@ -21,7 +21,6 @@ from corelane.core.errors import BundleError, ConfigError, CorelaneError, NotFou
 from corelane.core.types import Array, JsonObject, NamedArrays
 from corelane.data.pipeline import Pipeline
 from corelane.model.card import render_card
-from corelane.model.config import RuntimeName
 from corelane.model.decode import Decoder, decoder_of
 from corelane.model.description import (
     DESCRIPTION,
@@ -129,15 +128,11 @@ class ModelPackage:
             golden=Golden.read(path / GOLDEN) if GOLDEN in bundle.files else None,
         )
 
-    def predictor(self, runtime: RuntimeName = "onnx", num_threads: int = 1, *, graph: str = "fp32") -> Predictor:
+    def predictor(self, *, num_threads: int = 1, graph: str = "fp32") -> Predictor:
         """A predictor that runs `graph` on `num_threads` threads of one call; the caller closes it.
 
-        `runtime="torch"` runs the weights instead of a graph (built-in networks only; imports torch).
+        Raises `NotFoundError` for a graph the package does not have. `runtimes.torch.torch_predictor` runs the weights.
         """
-        if runtime == "torch":
-            from corelane.model.runtimes.torch import runtime_of  # noqa: PLC0415  serving must not load torch
-
-            return Predictor(self.pipeline, self.decoder, runtime_of(self, num_threads=num_threads))
         if graph not in self.graphs:
             raise NotFoundError(f"graph must be one of {sorted(self.graphs)}, got {graph!r}; choose one of those")
         return Predictor(self.pipeline, self.decoder, self._open_graph(self.graphs[graph], num_threads))

@@ -12,7 +12,7 @@ from torch import nn
 
 from corelane.core.errors import BundleError, ConfigError
 from corelane.model.package import ModelPackage
-from corelane.model.runtimes.torch import TorchRuntime
+from corelane.model.runtimes.torch import TorchRuntime, torch_predictor
 from corelane.model.skew import compare
 from tests.model import examples
 
@@ -30,9 +30,9 @@ def test_mode_and_threads_are_put_back() -> None:
 
 
 def test_a_package_runs_by_its_weights(tmp_path: Path) -> None:
-    """`predictor(runtime="torch")` rebuilds a built-in network and answers the golden rows."""
+    """`torch_predictor` rebuilds a built-in network and answers the golden rows."""
     package = ModelPackage.load(examples.publish(tmp_path, examples.images(), "cnn"))
-    with package.predictor("torch") as by_weights, package.predictor() as by_graph:
+    with torch_predictor(package) as by_weights, package.predictor() as by_graph:
         package.check_golden(by_weights)
         x = np.zeros((2, 8, 8, 1), dtype=np.uint8)
         answers = [predictor.predict_columns({"image": x}) for predictor in (by_weights, by_graph)]
@@ -44,7 +44,7 @@ def test_a_users_network_cannot_run_without_its_graph(tmp_path: Path) -> None:
     package = ModelPackage.load(examples.publish(tmp_path, examples.matrix(4, 2)))
     custom = replace(package, architecture={**package.architecture, "net": "custom"})
     with pytest.raises(ConfigError, match="use its ONNX graph"):
-        custom.predictor("torch")
+        torch_predictor(custom)
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
@@ -53,4 +53,4 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     options = {**package.architecture["options"], "hidden": [3]}
     other = replace(package, architecture={**package.architecture, "options": options})
     with pytest.raises(BundleError, match=r"weights\.safetensors must fit"):
-        other.predictor("torch")
+        torch_predictor(other)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,10 +15,9 @@ from corelane.core.errors import BundleError, ConfigError, NotReadyError
 from corelane.core.types import Array, NamedArrays
 from corelane.model.config import BUILT_IN
 from corelane.model.nets.build import build_described
+from corelane.model.package import ModelPackage
+from corelane.model.predictor import Predictor
 from corelane.model.runtimes.base import LOGITS
-
-if TYPE_CHECKING:
-    from corelane.model.package import ModelPackage
 
 
 class TorchRuntime:
@@ -54,8 +52,8 @@ class TorchRuntime:
         self._module = None
 
 
-def runtime_of(package: ModelPackage, *, num_threads: int = 1) -> TorchRuntime:
-    """The package's network rebuilt from its description and weights.
+def torch_predictor(package: ModelPackage, *, num_threads: int = 1) -> Predictor:
+    """A predictor that runs the package's weights instead of a graph: its network rebuilt from its description.
 
     Raises `ConfigError` for a network that is not one of Corelane's (a package holds no code), `BundleError` when the
     weights do not fit.
@@ -73,7 +71,7 @@ def runtime_of(package: ModelPackage, *, num_threads: int = 1) -> TorchRuntime:
             f"{package.path}: weights.safetensors must fit package.json's architecture; package the run again",
             detail=str(error),
         ) from error
-    return TorchRuntime(module, num_threads=num_threads)
+    return Predictor(package.pipeline, package.decoder, TorchRuntime(module, num_threads=num_threads))
 
 
 @contextmanager
