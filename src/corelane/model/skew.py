@@ -22,7 +22,7 @@ from corelane.data.schema import Column
 from corelane.model.decode import LABEL, PROBABILITIES, VALUE
 from corelane.model.predictor import Predictor
 
-MAX_PROBES = 1000  # DESIGN: the gate sends 1,000 held-out rows, all if fewer; more find nothing new and cost seconds
+MAX_PROBES = 1000  # held-out rows that the gate sends, all if fewer; more find nothing new and cost seconds
 MAX_VARIANTS = 256  # a table of thousands of columns would otherwise make thousands of probes
 UNSEEN = "(a category never seen in training)"
 

@@ -1,6 +1,6 @@
 """How this machine trains this network: the plan of a run, fixed before step 0 and never changed within it.
 
-For now the plan is the best of what was measured by hand (DESIGN section 6: batches gathered by index, eager, fused
+For now the plan is the best of what was measured by hand (batches gathered by index, eager, fused
 AdamW, channels_last where there is a 2-d convolution, as many threads as the budget allows). Its form, candidates with
 a reason for the choice, is the one that a search fills.
 """
