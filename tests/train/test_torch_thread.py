@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 
 import pytest
 import torch
@@ -57,3 +60,25 @@ def test_a_request_to_stop_reaches_the_work() -> None:
         return [before, should_stop()]
 
     assert run_in_torch_thread(work, num_threads=1, should_stop=wish.is_set) == [False, True]
+
+
+def is_in(frame: FrameType | None, function: str) -> bool:
+    return frame is not None and (frame.f_code.co_name == function or is_in(frame.f_back, function))
+
+
+def test_an_interrupt_of_the_caller_waits_for_the_work_to_stop() -> None:
+    """A Ctrl-C while the caller waits asks the work to stop; the interrupt goes on up once the work has ended."""
+    ended = []
+
+    def work(should_stop: Callable[[], bool]) -> None:
+        caller = threading.main_thread().ident or 0
+        while not is_in(sys._current_frames()[caller], "result"):
+            torch.rand(10)
+        signal.pthread_kill(caller, signal.SIGINT)
+        while not should_stop():
+            torch.rand(10)
+        ended.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_in_torch_thread(work, num_threads=1, should_stop=lambda: False)
+    assert ended == [True]

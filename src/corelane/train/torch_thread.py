@@ -28,16 +28,15 @@ def run_in_torch_thread(work: Work[ResultT], *, num_threads: int, should_stop: C
     """
     interrupted = threading.Event()
     num_threads_before = torch.get_num_threads()
-    with _deterministic(), ThreadPoolExecutor(1, "corelane-train", _set_up, (num_threads,)) as pool:
-        future = pool.submit(work, lambda: interrupted.is_set() or should_stop())
-        try:
-            return future.result()
-        except BaseException:
-            interrupted.set()
-            raise
-        finally:
-            future.exception()
-            torch.set_num_threads(num_threads_before)
+    try:
+        with _deterministic(), ThreadPoolExecutor(1, "corelane-train", _set_up, (num_threads,)) as pool:
+            try:
+                return pool.submit(work, lambda: interrupted.is_set() or should_stop()).result()
+            except BaseException:
+                interrupted.set()  # before the pool waits for its thread
+                raise
+    finally:
+        torch.set_num_threads(num_threads_before)
 
 
 def _set_up(num_threads: int) -> None:

@@ -234,6 +234,7 @@ class Trainer:
         validation = None
         if data.validation.num_rows:
             validation = evaluate(self._module, data.validation, data.pipeline, self._batches)
+        self._watch.lap("evaluate")
         return TrainResult(
             directory=self._state.checkpoint_dir.parent,
             num_steps=at.step,
