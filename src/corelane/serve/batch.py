@@ -131,9 +131,7 @@ class BatchProcessor:
 
 
 def join(requests: Sequence[Request]) -> Inputs:
-    """The inputs of several requests as those of one, rows in order. Raises `ValueError` when their types differ."""
-    if len(requests) == 1:
-        return requests[0].inputs
+    """The inputs of at least one request as those of one, rows in order. Raises `ValueError` when their types differ."""
     inputs: list[Any] = [request.inputs for request in requests]
     if not isinstance(inputs[0], Mapping):
         return np.concatenate(inputs)
@@ -150,8 +148,6 @@ def _join_column(parts: Sequence[Any]) -> Any:
 
 def split(outputs: NamedArrays, requests: Sequence[Request]) -> list[Response]:
     """The outputs of a joined run as one response per request."""
-    if len(requests) == 1:
-        return [Response(requests[0], outputs)]
     responses: list[Response] = []
     start = 0
     for request in requests:

@@ -105,7 +105,7 @@ class ModelRoutes:
                 except Exception as error:  # noqa: BLE001 - it belongs to this exchange, not to the rest of the batch
                     exchange.fail(error)
 
-            submit(parse(body, exchange.arrived_s + timeout_s), deliver)
+            submit(parse(body, exchange.arrived_s + timeout_s), deliver, is_alone=exchange.is_alone)
 
         return predict
 
