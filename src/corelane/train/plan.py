@@ -91,7 +91,7 @@ def _reason(chosen: Candidate, config: TrainConfig) -> str:
     layout = "as configured" if config.memory_format != "auto" else "the faster one for this kind of network"
     return (
         f"fixed: eager with the fused optimiser was never far from the best measured; layout {chosen.memory_format} is "
-        f"{layout}; {chosen.threads} threads are the budget"
+        f"{layout}; the budget in threads: {chosen.threads}"
     )
 
 

@@ -39,13 +39,12 @@ def _sections(result: TrainResult, history: History, pipeline: Pipeline, plan: P
 
 
 def _facts(result: TrainResult) -> list[tuple[str, Cell]]:
-    end = "stopped early" if result.stopped_early else "to the end"
     return [
         *((name.replace("_", " "), round(value, 4)) for name, value in result.metrics.items()),
-        ("epochs", f"{result.num_epochs}, {end}"),
+        ("epochs, stopped early" if result.stopped_early else "epochs", result.num_epochs),
         ("steps", result.num_steps),
         ("best weights at step", result.best_step),
-        ("training examples/s, all included", round(result.examples_per_s)),
+        ("training examples/s", round(result.examples_per_s)),
         ("time", f"{sum(result.seconds.values()):.1f} s"),
     ]
 
