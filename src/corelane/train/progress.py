@@ -59,7 +59,7 @@ def make_progress(*, quiet: bool = False, stream: TextIO | None = None) -> Train
 class SilentProgress:
     """Shows nothing."""
 
-    def start(self, *_: object) -> None:
+    def start(self, *_: object, **__: object) -> None:
         """Nothing is shown."""
 
     update = message = close = start
