@@ -34,26 +34,24 @@ class RequestHeaders(Protocol):
 def check_headers(headers: RequestHeaders, max_body: int) -> bool:
     """Check type, encoding and declared length; return whether the body comes in chunks, its length undeclared.
 
-    Raises `UnsupportedMediaError`, `PayloadTooLargeError`, and `RequestError` when both framings are given.
+    Raises `UnsupportedMediaError` and `PayloadTooLargeError`.
     """
     if headers.get("content-type") not in _PLAIN_TYPES:
         _check_type(headers.get("content-type") or "")
     if "content-encoding" in headers and (headers.get("content-encoding") or "").lower() != "identity":
         raise UnsupportedMediaError(
-            f"the content encoding must be identity, got {headers.get('content-encoding')!r}; send it uncompressed"
+            f"the content encoding must be identity, got {headers.get('content-encoding')!r}; do not compress"
         )
-    length = headers.get("content-length")
     if "transfer-encoding" in headers:
-        if length is not None:
-            raise RequestError("a request must not have both Content-Length and Transfer-Encoding; send one of them")
         return True
+    length = headers.get("content-length")
     if length is not None and int(length) > max_body:
         raise _too_large(max_body, length)
     return False
 
 
 async def read_chunks(reader: AsyncIterable[bytes], max_body: int) -> bytes:
-    """The whole of a body of undeclared length. Raises `PayloadTooLargeError` as soon as it is longer than `max_body`."""
+    """The whole of a body of undeclared length. Raises `PayloadTooLargeError` once it is longer."""
     pieces: list[bytes] = []
     num_bytes = 0
     async for piece in reader:

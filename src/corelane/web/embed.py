@@ -20,7 +20,7 @@ from corelane.core.errors import WorkerLostError
 from corelane.web.http import HttpApplication
 from corelane.web.listen import Address
 
-MAX_HEAD_BYTES = 64 << 10  # request line and headers; hyper answers a longer head with 431
+MAX_HEAD_BYTES = 64 << 10  # request line and headers; hyper answers 431 once twice as much has come at the latest
 BACKLOG = 1024  # connections the kernel keeps while they wait to be accepted; the usual limit is 4096
 ABORT_GRACE_S = 1.0  # for the last replies to leave after the drain's time is over
 

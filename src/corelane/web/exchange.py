@@ -36,9 +36,9 @@ class Responder(Protocol):
 
 
 class Exchange:
-    """A request that waits for its reply. `arrived_s` is monotonic; `has_body` tells that all of the body came."""
+    """A request that waits for its reply. `arrived_s` is monotonic; `reader` is the task that still reads its body."""
 
-    __slots__ = ("_done", "_edge", "_responder", "arrived_s", "has_body", "observe", "replied")
+    __slots__ = ("_done", "_edge", "_responder", "arrived_s", "observe", "reader", "replied")
 
     def __init__(self, responder: Responder, edge: Edge, arrived_s: float, observe: Observe) -> None:
         self._responder = responder
@@ -46,8 +46,13 @@ class Exchange:
         self._done: asyncio.Future[None] | None = None
         self.arrived_s = arrived_s
         self.observe = observe
-        self.has_body = False
+        self.reader: asyncio.Task[None] | None = None
         self.replied = False
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other request is under way in this process."""
+        return self._edge.num_open == 1
 
     def reply(self, body: bytes, status: int = 200, headers: Headers = JSON) -> None:
         """Send the reply, unless one was sent before."""
@@ -92,6 +97,7 @@ class Edge(Protocol):
     """What an exchange asks of the application it belongs to."""
 
     is_draining: bool
+    num_open: int
     monotonic: Callable[[], float]
     on_refusal: Callable[[str], None]
 

@@ -80,21 +80,24 @@ class HttpApplication:
         self.report = report
         self.monotonic = monotonic
         self.is_draining = False
+        self.num_open = 0
 
     async def __rsgi__(self, scope: Scope, protocol: HttpProtocol) -> None:
         """Answer one request. Raises nothing but cancellation."""
         exchange = Exchange(protocol, self, self.monotonic(), self._observe_unrouted)
         self._open[exchange] = None
+        self.num_open += 1
         try:
             method, path = scope.method, scope.path
             route = self._routes.find(method, path)
             exchange.observe = route.observe
             if method == "POST":
                 in_chunks = check_headers(scope.headers, self._limits.max_body)
+                exchange.reader = asyncio.current_task()
                 body = await (read_chunks(protocol, self._limits.max_body) if in_chunks else protocol())
+                exchange.reader = None
             else:
                 body = b""
-            exchange.has_body = True
             if not exchange.replied:
                 route.handler(exchange, body)
             if not exchange.replied:
@@ -105,15 +108,14 @@ class HttpApplication:
             exchange.fail(error)
         except (ProtocolClosed, ProtocolError):
             exchange.abandon()
+        except asyncio.CancelledError:
+            if not exchange.replied:  # else the sweep gave the body up, and Granian closes the connection
+                raise
         except Exception as error:  # noqa: BLE001 - the edge: whatever it is becomes an opaque 500 and a log entry
             exchange.fail(error)
         finally:
             del self._open[exchange]
-
-    @property
-    def num_open(self) -> int:
-        """Requests that have arrived and are not answered yet."""
-        return len(self._open)
+            self.num_open -= 1
 
     def start_sweeping(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to answer 408 and 504 to exchanges that are over their time."""
@@ -137,11 +139,12 @@ class HttpApplication:
             age_s = now_s - exchange.arrived_s
             if age_s <= shortest_s:
                 return  # the rest arrived later still
-            if not exchange.has_body and age_s > self._limits.body_timeout_s:
+            if exchange.reader is not None and age_s > self._limits.body_timeout_s:
                 exchange.fail(
                     SlowBodyError(f"the body must arrive within {self._limits.body_timeout_s:g} s; send it faster")
                 )
-            elif age_s > self._limits.request_timeout_s:
+                exchange.reader.cancel()
+            elif exchange.reader is None and age_s > self._limits.request_timeout_s:
                 exchange.fail(
                     DeadlineError(
                         f"the answer was not ready within {self._limits.request_timeout_s:g} s; try again later"
@@ -150,7 +153,8 @@ class HttpApplication:
 
     def abort(self) -> None:
         """Answer 503 to every exchange that is still open."""
+        error = NotReadyError("the server stopped before the answer was ready; send the request to another one")
         for exchange in list(self._open):
-            exchange.fail(
-                NotReadyError("the server stopped before the answer was ready; send the request to another one")
-            )
+            exchange.fail(error)
+            if exchange.reader is not None:
+                exchange.reader.cancel()

@@ -1,0 +1,108 @@
+"""A real server in a child process, and a small HTTP client that hides nothing."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+START_S = 60.0
+STOP_S = 30.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Status, headers (lower case) and body of one answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class LiveServer:
+    """A running server: its URL and the supervising process."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port or 0
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+
+    def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Reply:
+        """One request on a connection of its own; `body` is sent as JSON unless it is bytes."""
+        connection = self.connect()
+        try:
+            return ask(connection, method, path, body, headers)
+        finally:
+            connection.close()
+
+    def workers(self) -> list[int]:
+        """Process ids of the workers."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return sorted(int(pid) for task in tasks for pid in task.read_text().split())
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        self.process.terminate()
+        return self.process.wait(timeout=STOP_S)
+
+
+def ask(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: Any = None,
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
+    """One request on `connection`."""
+    data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    typed = {"Content-Type": "application/json"} if data is not None else {}
+    connection.request(method, path, body=data, headers={**typed, **(headers or {})})
+    answer = connection.getresponse()
+    return Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+
+
+@contextmanager
+def serving(*packages: Path, **settings: Any) -> Iterator[LiveServer]:
+    """`corelane serve` with `packages` on a free port of loopback; `settings` are those of the section `serve`."""
+    argv = [sys.executable, "-m", "corelane", "serve", *map(str, packages), "--port", "0", "--json"]
+    for name, value in settings.items():
+        argv += ["--set", f"serve.{name}={value}"]
+    argv += ["--set", "observe.log_level=error"]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, f"the server ended with {process.wait()}"
+        yield LiveServer(json.loads(line)["url"], process)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        try:
+            process.wait(timeout=STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def tensor(name: str, data: Any, shape: list[int], datatype: str = "FP64") -> dict[str, Any]:
+    """One input of the Open Inference Protocol."""
+    return {"name": name, "shape": shape, "datatype": datatype, "data": data}
