@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from corelane.train.losses import loss_for
-from corelane.train.metrics import MAX_PAIRS, ClassificationScores, Evaluation, RegressionScores, class_qualities
+from corelane.train.metrics import MAX_PAIRS, ClassificationScores, Evaluation, RegressionScores
 
 
 def classify(predicted: list[int], actual: list[int], num_classes: int, cuts: int = 1) -> Evaluation:
@@ -33,9 +33,6 @@ def test_a_class_that_does_not_occur_does_not_count() -> None:
     """A class absent from targets and predictions has no F1; one only predicted has an F1 of 0."""
     assert classify([0, 1, 1], [0, 1, 1], 4).qualities["macro_f1"] == 1.0
     assert classify([0, 1, 2], [0, 1, 1], 4).qualities["macro_f1"] == pytest.approx((1 + 2 / 3 + 0) / 3)
-    qualities = class_qualities(np.array([[1, 0], [0, 0]]))
-    assert qualities[0].tolist() == [1, 1, 1]
-    assert np.isnan(qualities[1]).all()
 
 
 def test_batches_do_not_matter() -> None:

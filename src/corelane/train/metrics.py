@@ -1,6 +1,6 @@
 """The quality of a model on a part of the data, added up batch by batch so that the part's size does not matter.
 
-Plain NumPy over a confusion matrix or five sums: torchmetrics takes longer to import than a small run takes to train.
+The sums are `model/scores.py`, which offline scoring uses too; here they meet torch's outputs and the loss.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-from corelane.core.types import Array, IntArray
+from corelane.core.types import IntArray
+from corelane.model.scores import ConfusionSums, ErrorSums
 
 MAX_PAIRS = 2000  # points in a residual plot: more only make a blot
 
@@ -49,74 +50,52 @@ class Scores(Protocol):
 
 @dataclass
 class ClassificationScores:
-    """Accuracy and macro-F1 (the mean F1 of the classes that occur in the targets or the predictions)."""
+    """Mean loss, accuracy, macro-F1 and the confusion counts."""
 
     num_classes: int
     loss: Callable[[Tensor, Tensor], Tensor]
     _loss_sum: float = 0.0
-    _counts: IntArray = field(init=False)
+    _sums: ConfusionSums = field(init=False)
 
     def __post_init__(self) -> None:
-        self._counts = np.zeros((self.num_classes, self.num_classes), dtype=np.int64)
+        self._sums = ConfusionSums(self.num_classes)
 
     def update(self, outputs: Tensor, target: Tensor) -> None:
         """Add a batch: logits [n, num_classes], target int64 [n]."""
         self._loss_sum += self.loss(outputs, target).item() * len(target)
-        cells = target.numpy() * self.num_classes + outputs.argmax(dim=1).numpy()
-        self._counts += np.bincount(cells, minlength=self._counts.size).reshape(self._counts.shape)
+        self._sums.add(target.numpy(), outputs.argmax(dim=1).numpy())
 
     def result(self) -> Evaluation:
         """The evaluation, with the confusion counts: row actual, column predicted."""
-        num_rows = int(self._counts.sum())
-        f1 = class_qualities(self._counts)[:, 2]
-        qualities = {"accuracy": float(np.trace(self._counts) / num_rows), "macro_f1": float(np.nanmean(f1))}
-        return Evaluation(self._loss_sum / num_rows, qualities, num_rows, confusion=self._counts.copy())
+        sums = self._sums
+        loss = self._loss_sum / sums.num_rows
+        return Evaluation(loss, sums.qualities(), sums.num_rows, confusion=sums.counts.copy())
 
 
 @dataclass
 class RegressionScores:
-    """RMSE, MAE and R2 in the target's own unit: outputs and targets come standardised by `mean` and `std`.
-
-    Sums run over standardised values, near 0 and 1 in size, so that R2 does not suffer from a target far from zero.
-    """
+    """Mean loss, and RMSE, MAE and R2 in the target's own unit: outputs and targets come standardised."""
 
     mean: float
     std: float
     loss: Callable[[Tensor, Tensor], Tensor]
     _loss_sum: float = 0.0
-    _sums: Array = field(default_factory=lambda: np.zeros(4))
-    _num_rows: int = 0
+    _sums: ErrorSums = field(init=False)
     _pairs: Pairs = field(default_factory=lambda: ([], []))
+
+    def __post_init__(self) -> None:
+        self._sums = ErrorSums(self.mean, self.std)
 
     def update(self, outputs: Tensor, target: Tensor) -> None:
         """Add a batch: outputs float32 [n, 1], target float32 [n]."""
         self._loss_sum += self.loss(outputs, target).item() * len(target)
         actual, predicted = target.numpy().astype(np.float64), outputs[:, 0].numpy().astype(np.float64)
-        error = predicted - actual
-        self._sums += [np.sum(error**2), np.sum(np.abs(error)), np.sum(actual), np.sum(actual**2)]
-        self._num_rows += len(actual)
+        self._sums.add(actual, predicted)
         room = MAX_PAIRS - len(self._pairs[0])
         for values, added in zip(self._pairs, (actual, predicted), strict=True):
             values.extend((added[:room] * self.std + self.mean).tolist())
 
     def result(self) -> Evaluation:
-        """The evaluation, with the first `MAX_PAIRS` pairs. R2 of a constant target is 0 unless every error is 0."""
-        squared, absolute, total, total_squared = self._sums
-        variance = total_squared - total**2 / self._num_rows
-        perfect = 1.0 if squared == 0.0 else 0.0
-        qualities = {
-            "rmse": float(np.sqrt(squared / self._num_rows)) * self.std,
-            "mae": float(absolute / self._num_rows) * self.std,
-            "r2": float(1.0 - squared / variance) if variance > 0.0 else perfect,
-        }
-        return Evaluation(self._loss_sum / self._num_rows, qualities, self._num_rows, pairs=self._pairs)
-
-
-def class_qualities(counts: IntArray) -> Array:
-    """Precision, recall and F1 of each class [k, 3] from confusion counts; NaN where a class does not occur at all."""
-    hits, actual, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        f1 = 2 * hits / (actual + predicted)
-        precision = np.where((predicted == 0) & (actual > 0), 0.0, hits / predicted)
-        recall = np.where((actual == 0) & (predicted > 0), 0.0, hits / actual)
-    return np.stack([precision, recall, f1], axis=1)
+        """The evaluation, with the first `MAX_PAIRS` pairs."""
+        sums = self._sums
+        return Evaluation(self._loss_sum / sums.num_rows, sums.qualities(), sums.num_rows, pairs=self._pairs)
