@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,18 @@ from typing import Any
 from corelane.app.serving import resolve_package
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import DataError
+from corelane.core.types import Array
 from corelane.data.config import FileSystemConfig
 from corelane.data.sinks.files import open_sink
 from corelane.data.source import DataSource
 from corelane.data.sources.filesystem.source import FileSystemSource
+from corelane.data.target import TargetEncoder
 from corelane.machine.cpu import Machine
 from corelane.model.batch import REJECTED, OptimizedBatchProcessor
+from corelane.model.decode import PROBABILITIES, VALUE
 from corelane.model.package import ModelPackage
 from corelane.model.predictor import Predictor
-from corelane.model.scores import scores_for
+from corelane.model.scores import ConfusionSums, ErrorSums
 
 BATCH_ROWS = 256  # large enough to hide the cost of a call, small enough that two threads' batches stay in L2
 
@@ -59,8 +62,8 @@ def predict(
 def evaluate(package: Path | str, data: str, *, labels: str | None = None) -> dict[str, Any]:
     """Score the package on `data`, whose rows hold their target.
 
-    Returns how many rows were scored and how many rejected, then accuracy and log loss, or RMSE, MAE and R2 in the
-    target's unit. Raises `ConfigError`, `DataError`, `BundleError`.
+    Returns how many rows were scored and how many rejected, then accuracy and macro-F1, or RMSE, MAE and R2 in the
+    target's unit. A row whose label the model does not know counts as wrong. Raises `ConfigError`, `DataError`, `BundleError`.
     """
     num_rows = num_rejected = 0
     with _processor(package) as processor:
@@ -68,16 +71,28 @@ def evaluate(package: Path | str, data: str, *, labels: str | None = None) -> di
         target = pipeline.schema.target
         if target is None:
             raise DataError("the package must have a target to evaluate, got none; use `corelane predict`")
-        scores = scores_for(pipeline.target, processor.predictor.decoder.labels)
+        encoder = pipeline.target
+        sums = _sums_for(encoder)
         for scored in processor.run(_source(data, labels).batches(), needs_target=True):
             rows = scored.checked.rows
             num_rejected += scored.num_rejected
             if rows.num_rows:
                 num_rows += rows.num_rows
-                scores.update(scored.answers, pipeline.target.encode(rows.column(target.name)))
+                sums.add(encoder.encode(rows.column(target.name)), _encoded(scored.answers, encoder))
     if not num_rows:
         raise DataError(f"the input must have at least one valid row, got none in {data}; check the file")
-    return {"rows": num_rows, "rejected": num_rejected, **scores.compute()}
+    return {"rows": num_rows, "rejected": num_rejected, **sums.qualities()}
+
+
+def _sums_for(target: TargetEncoder) -> ConfusionSums | ErrorSums:
+    return ErrorSums(target.mean, target.std) if target.task == "regression" else ConfusionSums(target.num_outputs)
+
+
+def _encoded(answers: Mapping[str, Array], target: TargetEncoder) -> Array:
+    """Answers in the encoder's terms: class indices [n], or standardised values [n]."""
+    if target.task == "regression":
+        return (answers[VALUE] - target.mean) / target.std
+    return answers[PROBABILITIES].argmax(axis=1)
 
 
 @contextmanager

@@ -1,85 +1,83 @@
-"""How good answers are, summed batch by batch in NumPy: offline evaluation uses it, and torch is not needed for it.
+"""How good answers are, added up batch by batch in NumPy: training's evaluation and offline scoring share these sums.
 
-Classification: accuracy and mean log loss (negative log-likelihood of the true class, in nats). Regression: root mean
-squared error and mean absolute error in the target's unit, and the coefficient of determination R2.
+Classification: accuracy, and macro-F1, the mean F1 of the classes that occur in the targets or the predictions. Regression:
+root mean squared error and mean absolute error in the target's own unit, and the coefficient of determination R2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from corelane.core.types import Array, Task
-from corelane.data.target import TargetEncoder
-from corelane.model.decode import LABEL, PROBABILITIES, VALUE
-
-SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)  # a float32 softmax rounds a hopeless class to 0
+from corelane.core.types import Array, IntArray
 
 
-class Scores(Protocol):
-    """Sums over the rows seen so far."""
+@dataclass
+class ConfusionSums:
+    """Counts [num_classes, num_classes] of rows by actual (row) and predicted (column) class.
 
-    def update(self, answers: Mapping[str, Array], truth: Array) -> None:
-        """Take n answers by output name and their encoded truth [n]."""
-        ...
+    A row whose actual class is -1 (a label the model does not know) is in no cell, and counts as wrong.
+    """
 
-    def compute(self) -> dict[str, float]:
-        """The scores by name. Needs at least one row."""
-        ...
+    num_classes: int
+    counts: IntArray = field(init=False)
+    num_unknown: int = 0
 
+    def __post_init__(self) -> None:
+        self.counts = np.zeros((self.num_classes, self.num_classes), dtype=np.int64)
 
-class ClassificationScores:
-    """Accuracy and log loss; a truth of -1 (a label the model does not know) counts as wrong, and not in the loss."""
+    def add(self, actual: IntArray, predicted: IntArray) -> None:
+        """Add n rows: class indices int64 [n] each."""
+        known = actual >= 0
+        self.num_unknown += int((~known).sum())
+        cells = actual[known] * self.num_classes + predicted[known]
+        self.counts += np.bincount(cells, minlength=self.counts.size).reshape(self.counts.shape)
 
-    def __init__(self, labels: Array) -> None:
-        self._labels = labels
-        self._num_rows = self._num_right = self._num_known = 0
-        self._loss = 0.0
+    @property
+    def num_rows(self) -> int:
+        """Rows added so far."""
+        return int(self.counts.sum()) + self.num_unknown
 
-    def update(self, answers: Mapping[str, Array], truth: Array) -> None:
-        """`answers` has `label` [n] and `probabilities` [n, k]; `truth` int64 [n] indices into the labels, or -1."""
-        known = np.flatnonzero(truth >= 0)
-        self._num_rows += len(truth)
-        self._num_known += len(known)
-        self._num_right += int((answers[LABEL][known] == self._labels[truth[known]]).sum())
-        chances = answers[PROBABILITIES][known, truth[known]].astype(np.float64)
-        self._loss -= float(np.log(np.maximum(chances, SMALLEST_PROBABILITY)).sum())
-
-    def compute(self) -> dict[str, float]:
-        """`accuracy` over all rows, `log_loss` over those with a known label."""
-        scores = {"accuracy": self._num_right / self._num_rows}
-        return scores | ({"log_loss": self._loss / self._num_known} if self._num_known else {})
+    def qualities(self) -> dict[str, float]:
+        """`accuracy` and `macro_f1` of at least one row."""
+        f1 = class_qualities(self.counts)[:, 2]
+        macro_f1 = float(np.nanmean(f1)) if self.counts.any() else 0.0
+        return {"accuracy": float(np.trace(self.counts) / self.num_rows), "macro_f1": macro_f1}
 
 
-class RegressionScores:
-    """Errors in the target's unit; the variance for R2 is summed around the training mean, which keeps it stable."""
+@dataclass
+class ErrorSums:
+    """Sums over values standardised by `mean` and `std`, near 1 in size, so that R2 does not suffer from a far target."""
 
-    def __init__(self, mean: float, std: float) -> None:
-        self._mean = mean
-        self._std = std
-        self._num_rows = 0
-        self._squared = self._absolute = self._sum = self._sum_of_squares = 0.0
+    mean: float
+    std: float
+    num_rows: int = 0
+    _sums: Array = field(default_factory=lambda: np.zeros(4))
 
-    def update(self, answers: Mapping[str, Array], truth: Array) -> None:
-        """`answers` has `value` [n] in the target's unit; `truth` float [n] is standardised by the encoder."""
-        shifted = truth.astype(np.float64) * self._std
-        error = answers[VALUE] - self._mean - shifted
-        self._num_rows += len(truth)
-        self._squared += float(error @ error)
-        self._absolute += float(np.abs(error).sum())
-        self._sum += float(shifted.sum())
-        self._sum_of_squares += float(shifted @ shifted)
+    def add(self, actual: Array, predicted: Array) -> None:
+        """Add n rows: standardised float64 values [n] each."""
+        error = predicted - actual
+        self._sums += [np.sum(error**2), np.sum(np.abs(error)), np.sum(actual), np.sum(actual**2)]
+        self.num_rows += len(actual)
 
-    def compute(self) -> dict[str, float]:
-        """`rmse`, `mae`, and `r2` where the truth varies."""
-        spread = self._sum_of_squares - self._sum**2 / self._num_rows
-        scores = {"rmse": (self._squared / self._num_rows) ** 0.5, "mae": self._absolute / self._num_rows}
-        return scores | ({"r2": 1.0 - self._squared / spread} if spread > 0 else {})
+    def qualities(self) -> dict[str, float]:
+        """`rmse`, `mae` and `r2` of at least one row. R2 of a constant target is 0 unless every error is 0."""
+        squared, absolute, total, total_squared = self._sums
+        variance = total_squared - total**2 / self.num_rows
+        perfect = 1.0 if squared == 0.0 else 0.0
+        return {
+            "rmse": float(np.sqrt(squared / self.num_rows)) * self.std,
+            "mae": float(absolute / self.num_rows) * self.std,
+            "r2": float(1.0 - squared / variance) if variance > 0.0 else perfect,
+        }
 
 
-def scores_for(target: TargetEncoder, labels: Array) -> Scores:
-    """The scores that fit `target`'s task; `labels` are the decoder's, in output order."""
-    task: Task = target.task
-    return ClassificationScores(labels) if task == "classification" else RegressionScores(target.mean, target.std)
+def class_qualities(counts: IntArray) -> Array:
+    """Precision, recall and F1 of each class [k, 3] from confusion counts; NaN where a class does not occur at all."""
+    hits, actual, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        f1 = 2 * hits / (actual + predicted)
+        precision = np.where((predicted == 0) & (actual > 0), 0.0, hits / predicted)
+        recall = np.where((actual == 0) & (predicted > 0), 0.0, hits / actual)
+    return np.stack([precision, recall, f1], axis=1)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from corelane.core.types import Array, JsonObject
 from corelane.data.pipeline import Pipeline
+from corelane.model.scores import class_qualities
 from corelane.observe.report import Cell, Chart, Facts, Matrix, Note, Scatter, Section, Series, Table, render_report
 from corelane.store.bundle import write_atomic
 from corelane.train.history import History
-from corelane.model.scores import class_qualities
 from corelane.train.metrics import Evaluation
 from corelane.train.plan import Plan
 from corelane.train.result import TrainResult
