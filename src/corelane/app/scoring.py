@@ -63,7 +63,9 @@ def evaluate(package: Path | str, data: str, *, labels: str | None = None) -> di
     """Score the package on `data`, whose rows hold their target.
 
     Returns how many rows were scored and how many rejected, then accuracy and macro-F1, or RMSE, MAE and R2 in the
-    target's unit. A row whose label the model does not know counts as wrong. Raises `ConfigError`, `DataError`, `BundleError`.
+    target's unit. A row whose label the model does not know counts as wrong.
+
+    Raises `ConfigError`, `DataError`, `BundleError`.
     """
     num_rows = num_rejected = 0
     with _processor(package) as processor:
@@ -90,9 +92,9 @@ def _sums_for(target: TargetEncoder) -> ConfusionSums | ErrorSums:
 
 def _encoded(answers: Mapping[str, Array], target: TargetEncoder) -> Array:
     """Answers in the encoder's terms: class indices [n], or standardised values [n]."""
-    if target.task == "regression":
-        return (answers[VALUE] - target.mean) / target.std
-    return answers[PROBABILITIES].argmax(axis=1)
+    is_regression = target.task == "regression"
+    encoded: Array = (answers[VALUE] - target.mean) / target.std if is_regression else answers[PROBABILITIES].argmax(1)
+    return encoded
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """How good answers are, added up batch by batch in NumPy: training's evaluation and offline scoring share these sums.
 
-Classification: accuracy, and macro-F1, the mean F1 of the classes that occur in the targets or the predictions. Regression:
-root mean squared error and mean absolute error in the target's own unit, and the coefficient of determination R2.
+Classification: accuracy, and macro-F1, the mean F1 of the classes that occur in the targets or the predictions.
+Regression: root mean squared error and mean absolute error in the target's own unit, and the coefficient of
+determination R2.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class ConfusionSums:
 
 @dataclass
 class ErrorSums:
-    """Sums over values standardised by `mean` and `std`, near 1 in size, so that R2 does not suffer from a far target."""
+    """Sums over values standardised by `mean` and `std`: near 1 in size, so a target far from zero does not hurt R2."""
 
     mean: float
     std: float
