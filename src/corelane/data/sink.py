@@ -1,4 +1,4 @@
-"""What every sink does: it takes Arrow batches in order, and its file appears whole when it is closed without an error."""
+"""What every sink does: it takes Arrow batches in order, and its file appears whole when closed without an error."""
 
 from __future__ import annotations
 

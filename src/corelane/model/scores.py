@@ -28,7 +28,7 @@ class ConfusionSums:
     def __post_init__(self) -> None:
         self.counts = np.zeros((self.num_classes, self.num_classes), dtype=np.int64)
 
-    def add(self, actual: IntArray, predicted: IntArray) -> None:
+    def add(self, actual: Array, predicted: Array) -> None:
         """Add n rows: class indices int64 [n] each."""
         known = actual >= 0
         self.num_unknown += int((~known).sum())

@@ -8,16 +8,13 @@ from pydantic import Field
 
 from corelane.core.config import Section
 
-
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 class ObserveConfig(Section):
     """What is written to the terminal and to the log files."""
 
-    log_level: LogLevel = Field(
-        default="info", description="The least important level that is still written."
-    )
+    log_level: LogLevel = Field(default="info", description="The least important level that is still written.")
     log_format: Literal["auto", "json", "human"] = Field(
         default="auto",
         description=(

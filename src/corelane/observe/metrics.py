@@ -202,8 +202,7 @@ def _build(instrument: Instrument, registry: CollectorRegistry) -> Metric:
 
 
 def _fields_of(area: str) -> dict[str, Instrument]:
-    # Memory stands in every stream's entries (the training entry has it too), so `system` fields are read
-    # there too.
+    # Memory stands in every stream's entries (the training entry has it too), so `system` fields are read there too.
     fields = {field: one for one in INSTRUMENTS.values() if one.area == area for field in one.fields}
     return {"memory_usage": INSTRUMENTS["corelane_system_resident_bytes"], **fields}
 

@@ -1,5 +1,8 @@
-"""Result files: Parquet, CSV and JSON lines, by the name's ending. The file is written under a temporary name beside its
-target and renamed at the end, so that a reader never sees half of it and an existing file survives a failure."""
+"""Result files: Parquet, CSV and JSON lines, by the name's ending.
+
+The file is written under a temporary name beside its target and renamed at the end, so that a reader never sees half of
+it and an existing file survives a failure.
+"""
 
 from __future__ import annotations
 
@@ -64,8 +67,8 @@ class _FileSink:
 def open_sink(path: Path) -> Iterator[RowSink]:
     """A sink that publishes `path` when the block ends without an error.
 
-    Raises `ConfigError` for an ending it does not know, `DiskFullError` when there is no room; an existing file at `path`
-    is replaced only at the very end.
+    Raises `ConfigError` for an ending it does not know, `DiskFullError` when there is no room; an existing file at
+    `path` is replaced only at the very end.
     """
     if path.suffix not in _WRITERS:
         raise ConfigError(f"the output must end in {', '.join(_WRITERS)}, got {path.name!r}; rename it")
