@@ -34,7 +34,8 @@ class SystemLogger:
     `loggers` holds them by name; `training`, `inference`, `system` and `data` are the same. Each is a structlog logger:
     `logger.data.info("rows_rejected", num_rows=3)`, `.bind(...)`, `.exception(...)` inside a handler. Without a
     `directory` nothing is written to disk. `stream` replaces standard error. `terminal_level` is the lowest level
-    shown there, where a progress display tells the rest; files get every level that `config` lets through. `read_memory_bytes` gives the
+    shown there, where a progress display tells the rest; files get every level that `config` lets through.
+    `read_memory_bytes` gives the
     `memory_usage` of a training step. Raises `ConfigError` when the directory cannot be written, unless for a full
     disk.
     """

@@ -74,5 +74,7 @@ def open_sink(path: Path) -> Iterator[RowSink]:
         raise ConfigError(f"the output must end in {', '.join(_WRITERS)}, got {path.name!r}; rename it")
     with temporary_file(path) as temporary, temporary.open("wb") as file:
         sink = _FileSink(file, _WRITERS[path.suffix])
-        yield sink
-        sink.finish()
+        try:
+            yield sink
+        finally:
+            sink.finish()  # after an error too: a writer left open complains when it is collected
