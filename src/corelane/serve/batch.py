@@ -118,7 +118,7 @@ class BatchProcessor:
         self._clock = clock or SystemClock()
 
     async def get_batch(self, queue: RequestQueue, timeout: float = 0.1) -> list[Waiting]:
-        """The hand-held form: wait up to `timeout` seconds for a batch as the policy takes it; empty if none came."""
+        """The hand-held form: wait up to `timeout` s for a batch as the policy takes it; empty if none came."""
         deadline_s = self._clock.monotonic() + timeout
         while True:
             now_s = self._clock.monotonic()

@@ -116,7 +116,7 @@ class ModelServer:
     def _overloaded(self) -> OverloadedError:
         queue = self.request_queue
         return OverloadedError(
-            f"fewer than {queue.maxsize} requests and {queue.max_bytes} bytes must wait for the model {self.model.name},"
+            f"fewer than {queue.maxsize} requests and {queue.max_bytes} bytes must wait for {self.model.name},"
             f" got {queue.qsize()} requests of {queue.num_bytes} bytes; send the request again later",
             retry_after_s=self.pace.drain_s(queue.qsize()),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from itertools import chain
 from typing import Any
 
@@ -28,9 +28,12 @@ INTEGER_TYPES = {
 FLOAT_TYPES = {"FP32": np.dtype(np.float32), "FP64": np.dtype(np.float64)}
 NUMBER_TYPES = {**INTEGER_TYPES, **FLOAT_TYPES}
 
-_NUMBERS = frozenset({int, float})
-_INTEGERS = frozenset({int})
-_NULL = type(None)
+_NUMBERS: frozenset[type] = frozenset({int, float})
+_INTEGERS: frozenset[type] = frozenset({int})
+_NULL: type = type(None)
+_NUMBERS_OR_NULL = _NUMBERS | {_NULL}
+_INTEGERS_OR_NULL = _INTEGERS | {_NULL}
+_TEXTS_OR_NULL: frozenset[type] = frozenset({str, _NULL})
 
 
 def short(value: object) -> str:
@@ -58,19 +61,30 @@ def flat(data: Any, shape: Sequence[int], what: str) -> list[Any]:
 
 
 def numbers(elements: list[Any], what: str, dtype: DTypeLike = np.float64) -> Array:
-    """Numbers as an array [n]; null becomes NaN (floats only). Raises `RequestError` naming the first other element."""
+    """Numbers as a float array [n]; null becomes NaN. Raises `RequestError` naming the first other element."""
     kinds = set(map(type, elements))
-    if kinds <= _NUMBERS:
-        return np.array(elements, dtype=np.float64) if dtype is np.float64 else _array(elements, what, dtype)
-    if kinds <= {*_NUMBERS, _NULL} and np.dtype(dtype).kind == "f":
-        return np.array(elements, dtype=dtype)  # NumPy reads None as NaN
-    raise _wrong(elements, {*_NUMBERS, _NULL}, what, "numbers, or null for a missing value")
+    if not kinds <= _NUMBERS and not kinds <= _NUMBERS_OR_NULL:
+        raise _wrong(elements, _NUMBERS_OR_NULL, what, "numbers, or null for a missing value")
+    if dtype is np.float64:
+        return np.array(elements, dtype=np.float64)  # NumPy reads None as NaN
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and the pipeline refuses it
+        return np.array(elements, dtype=dtype)
+
+
+def pixels(elements: list[Any], what: str) -> Array:
+    """Whole numbers from 0 to 255 as uint8 [n]. Raises `RequestError` naming the first other element."""
+    if not set(map(type, elements)) <= _INTEGERS:
+        raise _wrong(elements, _INTEGERS, what, "whole numbers from 0 to 255")
+    try:
+        return np.array(elements, dtype=np.uint8)
+    except OverflowError as error:
+        raise RequestError(f"{what} must be whole numbers from 0 to 255, got {error}") from error
 
 
 def check_integers(elements: list[Any], what: str, dtype: np.dtype[Any]) -> None:
     """Raise `RequestError` unless every element is null or an integer that `dtype` can hold."""
-    if not set(map(type, elements)) <= {*_INTEGERS, _NULL}:
-        raise _wrong(elements, {*_INTEGERS, _NULL}, what, f"whole numbers, as its datatype {dtype.name.upper()} says")
+    if not set(map(type, elements)) <= _INTEGERS_OR_NULL:
+        raise _wrong(elements, _INTEGERS_OR_NULL, what, f"whole numbers, as its datatype {dtype.name.upper()} says")
     limits = np.iinfo(dtype)
     for element in elements:
         if element is not None and not limits.min <= element <= limits.max:
@@ -79,8 +93,8 @@ def check_integers(elements: list[Any], what: str, dtype: np.dtype[Any]) -> None
 
 def texts(elements: list[Any], what: str) -> list[str | None]:
     """Texts as they are; null is a missing value. Raises `RequestError` naming the first other element."""
-    if not set(map(type, elements)) <= {str, _NULL}:
-        raise _wrong(elements, {str, _NULL}, what, "strings, or null for a missing value")
+    if not set(map(type, elements)) <= _TEXTS_OR_NULL:
+        raise _wrong(elements, _TEXTS_OR_NULL, what, "strings, or null for a missing value")
     return elements
 
 
@@ -97,14 +111,6 @@ def encoded_images(elements: list[Any], what: str) -> list[bytes]:
     return images
 
 
-def _array(elements: list[Any], what: str, dtype: DTypeLike) -> Array:
-    try:
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and the output check refuses it
-            return np.array(elements, dtype=dtype)
-    except (OverflowError, ValueError) as error:
-        raise RequestError(f"{what} must be numbers of {np.dtype(dtype).name}, got {error}") from error
-
-
-def _wrong(elements: list[Any], kinds: set[type], what: str, wanted: str) -> RequestError:
+def _wrong(elements: list[Any], kinds: Set[type], what: str, wanted: str) -> RequestError:
     index, element = next((index, one) for index, one in enumerate(elements) if type(one) not in kinds)
     return RequestError(f"{what} must be {wanted}, got {short(element)} at position {index}")

@@ -1,0 +1,76 @@
+"""Starting a server: what is refused before a child is started, and how a worker is called."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from corelane.core.errors import BundleError, ConfigError, PortInUseError
+from corelane.machine.cpu import Machine
+from corelane.observe.config import ObserveConfig
+from corelane.observe.log import SystemLogger
+from corelane.serve.config import ServeConfig
+from corelane.serve.run import run_worker, serve, worker_argv
+from corelane.web.listen import reserve
+from tests.serve.packages import numeric_package
+
+
+def start(*packages: Path, port: int = 0) -> int:
+    observe = ObserveConfig(log_level="error")
+    with SystemLogger(observe) as logger:
+        return serve(
+            packages,
+            ServeConfig(port=port),
+            observe=observe,
+            logger=logger,
+            machine=Machine.detect(),
+            announce=lambda url: pytest.fail(f"listening at {url}"),
+        )
+
+
+def test_serving_nothing_is_refused() -> None:
+    """A server needs a package."""
+    with pytest.raises(ConfigError, match="at least one package"):
+        start()
+
+
+def test_two_packages_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Two versions of one model cannot be served side by side: their paths would be the same."""
+    first, second = numeric_package(tmp_path), numeric_package(tmp_path)
+    assert (first.name, second.name) == ("1", "2")
+    with pytest.raises(ConfigError, match="served packages must have different names, got 'm'"):
+        start(first, second)
+
+
+def test_a_broken_package_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    """One flipped byte in a package is an error that names the file, and no worker is started."""
+    path = numeric_package(tmp_path)
+    graph = path / "graphs" / "fp32.onnx"
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 1
+    graph.chmod(0o600)
+    graph.write_bytes(content)
+    with pytest.raises(BundleError, match=r"fp32\.onnx"):
+        start(path)
+
+
+def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
+    """The port of another server is refused although the kernel would let both share it."""
+    package = numeric_package(tmp_path)
+    with reserve("127.0.0.1", 0) as address, pytest.raises(PortInUseError):
+        start(package, port=address.port)
+
+
+def test_a_worker_is_this_interpreter_with_a_file() -> None:
+    """The hidden command runs under the same Python and gets everything in one file."""
+    argv = worker_argv(Path("/somewhere/worker-0.json"))
+    assert argv == (sys.executable, "-m", "corelane", "serve-worker", "--spec", "/somewhere/worker-0.json")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--spec"], ["--other", "x"], ["--spec", "x", "y"]])
+def test_odd_worker_arguments_are_refused(arguments: list[str]) -> None:
+    """The hidden command says who calls it when somebody else does."""
+    with pytest.raises(ConfigError, match="--spec FILE"):
+        run_worker(arguments)
