@@ -35,9 +35,9 @@ class SystemLogger:
     `logger.data.info("rows_rejected", num_rows=3)`, `.bind(...)`, `.exception(...)` inside a handler. Without a
     `directory` nothing is written to disk. `stream` replaces standard error. `terminal_level` is the lowest level
     shown there, where a progress display tells the rest; files get every level that `config` lets through.
-    `read_memory_bytes` gives the
-    `memory_usage` of a training step. Raises `ConfigError` when the directory cannot be written, unless for a full
-    disk.
+    `read_memory_bytes` gives the `memory_usage` of a training step.
+
+    Raises `ConfigError` when the directory cannot be written, unless for a full disk.
     """
 
     def __init__(
