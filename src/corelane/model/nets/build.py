@@ -20,6 +20,7 @@ from corelane.data.pipeline import TensorSpec
 from corelane.model.config import BUILT_IN, ModelConfig
 from corelane.model.nets.cnn import CNN
 from corelane.model.nets.mlp import MLP
+from corelane.model.torch_threads import torch_threads
 
 
 def build(config: ModelConfig, inputs: Mapping[str, TensorSpec], num_outputs: int, *, seed: int) -> nn.Module:
@@ -29,7 +30,7 @@ def build(config: ModelConfig, inputs: Mapping[str, TensorSpec], num_outputs: in
     network cannot take these inputs, or a user's class cannot be imported, constructed or does not give that shape.
     torch's own generator is left alone.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch_threads(1):
         torch.manual_seed(seed)
         module = _construct(config, inputs, num_outputs)
         check_module(module, inputs, num_outputs)
@@ -46,7 +47,7 @@ def check_module(module: nn.Module, inputs: Mapping[str, TensorSpec], num_output
     was_training = module.training
     module.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch_threads(1):
             output = module(*example_of(inputs))
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
         shapes = {name: list(spec.shape) for name, spec in inputs.items()}

@@ -18,6 +18,7 @@ from corelane.model.nets.build import build_described
 from corelane.model.package import ModelPackage
 from corelane.model.predictor import Predictor
 from corelane.model.runtimes.base import LOGITS
+from corelane.model.torch_threads import torch_threads
 
 
 class TorchRuntime:
@@ -37,7 +38,7 @@ class TorchRuntime:
         if module is None:
             raise NotReadyError("the runtime must be open, got one that was closed; load the package again")
         tensors = [torch.from_numpy(np.require(array, requirements=["C", "W"])) for array in inputs.values()]
-        with _evaluating(module), _threads(self._num_threads), torch.inference_mode():
+        with _evaluating(module), torch_threads(self._num_threads), torch.inference_mode():
             try:
                 return {LOGITS: module(*tensors).numpy()}
             except (RuntimeError, TypeError) as error:
@@ -82,13 +83,3 @@ def _evaluating(module: torch.nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(was_training)
-
-
-@contextmanager
-def _threads(num_threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(num_threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
