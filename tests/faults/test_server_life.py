@@ -146,6 +146,7 @@ def test_the_workers_die_with_their_supervisor(package: Path) -> None:
         server.process.kill()
         server.process.wait(timeout=20)
         until(lambda: not Path(f"/proc/{worker}/exe").exists())
+        assert server.process.returncode == -signal.SIGKILL
 
 
 def test_a_full_queue_sheds_at_once_and_recovers(package: Path) -> None:

@@ -118,7 +118,7 @@ class BatchProcessor:
         self._clock = clock or SystemClock()
 
     async def get_batch(self, queue: RequestQueue, timeout: float = 0.1) -> list[Waiting]:
-        """The hand-held form: wait up to `timeout` s for a batch as the policy takes it; empty if none came."""
+        """The hand-held form: wait up to `timeout` s for a batch the policy takes; empty if none came."""
         deadline_s = self._clock.monotonic() + timeout
         while True:
             now_s = self._clock.monotonic()
@@ -131,7 +131,7 @@ class BatchProcessor:
 
 
 def join(requests: Sequence[Request]) -> Inputs:
-    """The inputs of at least one request as those of one, rows in order. Raises `ValueError` when their types differ."""
+    """The inputs of at least one request as those of one, rows in order. Raises `ValueError` if their types differ."""
     inputs: list[Any] = [request.inputs for request in requests]
     if not isinstance(inputs[0], Mapping):
         return np.concatenate(inputs)

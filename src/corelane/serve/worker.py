@@ -12,8 +12,7 @@ import resource
 import signal
 import socket
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import uvloop
@@ -21,7 +20,7 @@ from pydantic import Field
 
 from corelane.core.config import Section
 from corelane.core.errors import WorkerLostError
-from corelane.machine.process import resident_bytes
+from corelane.machine.process import cpu_seconds, resident_bytes
 from corelane.machine.worker_socket import read_metrics, serve_metrics, socket_path
 from corelane.observe.config import ObserveConfig
 from corelane.observe.log import SystemLogger
@@ -51,20 +50,49 @@ class WorkerDescription(Section):
     observe: ObserveConfig
 
 
-@dataclass
 class _Lifecycle:
-    """Ready from the moment requests are accepted until the drain begins; metrics are those of all workers."""
+    """Ready from the moment requests are accepted until the end begins; metrics are those of all workers."""
 
-    sockets: Path
-    render: Callable[[], bytes]
-    is_ready: bool = False
+    def __init__(self, description: WorkerDescription, render: Callable[[], bytes], logger: SystemLogger) -> None:
+        self._description = description
+        self._render = render
+        self._logger = logger
+        self.stop = asyncio.Event()
+        self.is_ready = False
+
+    def begin(self, servers: Iterable[ModelServer]) -> None:
+        """Requests are accepted now: say so to health checks, the supervisor and the log."""
+        self.is_ready = not self.stop.is_set()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller:
+            teller.sendto(self._description.name.encode(), str(self._description.sockets / READY_SOCKET))
+        for server in servers:
+            self._logger.inference.info(
+                "model_serving",
+                worker=self._description.name,
+                model=server.model.name,
+                version=server.model.version,
+                fixed_us=round(server.pace.fixed_s * 1e6, 1),
+                row_us=round(server.pace.row_s * 1e6, 1),
+            )
+
+    def end(self) -> None:
+        """Stop being ready, and drain."""
+        self.is_ready = False
+        self.stop.set()
 
     def exposition(self) -> bytes:
         """The merged metrics, from the supervisor; this worker's own if the supervisor cannot answer."""
         try:
-            return read_metrics(socket_path(self.sockets, SUPERVISOR))
+            return read_metrics(socket_path(self._description.sockets, SUPERVISOR))
         except WorkerLostError:
-            return self.render()
+            return self._render()
+
+    def report(self, error: BaseException, failure: Failure) -> None:
+        """Log what a caller was told only an id of."""
+        detail = "".join(traceback.format_exception(error))
+        self._logger.inference.error(
+            "request_failed", error_id=failure.error_id, kind=type(error).__name__, detail=detail
+        )
 
 
 def work(description: WorkerDescription) -> int:
@@ -74,80 +102,67 @@ def work(description: WorkerDescription) -> int:
     logger = SystemLogger(description.observe, metrics=metrics, read_memory_bytes=resident_bytes)
     with logger, serve_metrics(socket_path(description.sockets, description.name), metrics.render):
         metrics.watch("corelane_system_resident_bytes", resident_bytes)
+        metrics.watch("corelane_system_cpu_seconds_total", cpu_seconds)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_serve(description, metrics, logger))
 
 
 async def _serve(description: WorkerDescription, metrics: MetricsCollector, logger: SystemLogger) -> int:
-    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     config = description.serve
-    servers = {
-        server.model.name: server
-        for server in (ModelServer(path, config, metrics=metrics) for path in description.packages)
-    }
-    lifecycle = _Lifecycle(description.sockets, metrics.render)
-    models = ModelRoutes(servers, lifecycle, metrics=metrics, request_timeout_s=config.request_timeout_s)
-    application = HttpApplication(
-        models.build(),
-        Limits(config.max_body, config.body_timeout_s, config.request_timeout_s),
-        observe_unrouted=models.observe(UNROUTED),
-        on_refusal=lambda code: metrics.counter("corelane_inference_rejected_requests_total", code).inc(),
-        report=_reporter(logger),
-    )
+    lifecycle = _Lifecycle(description, metrics.render, logger)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lifecycle.end)
+    servers = [ModelServer(path, config, metrics=metrics) for path in description.packages]
     http = HttpServer(
-        application,
+        _application(servers, lifecycle, config, metrics),
         Address(description.ip, description.port),
         max_connections=config.max_connections,
         header_timeout_s=config.header_timeout_s,
     )
-    metrics.watch("corelane_inference_queue_requests", lambda: sum(s.request_queue.qsize() for s in servers.values()))
-    metrics.watch("corelane_inference_queue_bytes", lambda: sum(s.request_queue.num_bytes for s in servers.values()))
-    loops = [loop.create_task(server.serve(), name=f"serve-{name}") for name, server in servers.items()]
+    _watch(servers, metrics)
+    loops = [loop.create_task(server.serve(), name=f"serve-{server.model.name}") for server in servers]
+    for task in loops:
+        task.add_done_callback(lambda _: lifecycle.end())  # a loop that breaks ends the worker; another is started
     await asyncio.sleep(0)  # each begins to accept requests
     _settle_memory()
-
-    def on_listening() -> None:
-        lifecycle.is_ready = True
-        _tell_ready(description)
-        for server in servers.values():
-            logger.inference.info(
-                "model_serving", worker=description.name, model=server.model.name, version=server.model.version,
-                fixed_us=round(server.pace.fixed_s * 1e6, 1), row_us=round(server.pace.row_s * 1e6, 1),
-            )  # fmt: skip
-
-    def not_ready() -> None:
-        lifecycle.is_ready = False
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, not_ready)
-    is_drained = await http.run(stop, Stopping(config.announce_s, config.drain_timeout_s), on_listening)
+    stopping = Stopping(config.announce_s, config.drain_timeout_s)
+    is_drained = await http.run(lifecycle.stop, stopping, lambda: lifecycle.begin(servers))
     for task in loops:
         task.cancel()
-    await asyncio.gather(*loops, return_exceptions=True)
-    logger.system.info("worker_drained", worker=description.name, complete=is_drained)
+    ends = await asyncio.gather(*loops, return_exceptions=True)
+    broken = [end for end in ends if not isinstance(end, asyncio.CancelledError)]
+    logger.system.info("worker_drained", worker=description.name, complete=is_drained, broken=list(map(repr, broken)))
     if not is_drained:
         logger.close()
         os._exit(0)  # a run that hangs holds its thread, and Python would wait for it for ever
-    for server in servers.values():
+    for server in servers:
         server.close()
-    return 0
+    return 1 if broken else 0
 
 
-def _reporter(logger: SystemLogger) -> Callable[[BaseException, Failure], None]:
-    def report(error: BaseException, failure: Failure) -> None:
-        detail = "".join(traceback.format_exception(error))
-        logger.inference.error("request_failed", error_id=failure.error_id, kind=type(error).__name__, detail=detail)
+def _application(
+    servers: Sequence[ModelServer], lifecycle: _Lifecycle, config: ServeConfig, metrics: MetricsCollector
+) -> HttpApplication:
+    models = ModelRoutes(
+        {server.model.name: server for server in servers},
+        lifecycle,
+        metrics=metrics,
+        request_timeout_s=config.request_timeout_s,
+    )
+    return HttpApplication(
+        models.build(),
+        Limits(config.max_body, config.body_timeout_s, config.request_timeout_s),
+        observe_unrouted=models.observe(UNROUTED),
+        on_refusal=lambda code: metrics.counter("corelane_inference_rejected_requests_total", code).inc(),
+        report=lifecycle.report,
+    )
 
-    return report
 
-
-def _tell_ready(description: WorkerDescription) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller:
-        teller.sendto(description.name.encode(), str(description.sockets / READY_SOCKET))
+def _watch(servers: Sequence[ModelServer], metrics: MetricsCollector) -> None:
+    queues = [server.request_queue for server in servers]
+    metrics.watch("corelane_inference_queue_requests", lambda: sum(queue.qsize() for queue in queues))
+    metrics.watch("corelane_inference_queue_bytes", lambda: sum(queue.num_bytes for queue in queues))
 
 
 def _allow_connections(max_connections: int) -> None:
