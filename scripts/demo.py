@@ -107,8 +107,8 @@ def train(recipe: str, folder: Path) -> Path:
         run("init", folder, "--template", recipe)
     run("train", folder / CONFIG_NAME, "--runs", folder / "runs", "--packages", folder / "packages")
     directory = find_run(folder / "runs", recipe)
-    if not is_finished(directory):
-        sys.exit(f"demo: {directory} has no result")
+    if directory is None or not is_finished(directory):
+        sys.exit(f"demo: {folder / 'runs'} holds no finished run")
     return directory
 
 

@@ -72,6 +72,12 @@ def test_a_finished_run_is_left_alone(project: Path) -> None:
     assert again["run"].endswith("-001")
 
 
+def test_a_resumed_run_keeps_its_configuration(project: Path) -> None:
+    """An override that would change the run is refused by name, not ignored."""
+    refused = _corelane(project, "train", "penguins/config.yaml", "--resume", "--set", "train.epochs=3", code=2)
+    assert "train.epochs" in refused["error"]
+
+
 def test_evaluate_scores_the_package(project: Path) -> None:
     """Offline evaluation on labelled rows."""
     scores = _corelane(project, "evaluate", "packages/penguins/1", "--input", _data(project))

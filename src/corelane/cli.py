@@ -126,7 +126,7 @@ def init(
 def train(
     config: ConfigFile,
     overrides: Overrides = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue this configuration's newest run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the newest run, if there is one.")] = False,
     runs: Annotated[Path, typer.Option(help="The folder that holds runs.")] = Path("runs"),
     packages: Annotated[Path | None, typer.Option(help="The folder that holds packages.")] = None,
     package: Annotated[bool, typer.Option(help="Package the best checkpoint when training is done.")] = True,

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from corelane.app.config import RootConfig, cache_directory, data_section, dump, from_values, json_schema, load_root
+from corelane.app.config import (
+    RootConfig,
+    cache_directory,
+    data_section,
+    dump,
+    first_change,
+    from_values,
+    json_schema,
+    load_root,
+)
 from corelane.core.config import parse_config
 from corelane.core.errors import ConfigError
 from corelane.data.config import FileSystemConfig
@@ -54,3 +63,19 @@ def test_the_cache_follows_the_configuration_then_the_environment(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_directory(from_values({"name": "a"}, base=Path())) == tmp_path / "corelane"
     assert cache_directory(from_values({"name": "a", "machine": {"cache": "/c"}}, base=Path())) == Path("/c")
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ({"train": {"epochs": 7}}, "train.epochs"),
+        ({"data": {"source": {"type": "filesystem", "path": "b.csv"}, "target": "y"}}, "data.source.path"),
+        ({"seed": 4}, "seed"),
+        ({"model": {"hidden": [3]}}, "model.hidden"),
+        ({"serve": {"port": 9}}, None),
+    ],
+)
+def test_a_change_that_would_change_the_run_is_named(section: dict[str, object], key: str | None) -> None:
+    """What decides the weights must be as it was; where a model is served may change."""
+    values = {"name": "a", "data": {"source": {"type": "filesystem", "path": "a.csv"}, "target": "y"}}
+    assert first_change(from_values(values, Path()), from_values({**values, **section}, Path())) == key

@@ -10,23 +10,23 @@ from corelane.core.errors import ConfigError, DataError, InterruptedRunError, Ov
 
 def test_runs_are_numbered_and_the_newest_is_found(tmp_path: Path) -> None:
     """Each start makes a folder of its own; nothing is overwritten."""
-    first, second = new_run(tmp_path, "a"), new_run(tmp_path, "a")
+    first, second = new_run(tmp_path, "a", "name: a"), new_run(tmp_path, "a", "name: a")
     assert (first.name, second.name) == ("a-001", "a-002")
-    new_run(tmp_path, "a-002")
+    new_run(tmp_path, "a-002", "name: a-002")
     assert find_run(tmp_path, "a") == second
 
 
-def test_resuming_without_a_run_is_refused(tmp_path: Path) -> None:
-    """`--resume` with nothing to resume says so."""
-    with pytest.raises(ConfigError, match="--resume"):
-        find_run(tmp_path, "a")
+def test_a_run_that_never_began_is_no_run(tmp_path: Path) -> None:
+    """A folder without a configuration, as nothing of ours leaves behind, is not taken for a run."""
+    (tmp_path / "a-001").mkdir()
+    assert find_run(tmp_path, "a") is None
 
 
 def test_a_file_in_place_of_the_runs_folder_is_refused(tmp_path: Path) -> None:
     """A folder that cannot be made is the user's to mend."""
     (tmp_path / "runs").write_text("")
-    with pytest.raises(ConfigError, match="runs folder"):
-        new_run(tmp_path / "runs", "a")
+    with pytest.raises(ConfigError, match="directory that can be written"):
+        new_run(tmp_path / "runs", "a", "name: a")
 
 
 @pytest.mark.parametrize("error", [DataError("no rows", detail="x"), InterruptedRunError("stopped")])

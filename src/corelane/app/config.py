@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -22,7 +22,7 @@ from corelane.observe.config import ObserveConfig
 from corelane.serve.config import ServeConfig
 from corelane.train.config import TrainConfig
 
-SourceT = TypeVar("SourceT", bound=Section | None)
+TRAINING_SECTIONS = ("data", "pipeline", "model", "train")
 
 
 class RootConfig(Section):
@@ -83,6 +83,25 @@ def cache_directory(config: RootConfig) -> Path:
     if config.machine.cache is not None:
         return Path(config.machine.cache)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "corelane"
+
+
+def first_change(before: RootConfig, after: RootConfig) -> str | None:
+    """The dotted key of the first difference that would change a training run, or None. Other sections may differ."""
+    pairs = [({"seed": before.seed}, {"seed": after.seed})]
+    pairs += [(_flat(getattr(before, name), name), _flat(getattr(after, name), name)) for name in TRAINING_SECTIONS]
+    for old, new in pairs:
+        for key in old | new:
+            if old.get(key) != new.get(key):
+                return key
+    return None
+
+
+def _flat(section: Section | None, name: str) -> dict[str, Any]:
+    values: dict[str, Any] = {name: section.model_dump(mode="json") if section is not None else None}
+    while nested := [key for key, value in values.items() if isinstance(value, dict)]:
+        for key in nested:
+            values.update({f"{key}.{inner}": value for inner, value in values.pop(key).items()})
+    return values
 
 
 def json_schema() -> dict[str, Any]:

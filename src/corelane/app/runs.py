@@ -6,6 +6,7 @@ rows, so that a run can be packaged after its source is gone.
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from corelane.data.batch import Fingerprint
 from corelane.data.pipeline import Pipeline
 from corelane.data.prepared import PreparedData, read_table, write_table
 from corelane.store.bundle import verify_bundle, write_atomic, write_bundle
+from corelane.store.durable import temporary_directory
 
 CONFIG_NAME = "config.yaml"
 RESULT_NAME = "result.json"
@@ -31,29 +33,26 @@ SAMPLES = ("calibration", "holdout", "gate")
 MAX_RUNS = 100_000  # names are looked for one by one; a folder with more runs of one name is not a human's
 
 
-def new_run(runs: Path, name: str) -> Path:
-    """Make and return the first free `runs/<name>-<number>`."""
-    try:
-        runs.mkdir(parents=True, exist_ok=True)
-        taken = _numbered(runs, name)
-        for number in range(max(taken, default=0) + 1, MAX_RUNS):
-            directory = runs / f"{name}-{number:03d}"
+def new_run(runs: Path, name: str, config: str) -> Path:
+    """Make and return the first free `runs/<name>-<number>`; it appears whole, with `config` as its configuration."""
+    for number in range(max(_numbered(runs, name), default=0) + 1, MAX_RUNS):
+        directory = runs / f"{name}-{number:03d}"
+        with temporary_directory(directory) as temporary:
+            write_atomic(temporary / CONFIG_NAME, config.encode())
             try:
-                directory.mkdir()
-            except FileExistsError:
-                continue  # another run started at the same time
-            return directory
-    except OSError as error:
-        raise ConfigError(f"the runs folder must be writable, got {str(runs)!r} ({error.strerror})") from error
+                temporary.rename(directory)
+            except OSError as error:
+                if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                    continue  # another run started at the same time
+                raise
+        return directory
     raise ConfigError(f"{runs} must hold fewer than {MAX_RUNS} runs of {name!r}; choose another name or folder")
 
 
-def find_run(runs: Path, name: str) -> Path:
-    """The newest run of `name`. Raises `ConfigError` where there is none to resume."""
+def find_run(runs: Path, name: str) -> Path | None:
+    """The newest run of `name`, or None where there is none yet."""
     numbered = _numbered(runs, name)
-    if not numbered:
-        raise ConfigError(f"--resume must find a run named {name!r} in {str(runs)!r}, got none; train without --resume")
-    return numbered[max(numbered)]
+    return numbered[max(numbered)] if numbered else None
 
 
 def is_finished(directory: Path) -> bool:
@@ -70,7 +69,7 @@ def read_result(directory: Path) -> dict[str, Any]:
 def _numbered(runs: Path, name: str) -> dict[int, Path]:
     pattern = re.compile(re.escape(name) + r"-(\d{3,6})")
     matches = ((pattern.fullmatch(path.name), path) for path in runs.glob(f"{name}-*"))
-    return {int(match[1]): path for match, path in matches if match and path.is_dir()}
+    return {int(match[1]): path for match, path in matches if match and (path / CONFIG_NAME).is_file()}
 
 
 # --- what packaging needs ---------------------------------------------------------------------------------------------

@@ -17,7 +17,15 @@ from typing import Any
 
 from torch import nn
 
-from corelane.app.config import RootConfig, cache_directory, data_section, dump, from_values, load_root
+from corelane.app.config import (
+    RootConfig,
+    cache_directory,
+    data_section,
+    dump,
+    first_change,
+    from_values,
+    load_root,
+)
 from corelane.app.runs import (
     CONFIG_NAME,
     find_run,
@@ -197,12 +205,17 @@ def train_prepared(
 
 
 def _run_directory(root: RootConfig, runs: Path, resume: bool) -> Path:
+    """The newest run to go on with, or a new one: with `resume` too where no run has begun yet."""
     data_section(root)
-    if resume:
-        return find_run(runs, root.name)
-    directory = new_run(runs, root.name)
-    (directory / CONFIG_NAME).write_text(dump(root), encoding="utf-8")
-    return directory
+    newest = find_run(runs, root.name) if resume else None
+    if newest is None:
+        return new_run(runs, root.name, dump(root))
+    change = first_change(load_root(newest / CONFIG_NAME), root)
+    if change is not None:
+        raise ConfigError(
+            f"--resume must go on with the configuration of {newest}, got another {change}; undo the change"
+        )
+    return newest
 
 
 def _sources(root: RootConfig, data: object, test: object) -> Sources:
