@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import numpy as np
 import onnx
 import pyarrow as pa
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
+from corelane.core.types import Array
 from corelane.data.config import PipelineConfig
 from corelane.data.pipeline import Pipeline
 from corelane.data.schema import Column, Schema
@@ -134,12 +137,21 @@ def mixed_package(directory: Path, name: str = "mixed") -> Path:
     return publish(directory, name, schema, rows, mlp_graph(width, (8,), 1))
 
 
-def image_package(directory: Path, name: str = "picture", *, shape: tuple[int, int, int] = (4, 5, 1)) -> Path:
-    """A classifier of uint8 images [h, w, c] into "cat" and "dog"."""
+def png(pixels: Array) -> bytes:
+    """A grey or colour image uint8 [h, w, c] as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, "png")
+    return file.getvalue()
+
+
+def image_package(
+    directory: Path, name: str = "picture", *, shape: tuple[int, int, int] = (4, 5, 1), encoded: bool = False
+) -> Path:
+    """A classifier of uint8 images [h, w, c], or of image files of that size, into "cat" and "dog"."""
     pixels = np.random.default_rng(3).integers(0, 256, (20, *shape), dtype=np.uint8)
-    column = pa.FixedShapeTensorArray.from_numpy_ndarray(pixels)
+    column = pa.array(map(png, pixels)) if encoded else pa.FixedShapeTensorArray.from_numpy_ndarray(pixels)
     schema = Schema(
-        (Column("image", "image", shape=shape, nullable=False),),
+        (Column("image", "image", shape=shape, nullable=False, encoded=encoded),),
         Column("y", "categorical", nullable=False),
         "classification",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from corelane.core.errors import RequestError
 from corelane.core.types import JsonObject
@@ -21,7 +19,7 @@ from corelane.model.package import ModelPackage
 from corelane.serve.oip import OipCodec
 from corelane.serve.request import Request, Response
 from tests.serve.live import tensor
-from tests.serve.packages import image_package, mixed_package, numeric_package
+from tests.serve.packages import image_package, mixed_package, numeric_package, png
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +85,9 @@ def test_images_come_as_pixels_or_as_files(picture: OipCodec) -> None:
         request = parse(picture, tensor("image", pixels.tolist(), shape, "UINT8"))
         assert request.inputs["image"].shape == (1, 4, 5, 1)  # type: ignore[index]
         assert request.inputs["image"].dtype == np.uint8  # type: ignore[index]
-    file = io.BytesIO()
-    Image.fromarray(pixels.reshape(4, 5)).save(file, "png")
-    request = parse(picture, tensor("image", [base64.b64encode(file.getvalue()).decode()], [1], "BYTES"))
-    assert request.inputs["image"] == [file.getvalue()]  # type: ignore[index]
+    file = png(pixels.reshape(4, 5, 1))
+    request = parse(picture, tensor("image", [base64.b64encode(file).decode()], [1], "BYTES"))
+    assert request.inputs["image"] == [file]  # type: ignore[index]
 
 
 def test_id_outputs_and_deadline_are_kept(numeric: OipCodec) -> None:

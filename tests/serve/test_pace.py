@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,10 +25,10 @@ def test_the_time_to_come_back_is_bounded(num_requests: int, expected_s: float) 
     assert Pace(fixed_s=1.0, row_s=2.0).drain_s(num_requests) == expected_s
 
 
-@pytest.mark.parametrize("make", [numeric_package, mixed_package, image_package])
-def test_neutral_rows_are_accepted_by_the_model(make: object, tmp_path: Path) -> None:
-    """Neutral rows pass the checks of numeric, categorical and image columns, limits included."""
-    package = ModelPackage.load(make(tmp_path))  # type: ignore[operator]
+@pytest.mark.parametrize("make", [numeric_package, mixed_package, image_package, partial(image_package, encoded=True)])
+def test_neutral_rows_are_accepted_by_the_model(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    """Neutral rows pass the checks of numeric, categorical and image columns, limits and image files included."""
+    package = ModelPackage.load(make(tmp_path))
     with package.predictor() as predictor:
         answers = predictor.predict_columns(neutral_columns(package.pipeline.schema.columns, 3))
     assert all(len(array) == 3 for array in answers.values())

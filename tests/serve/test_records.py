@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,14 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from PIL import Image
 
 from corelane.core.errors import RequestError
 from corelane.serve.config import ServeConfig
 from corelane.serve.records import RecordCodec
 from corelane.serve.request import Request, Response
 from corelane.serve.server import ModelServer
-from tests.serve.packages import image_package, mixed_package, numeric_package
+from tests.serve.packages import image_package, mixed_package, numeric_package, png
 from tests.serve.test_oip import JSON_VALUES
 
 
@@ -68,9 +66,8 @@ def test_an_image_is_nested_pixels_or_a_file(picture: RecordCodec) -> None:
     pixels = np.arange(20, dtype=np.uint8).reshape(4, 5, 1)
     for nested in (pixels.tolist(), pixels[:, :, 0].tolist()):
         assert parse(picture, [{"image": nested}]).inputs["image"].tolist() == [pixels.tolist()]  # type: ignore[index]
-    file = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0]).save(file, "png")
-    assert parse(picture, [{"image": base64.b64encode(file.getvalue()).decode()}]).inputs["image"] == [file.getvalue()]  # type: ignore[index]
+    file = png(pixels)
+    assert parse(picture, [{"image": base64.b64encode(file).decode()}]).inputs["image"] == [file]  # type: ignore[index]
 
 
 BAD = {

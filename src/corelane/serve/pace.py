@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -72,5 +73,16 @@ def _neutral(column: Column, num_rows: int) -> Any:
             return [column.categories[0] if column.categories else ""] * num_rows
         case "tensor":
             return np.zeros((num_rows, *column.shape), dtype=np.float32)
+        case "image" if column.encoded:
+            return [_black_png(column)] * num_rows
         case "image":
             return np.zeros((num_rows, *column.shape), dtype=np.uint8)
+
+
+def _black_png(column: Column) -> bytes:
+    from PIL import Image  # noqa: PLC0415  only models that take image files need it
+
+    height, width, channels = column.shape
+    file = io.BytesIO()
+    Image.new("L" if channels == 1 else "RGB", (width, height)).save(file, "png")
+    return file.getvalue()
