@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from corelane.app.runs import find_run, is_finished, open_run_data, read_result
-from corelane.app.serving import child_server, oip_request, resolve_package
+from corelane.app.serving import child_server, json_values, oip_request, resolve_package
 from corelane.model.package import ModelPackage
 from corelane.model.skew import Tolerance, compare, raw_columns
 from corelane.recipes.catalogue import CONFIG_NAME
@@ -71,13 +71,8 @@ def ask_both(client: Client, package: ModelPackage, rows: pa.RecordBatch) -> Non
 
 def records(rows: pa.RecordBatch) -> list[dict[str, Any]]:
     """Checked raw rows as plain JSON records."""
-    columns = {
-        name: values.tolist() if isinstance(values, np.ndarray) else list(values)
-        for name, values in raw_columns(rows).items()
-    }
-    lists = zip(*columns.values(), strict=True)
-    plain = [[None if isinstance(v, float) and v != v else v for v in values] for values in lists]  # noqa: PLR0124
-    return [dict(zip(columns, values, strict=True)) for values in plain]
+    columns = {name: json_values(values) for name, values in raw_columns(rows).items()}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def from_records(predictions: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:

@@ -5,6 +5,8 @@ Nothing here imports torch: a served ONNX package must not load it.
 
 from __future__ import annotations
 
+import base64
+import math
 import subprocess
 import sys
 import urllib.error
@@ -117,19 +119,22 @@ def oip_request(package: ModelPackage, rows: pa.RecordBatch) -> dict[str, Any]:
     columns = raw_columns(rows)
     inputs = []
     for tensor in package.signature.inputs:
-        values = columns[tensor.name]
-        data = values.tolist() if isinstance(values, np.ndarray) else list(values)
-        if tensor.datatype == "FP64":
-            data = [None if value != value else value for value in data]  # noqa: PLR0124 - NaN is not equal to itself
-        inputs.append(
-            {
-                "name": tensor.name,
-                "datatype": tensor.datatype,
-                "shape": [rows.num_rows, *tensor.shape[1:]],
-                "data": data,
-            }
-        )
+        shape = [rows.num_rows, *tensor.shape[1:]]
+        data = json_values(columns[tensor.name])
+        inputs.append({"name": tensor.name, "datatype": tensor.datatype, "shape": shape, "data": data})
     return {"inputs": inputs}
+
+
+def json_values(column: Array | list[Any]) -> list[Any]:
+    """A raw column as JSON has it: null for a missing number, base64 for the bytes of an encoded image."""
+    values = column.tolist() if isinstance(column, np.ndarray) else column
+    return [_json_value(value) for value in values]
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _ask(url: str, body: Mapping[str, Any]) -> dict[str, Array]:

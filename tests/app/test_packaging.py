@@ -1,0 +1,59 @@
+"""Packaging goes through a real server, also for what JSON cannot hold as it is: pictures, and missing values."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from corelane.app import load, package, train
+from corelane.core.errors import ConfigError, SkewError
+from corelane.model.package import versions_of
+
+
+def test_a_folder_of_pictures_is_packaged_and_answers(tmp_path: Path) -> None:
+    """Encoded images pass the gate as base64, and a served folder model answers a file's bytes."""
+    generator = np.random.default_rng(0)
+    for index in range(80):
+        folder = tmp_path / "pictures" / ("dark" if index % 2 else "light")
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 90, (8, 8), dtype=np.uint8) + (0 if index % 2 else 160)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}.png")
+    config = {
+        "name": "pictures",
+        "data": {"source": {"type": "filesystem", "path": str(tmp_path / "pictures")}, "target": "label"},
+        "model": {"net": "cnn", "channels": [4]},
+        "machine": {"cache": str(tmp_path / "cache")},
+        "train": {"epochs": 8, "batch_size": 16},
+    }
+    run = train(config, runs=tmp_path / "runs", quiet=True)
+    path = package(run.directory, directory=tmp_path / "packages")
+    with load(path) as model:
+        picture = (tmp_path / "pictures" / "dark" / "1.png").read_bytes()
+        assert model.predict_columns({"image": [picture]})["label"].tolist() == ["dark"]
+
+
+def test_a_package_that_answers_otherwise_is_not_published(tmp_path: Path) -> None:
+    """Where the packaged graph and the module disagree, the gate says so and nothing is published."""
+    x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    config = {"name": "skewed", "data": {"target": "y"}, "machine": {"cache": str(tmp_path / "cache")}}
+    run = train(config, data={"x": x, "y": (x[:, 0] > 0).astype(int)}, runs=tmp_path / "runs", quiet=True)
+    calls = []
+
+    def differ(module: object, inputs: object, output: object) -> object:
+        calls.append(1)
+        return output * (1.0 + len(calls))  # type: ignore[operator]
+
+    run.module.register_forward_hook(differ)
+    with pytest.raises(SkewError):
+        package(run, directory=tmp_path / "packages")
+    assert versions_of(tmp_path / "packages" / "skewed") == []
+
+
+def test_what_is_no_finished_run_is_refused(tmp_path: Path) -> None:
+    """A folder that is none, and a run without a result, are told apart and told."""
+    with pytest.raises(ConfigError, match="run directory"):
+        package(tmp_path)
+    (tmp_path / "config.yaml").write_text("name: a\n")
+    with pytest.raises(ConfigError, match="finished"):
+        package(tmp_path)
