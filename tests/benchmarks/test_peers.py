@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.serving import cases as serving
 from benchmarks.serving import load
@@ -15,6 +16,15 @@ from benchmarks.training.__main__ import PEERS as TRAINING_PEERS
 from benchmarks.training.cases import CASES, FASHION_MNIST, NUM_IMAGES, fashion_mnist, standardised
 from benchmarks.training.peers import hand_loop, torch_dataloader
 from benchmarks.training.torch_nets import build
+
+
+@pytest.fixture(autouse=True)
+def _torch_as_it_was():
+    """A peer sets the process up as it likes, having it to itself; here other tests follow."""
+    num_threads = torch.get_num_threads()
+    yield
+    torch.set_flush_denormal(False)
+    torch.set_num_threads(num_threads)
 
 
 def test_peers_are_found_by_their_files():
