@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import threading
 import time
@@ -150,3 +151,17 @@ def test_a_reader_that_leaves_does_not_end_the_service(directory: Path) -> None:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as reader:
                 reader.connect(str(path))
         assert len(read_metrics(path)) == 1_000_000
+
+
+def test_a_shortage_of_files_passes(directory: Path) -> None:
+    """A process that for a moment may open no more files answers again afterwards."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    path = socket_path(directory, "a")
+    with serve_metrics(path, lambda: b"x\n"), socket.socket(socket.AF_UNIX) as first:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            first.connect(str(path))
+            time.sleep(0.3)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert read_metrics(path) == b"x\n"

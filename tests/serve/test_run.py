@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 import sys
+import tempfile
+import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from corelane.core.errors import BundleError, ConfigError, PortInUseError
 from corelane.machine.cpu import Machine
+from corelane.machine.supervise import Supervisor, WorkerSpec
 from corelane.observe.config import ObserveConfig
 from corelane.observe.log import SystemLogger
 from corelane.serve.config import ServeConfig
-from corelane.serve.run import run_worker, serve, worker_argv
-from corelane.web.listen import reserve
+from corelane.serve.run import _announcing, _log_to, run_worker, serve, worker_argv
+from corelane.serve.worker import READY_SOCKET
+from corelane.web.listen import Address, reserve
 from tests.serve.packages import numeric_package
 
 
@@ -74,3 +83,43 @@ def test_odd_worker_arguments_are_refused(arguments: list[str]) -> None:
     """The hidden command says who calls it when somebody else does."""
     with pytest.raises(ConfigError, match="--spec FILE"):
         run_worker(arguments)
+
+
+def test_restarted_workers_report_without_end(tmp_path: Path) -> None:
+    """The URL is announced once, and a worker that is started again after that is not held up in reporting."""
+    urls: list[str] = []
+    heard = threading.Event()
+
+    def announce(url: str) -> None:
+        urls.append(url)
+        heard.set()
+
+    with (
+        _announcing(tmp_path, {"worker-0"}, Address("127.0.0.1", 1), announce),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as worker,
+    ):
+        worker.settimeout(10.0)
+        for _ in range(2000):  # the kernel keeps 10 to 512 unread ones before a sender has to wait
+            worker.sendto(b"worker-0", str(tmp_path / READY_SOCKET))
+        assert heard.wait(10.0)
+    assert urls == ["http://127.0.0.1:1"]
+
+
+def test_a_restart_is_counted() -> None:
+    """A worker that is killed and started again is one restart in the supervisor's metrics."""
+    with SystemLogger(ObserveConfig(log_level="error")) as logger:
+        stop = threading.Event()
+
+        def tell(event: str, fields: Mapping[str, Any]) -> None:
+            _log_to(logger)(event, fields)
+            if event == "worker_started" and not started:
+                started.append(fields["pid"])
+                os.kill(fields["pid"], signal.SIGKILL)
+            elif event == "worker_started":
+                stop.set()
+
+        started: list[int] = []
+        spec = WorkerSpec("worker-0", ("sleep", "60"), until_stopped=True)
+        with tempfile.TemporaryDirectory() as folder:
+            Supervisor([spec], socket_directory=Path(folder), on_event=tell, grace_s=5.0).run(stop)
+        assert b'corelane_system_worker_restarts_total{worker="worker-0"} 1.0' in logger.metrics_collector.render()

@@ -25,6 +25,7 @@ _LENGTH_BYTES = 8
 _CHUNK_BYTES = 1 << 16
 _BACKLOG = 16
 _SEND_TIMEOUT_S = 1.0  # a reader that stops reading must not hold up the next one for longer
+_ACCEPT_PAUSE_S = 0.1  # where the process has no file left to open: long enough to cost nothing, short enough to wait
 
 
 def socket_path(directory: Path, name: str) -> Path:
@@ -57,11 +58,14 @@ def serve_metrics(path: Path, render: Callable[[], bytes]) -> Iterator[None]:
         with _address(path) as address:
             listener.bind(address)
         listener.listen(_BACKLOG)
-        thread = threading.Thread(target=_answer_all, args=(listener, render), name="worker-metrics", daemon=True)
+        is_over = threading.Event()
+        arguments = (listener, render, is_over)
+        thread = threading.Thread(target=_answer_all, args=arguments, name="worker-metrics", daemon=True)
         thread.start()
         try:
             yield
         finally:
+            is_over.set()
             listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept(); closing alone would not
             thread.join()
             path.unlink(missing_ok=True)
@@ -98,12 +102,13 @@ def gather(paths: Mapping[str, Path], *, timeout_s: float = 1.0) -> dict[str, by
     return {name: bytes(text[_LENGTH_BYTES:]) for name, text in received.items() if _is_whole(text)}
 
 
-def _answer_all(listener: socket.socket, render: Callable[[], bytes]) -> None:
-    while True:
+def _answer_all(listener: socket.socket, render: Callable[[], bytes], is_over: threading.Event) -> None:
+    while not is_over.is_set():
         try:
             connection, _ = listener.accept()
-        except OSError:  # the listener was shut down
-            return
+        except OSError:  # shut down; or the process has as many files open as it may, which passes
+            is_over.wait(_ACCEPT_PAUSE_S)
+            continue
         with connection:
             connection.settimeout(_SEND_TIMEOUT_S)
             text = render()

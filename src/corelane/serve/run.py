@@ -125,7 +125,7 @@ def _shares(machine: Machine, num_workers: int) -> Sequence[frozenset[int] | Non
 def _log_to(logger: SystemLogger) -> Callable[[str, Mapping[str, Any]], None]:
     def log(event: str, fields: Mapping[str, Any]) -> None:
         logger.system.info(event, **fields)
-        if event == "worker_started" and fields.get("restarts"):
+        if event == "worker_restarting":
             logger.metrics_collector.counter("corelane_system_worker_restarts_total", fields["worker"]).inc()
 
     return log
@@ -149,17 +149,19 @@ def _stop_on_signals() -> Iterator[threading.Event]:
 
 @contextmanager
 def _announcing(sockets: Path, names: set[str], address: Address, announce: Callable[[str], None]) -> Iterator[None]:
-    """Call `announce` once all of `names` have reported; a thread waits for them until the context ends."""
+    """Call `announce` once all of `names` have reported.
+
+    A thread goes on reading until the context ends: restarted workers report too, and a sender to a full socket blocks.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(sockets / READY_SOCKET))
 
         def listen() -> None:
-            while names:
-                name = listener.recv(256).decode()
-                if not name:
-                    return
-                names.discard(name)
-            announce(address.url)
+            while name := listener.recv(256).decode():  # nothing, once the socket is shut down
+                if names:
+                    names.discard(name)
+                    if not names:
+                        announce(address.url)
 
         thread = threading.Thread(target=listen, name="announce", daemon=True)
         thread.start()
