@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+from io import FileIO
 
 from rich.console import Console
 
@@ -59,3 +61,13 @@ def test_quiet_is_silent() -> None:
     drive(progress)
     assert isinstance(progress, SilentProgress)
     assert stream.getvalue() == ""
+
+
+def test_nobody_listening_is_no_reason_to_stop() -> None:
+    """A pipe whose reader has gone costs the lines, not the training."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with FileIO(write_end, "w") as raw:
+        stream = io.TextIOWrapper(raw, write_through=True)
+        drive(LineProgress(stream))
+        stream.detach()

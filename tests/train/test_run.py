@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -77,3 +78,16 @@ def test_without_a_test_part_nothing_is_said_of_it(tmp_path: Path) -> None:
     assert result.test is None
     assert not [name for name in result.metrics if name.startswith("test")]
     assert "validation part, which also chose the weights" in (tmp_path / "report.html").read_text()
+
+
+def test_a_test_loss_that_is_not_finite_ends_the_run_well(tmp_path: Path) -> None:
+    """A test row that overflows the network costs its figure, which the log names, and not the trained run."""
+    data = classification()
+    for array in data.test.inputs.values():
+        array.setflags(write=True)
+        array[0] = np.inf  # as a far larger net would make of 1e38
+    with SystemLogger(ObserveConfig(log_level="info"), directory=tmp_path / "logs") as logs:
+        result = run(tmp_path, data, dropout_net(), logger=logs)
+    assert result.not_finite == ["test_loss"]
+    assert "test_accuracy" in json.loads((tmp_path / "result.json").read_text())["metrics"]
+    assert '"left_out":["test_loss"]' in (tmp_path / "logs/training.jsonl").read_text()

@@ -6,6 +6,7 @@ The trainer calls `update` after every step, so it only looks at the time it is 
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
@@ -85,8 +86,9 @@ class LineProgress:
             self.message(f"epoch {epoch + 1}  {self._meter.share(step):.0%}  loss {loss:.4f}  {rate:,.0f} examples/s")
 
     def message(self, text: str) -> None:
-        """Print `text`."""
-        print(text, file=self._stream, flush=True)
+        """Print `text`. A pipe whose reader left, or a full disk behind it, costs the line and not the training."""
+        with suppress(OSError):
+            print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
         """Everything is printed already."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,16 @@ class TrainResult:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """`validation_loss`, `test_accuracy`, `test_rmse`...: the parts' losses and qualities by name."""
+        """`validation_loss`, `test_accuracy`, `test_rmse`...: the parts' finite losses and qualities by name."""
+        return {name: value for name, value in self._measured.items() if math.isfinite(value)}
+
+    @property
+    def not_finite(self) -> list[str]:
+        """Names of what came out infinite or NaN, as the loss of a test row far outside the training data may."""
+        return [name for name, value in self._measured.items() if not math.isfinite(value)]
+
+    @property
+    def _measured(self) -> dict[str, float]:
         parts = {"validation": self.validation, "test": self.test}
         return {
             name: value

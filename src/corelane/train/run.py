@@ -81,6 +81,8 @@ def run_training(
 
     result = run_in_torch_thread(work, num_threads=plan.chosen.threads, should_stop=should_stop)
     in_layout(module, torch.contiguous_format).eval()
+    if result.not_finite:
+        logger.training.warning("result_not_finite", left_out=result.not_finite, action="look for extreme values")
     write_report(directory / "report.html", title, result, state.history, data.pipeline, plan)
     write_atomic(directory / "result.json", json.dumps(result.to_json(), indent=2, allow_nan=False).encode())
     logger.training.info("training_finished", **result.metrics, examples_per_s=result.examples_per_s)
