@@ -16,6 +16,7 @@ from corelane.data.schema import Column, Schema
 from tests.data.examples import batch, encoded, picture
 
 LABELS = ["a", "b"] * 10
+INTERVALS = pa.array([(1, 2, 3), (1, 2, 4)], pa.month_day_nano_interval())
 
 
 def infer(data: dict[str, Any], image: ImageConfig | None = None, batch_rows: int = 7, **config: Any) -> Schema:
@@ -177,6 +178,8 @@ class TestTask:
         ({"y": ["a", "b"]}, {}, "the data must have a column besides the target 'y'"),
         ({"x": [b"a", b"b"], "y": ["a", "b"]}, {}, "x must hold images, got none among its first values"),
         ({"x": [{"a": 1}, {"a": 2}], "y": ["a", "b"]}, {}, "x must hold numbers, texts, times, lists or images"),
+        ({"x": INTERVALS, "y": ["a", "b"]}, {}, "x must hold numbers, texts, times, lists or images"),
+        ({"x": [1, 2], "y": INTERVALS}, {}, "the target y must hold labels or numbers, got month_day_nano_interval"),
         ({"x": [1, 2], "y": ["a", "b"]}, {"columns": {"x": {"kind": "image"}}}, "x must hold images or uint8 arrays"),
     ],
 )

@@ -38,6 +38,17 @@ def test_rows_are_all_there_with_their_number(tmp_path: Path) -> None:
     }
 
 
+def test_large_rows_do_not_wait_for_many_others(tmp_path: Path) -> None:
+    """Rows of megabytes reach the file as they come: 64 of them never lie in memory together."""
+    text = "w" * (1 << 20)
+    with open_quarantine(tmp_path / "quarantine.parquet") as quarantine:
+        for position in range(64):
+            quarantine.add(RefusedRow("data", position, "t", "too_long", f"row {position}", f"{position}{text}"))
+    file = pq.ParquetFile(tmp_path / "quarantine.parquet")
+    assert file.metadata.num_rows == 64
+    assert max(file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)) <= 8
+
+
 def test_an_empty_quarantine_is_a_file_of_no_rows(tmp_path: Path) -> None:
     """No refused rows make an empty table with all its columns."""
     with open_quarantine(tmp_path / "quarantine.parquet"):

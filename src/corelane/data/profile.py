@@ -94,7 +94,8 @@ class ColumnProfile:
 
 def is_scalar(kind: pa.DataType) -> bool:
     """Whether a cell of Arrow type `kind` is one text, number, boolean or time."""
-    return is_text(kind) or is_number(kind) or bool(pa.types.is_temporal(kind))
+    is_time = pa.types.is_temporal(kind) and not pa.types.is_interval(kind)
+    return is_text(kind) or is_number(kind) or bool(is_time)
 
 
 def _first_image(name: str, present: pa.Array) -> tuple[int, int, int]:

@@ -32,6 +32,7 @@ _SCHEMA = pa.schema(
     ]
 )
 _ROWS_AT_ONCE = 1024
+_TEXT_AT_ONCE = 8 << 20  # characters: rows of megabytes do not wait for a thousand others
 _MAX_VALUES = 4096  # entries of one value that are written out; a longer one is described
 
 
@@ -61,6 +62,7 @@ class Quarantine:
         self.path = path
         self._writer = writer
         self._waiting: list[RefusedRow] = []
+        self._waiting_text = 0
         self.num_rows = 0
         self.counts: Counter[str] = Counter()
         self.first: RefusedRow | None = None
@@ -71,13 +73,15 @@ class Quarantine:
         self.num_rows += 1
         self.counts[row.code] += 1
         self._waiting.append(row)
-        if len(self._waiting) == _ROWS_AT_ONCE:
+        self._waiting_text += len(row.row)
+        if len(self._waiting) >= _ROWS_AT_ONCE or self._waiting_text >= _TEXT_AT_ONCE:
             self.flush()
 
     def flush(self) -> None:
         """Hand what waits to the file."""
         rows = [{**asdict(row), "row_number": row.row_number} for row in self._waiting]
         self._waiting.clear()
+        self._waiting_text = 0
         self._writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=_SCHEMA))
 
 

@@ -116,3 +116,10 @@ def test_one_row_made_by_indexing_is_taken() -> None:
     source = InMemorySource({"x": image[None]})
     (batch,) = source.batches()
     np.testing.assert_array_equal(batch.rows.column("x").to_numpy_ndarray(), image[None])
+
+
+@pytest.mark.parametrize("values", [["\ud800", "b"], [1, "\ud800"]])
+def test_half_a_surrogate_pair_is_said(values: list[Any]) -> None:
+    """Text that no file could hold (JSON can smuggle it in) is a `DataError` that names the column."""
+    with pytest.raises(DataError, match="'word' must hold Unicode text"):
+        InMemorySource({"word": values})

@@ -165,9 +165,16 @@ def _from_values(name: str, values: list[Any]) -> pa.Array:
     if arrays and len(arrays) == len(values):
         return _stack(name, arrays)
     try:
+        return _typed_or_text(name, values)
+    except UnicodeEncodeError as error:
+        raise DataError(f"column {name!r} must hold Unicode text, got {error.object[:40]!r}; repair it") from error
+
+
+def _typed_or_text(name: str, values: list[Any]) -> pa.Array:
+    try:
         return pa.array(values)
     except (pa.ArrowException, TypeError, OverflowError) as error:
-        if arrays or any(isinstance(value, Mapping) for value in values):
+        if any(isinstance(value, np.ndarray | list | tuple | Mapping) for value in values):
             raise DataError(f"column {name!r} must hold values of one kind, got a mixture; convert them") from error
         return pa.array([None if value is None else str(value) for value in values], pa.string())
 

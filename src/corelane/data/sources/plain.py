@@ -1,36 +1,59 @@
-"""Columns as sources hand them out: each with a name of its own, plain types, no dictionaries, no metadata."""
+"""Columns as sources hand them out: each with a name of its own, plain types, no dictionaries, no metadata.
+
+Arrow has more types than Python has values: nanoseconds are cut to microseconds and narrow decimals widened, so that
+every cell can be shown, counted and quarantined. The unnamed index that pandas writes beside its columns is left out:
+it says where a row stood in somebody's table, and a network would learn that.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pyarrow as pa
 
 from corelane.core.errors import DataError
 
+_PANDAS_INDEX = re.compile(r"^__index_level_\d+__$")  # a name that pandas keeps for indices without one
+
 
 def check_names(names: Sequence[str], where: str) -> None:
     """Raise `DataError` unless every column of `where` has a name of its own."""
+    seen = set()
     for index, name in enumerate(names):
         if not name.strip():
             raise DataError(f"every column of {where} must have a name, got none for column {index + 1}; add it")
-        if name in names[:index]:
+        if name in seen:
             raise DataError(f"the columns of {where} must have different names, got {name!r} twice; rename one")
+        seen.add(name)
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """`schema` without metadata and with dictionary columns as the type of their values."""
-    return pa.schema([(field.name, _plain_type(field.type)) for field in schema])
+    """`schema` as it is handed out: no metadata, no index of pandas, dictionary columns as the type of their values."""
+    return pa.schema([(field.name, _plain_type(field.type)) for field in schema if not _PANDAS_INDEX.match(field.name)])
 
 
 def plain_rows(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """`rows` with its dictionary columns unfolded, as `plain_schema` says."""
-    columns = [
-        column.cast(field.type) if pa.types.is_dictionary(column.type) else column
-        for column, field in zip(rows.columns, schema, strict=True)
-    ]
+    """`rows` with the columns and types of `schema`, which `plain_schema` has made of theirs."""
+    columns = [_plain_column(rows.column(field.name), field.type) for field in schema]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
+def _plain_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column if column.type == kind else column.cast(kind, safe=False)  # not safe: it cuts nanoseconds
+
+
 def _plain_type(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_dictionary(kind):
+        return _plain_type(kind.value_type)
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_duration(kind) and kind.unit == "ns":
+        return pa.duration("us")
+    if pa.types.is_time64(kind):
+        return pa.time64("us")
+    if pa.types.is_decimal32(kind) or pa.types.is_decimal64(kind):  # too new for Arrow's own counting of values
+        return pa.decimal128(kind.precision, kind.scale)
+    return kind
