@@ -64,7 +64,8 @@ def assert_same_bits(expected: Mapping[str, Array], got: Mapping[str, Array]) ->
 def numeric_pipeline(scaling: str, imputation: str, **limits: Any) -> Pipeline:
     columns = [Column("a", "numeric", **limits), Column("b", "numeric"), Column("constant", "numeric")]
     rows = {"a": [1.0, 2.5, None, -4.0], "b": [1e-3, 1e12, 7.0, None], "constant": [0.1, 0.1, 0.1, 0.1]}
-    return fitted(columns, rows, numeric=scaling, impute=imputation, fill_value=1.5)
+    fill = {"fill_value": 1.5} if imputation == "constant" else {}
+    return fitted(columns, rows, numeric=scaling, impute=imputation, **fill)
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)

@@ -63,3 +63,10 @@ def test_bounds_may_be_one_sided_or_equal() -> None:
     """One bound alone, or two equal ones, are fine."""
     assert ColumnConfig(minimum=1.0).maximum is None
     assert ColumnConfig(minimum=1.0, maximum=1.0).minimum == 1.0
+
+
+def test_a_fill_value_without_effect_is_refused() -> None:
+    """`fill_value` belongs to `impute: constant`."""
+    with pytest.raises(ConfigError, match="fill_value must be left out unless impute is constant, got 3"):
+        validate_config({"fill_value": 3.0}, PipelineConfig)
+    assert validate_config({"fill_value": 3.0, "impute": "constant"}, PipelineConfig).fill_value == 3.0

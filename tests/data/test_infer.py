@@ -118,6 +118,38 @@ class TestDeclared:
         with pytest.raises(ConfigError, match="nullable must be false for tensors and images"):
             feature(np.zeros((2, 3)), nullable=True)
 
+    @pytest.mark.parametrize(
+        ("values", "declared", "option"),
+        [
+            ([1, 2], {"kind": "categorical", "minimum": 0}, "minimum"),
+            (["a", "b"], {"kind": "categorical", "shape": [1]}, "shape"),
+            (["a", "b"], {"categories": ["a"], "maximum": 3}, "maximum"),
+            ([1, 2], {"kind": "numeric", "categories": ["1"]}, "categories"),
+            ([1, 2], {"shape": [3]}, "shape"),
+            (np.zeros((2, 3)), {"kind": "tensor", "minimum": 0}, "minimum"),
+            ([encoded(picture(5, 4, 3))] * 2, {"kind": "image", "categories": ["a"]}, "categories"),
+        ],
+    )
+    def test_what_the_kind_does_not_read_is_refused(self, values: Any, declared: dict[str, Any], option: str) -> None:
+        """A limit that would have no effect is an error, whether the kind was declared or found."""
+        with pytest.raises(ConfigError, match=rf"data\.columns\.x\.{option} must be left out for a"):
+            feature(values, **declared)
+
+    @pytest.mark.parametrize(
+        ("declared", "task", "words"),
+        [
+            ({"kind": "tensor"}, "auto", "kind must be 'categorical' for the target of a classification"),
+            ({"kind": "categorical"}, "regression", "kind must be 'numeric' for the target of a regression"),
+            ({"nullable": True}, "auto", "nullable must be false for the target"),
+            ({"minimum": 0.5}, "classification", "minimum must be left out for a categorical column"),
+            ({"categories": ["1"]}, "regression", "categories must be left out for a numeric column"),
+        ],
+    )
+    def test_what_a_target_does_not_read_is_refused(self, declared: dict[str, Any], task: str, words: str) -> None:
+        """What is declared of the target holds or is an error."""
+        with pytest.raises(ConfigError, match=words):
+            infer({"x": [1, 2], "y": [1, 2]}, columns={"y": declared}, task=task)
+
     def test_repeated_categories(self) -> None:
         """Categories that are the same text are a mistake."""
         with pytest.raises(ConfigError, match="categories must be distinct"):

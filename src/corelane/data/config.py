@@ -136,3 +136,9 @@ class PipelineConfig(Section):
     categorical: Literal["one_hot", "ordinal"] = Field(default="one_hot", description="How categories become numbers")
     max_categories: int = Field(default=100, ge=1, le=100_000, description="Rarer categories share the unknown bucket")
     image: ImageConfig = Field(default=ImageConfig(), description="How images are brought to one shape")
+
+    @model_validator(mode="after")
+    def _check_fill_value(self) -> PipelineConfig:
+        if self.fill_value != 0.0 and self.impute != "constant":
+            raise ValueError(f"fill_value must be left out unless impute is constant, got {self.fill_value}")
+        return self

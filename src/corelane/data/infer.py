@@ -21,6 +21,14 @@ from corelane.data.stages.cast_text import canonical_text
 from corelane.data.stages.column import nearest
 from corelane.data.target import MAX_LABELS
 
+_OPTIONS: dict[Kind, tuple[str, ...]] = {
+    "numeric": ("minimum", "maximum"),
+    "categorical": ("categories",),
+    "tensor": ("shape",),
+    "image": ("shape",),
+}
+"""What may be declared of a column of each kind beside `kind` and `nullable`; the rest would have no effect."""
+
 MAX_INTEGER_LABELS = 20  # a whole-number target with more distinct values is taken for a quantity
 
 
@@ -74,6 +82,7 @@ def _column(profile: ColumnProfile, declared: ColumnConfig, image: ImageConfig) 
     if not profile.num_present:
         raise DataError(f"{profile.name} must have at least one value, got none; leave it out with data.exclude")
     kind = declared.kind or _declared_kind(declared) or _kind(profile)
+    _check_options(profile.name, kind, declared)
     if kind == "image":
         return _image_column(profile, declared, image)
     if kind == "tensor":
@@ -135,6 +144,17 @@ def _image_column(profile: ColumnProfile, declared: ColumnConfig, image: ImageCo
     )
 
 
+def _check_options(name: str, kind: Kind, declared: ColumnConfig) -> None:
+    """Refuse what is declared of a column and not read for its kind: it would be thought to hold, and not hold."""
+    for option in sorted({option for options in _OPTIONS.values() for option in options} - set(_OPTIONS[kind])):
+        value = getattr(declared, option)
+        if value is not None:
+            raise ConfigError(
+                f"data.columns.{name}.{option} must be left out for a {kind} column, got {value!r}; "
+                "remove it, or declare another kind"
+            )
+
+
 def _require_not_nullable(name: str, declared: ColumnConfig) -> None:
     if declared.nullable:
         raise ConfigError(f"data.columns.{name}.nullable must be false for tensors and images, got true; remove it")
@@ -174,6 +194,7 @@ def _target(target: ColumnProfile, declared: ColumnConfig, task: Task) -> Column
     if not is_scalar(target.physical) or not target.num_present:
         got = "none" if not target.num_present else str(target.physical)
         raise DataError(f"the target {target.name} must hold labels or numbers, got {got}; check data.target")
+    _check_target_declared(target.name, declared, task)
     if task == "regression":
         if not target.is_numeric:
             raise DataError(
@@ -200,3 +221,15 @@ def _target(target: ColumnProfile, declared: ColumnConfig, task: Task) -> Column
             "check data.target and the data"
         )
     return Column(target.name, "categorical", nullable=False, categories=_categories(declared))
+
+
+def _check_target_declared(name: str, declared: ColumnConfig, task: Task) -> None:
+    kind: Kind = "numeric" if task == "regression" else "categorical"
+    if declared.kind not in (None, kind):
+        raise ConfigError(
+            f"data.columns.{name}.kind must be {kind!r} for the target of a {task}, got {declared.kind!r}; "
+            "change it, or data.task"
+        )
+    if declared.nullable:
+        raise ConfigError(f"data.columns.{name}.nullable must be false for the target, got true; remove it")
+    _check_options(name, kind, declared)

@@ -49,7 +49,7 @@ from corelane.store.entry import open_or_build
 
 __all__ = ["PreparedData", "PreparedPart", "prepare"]
 
-_VERSION = 1  # of the passes and the files; raised when the same key would give other content
+_VERSION = 2  # of the passes and the files; raised when the same key would give other content
 _DATA_SHARE = 0.3  # of the memory, when nothing else is said: the data pool's part
 
 

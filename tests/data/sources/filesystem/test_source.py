@@ -68,6 +68,7 @@ def test_a_folder_of_tables_is_one_table(folder: Path) -> None:
         ({"path": "rows.csv", "format": "images"}, DataError, "one folder per label, got the file"),
         ({"path": "rows.csv", "format": "parquet"}, DataError, "whole Parquet file"),
         ({"path": "rows.csv", "labels": "rows.csv"}, ConfigError, "IDX files only"),
+        ({"path": "train-images", "delimiter": ";"}, ConfigError, "delimiter must be given for CSV only"),
         ({"path": "train-images", "labels": "none"}, DataError, "data.source.labels must be a file"),
     ],
 )

@@ -53,6 +53,8 @@ class FileSystemSource:
         self._format = detect_format(path) if config.format == "auto" else config.format
         if config.labels is not None and self._format != "idx":
             raise ConfigError(f"labels must be given for IDX files only, got {config.labels!r} with {self._format}")
+        if config.delimiter != "," and self._format != "csv":
+            raise ConfigError(f"delimiter must be given for CSV only, got {config.delimiter!r} with {self._format}")
         self._delimiter = config.delimiter
         self._reader = _open_reader(self._format, path, base, config)
         self._fingerprint: Fingerprint | None = None
