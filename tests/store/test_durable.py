@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,20 @@ def test_write_atomic_replaces_whole(tmp_path: Path) -> None:
     write_atomic(path, b"two")
     assert path.read_bytes() == b"two"
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+def test_new_parents_are_flushed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that survives a power cut is of no use in a directory that does not: every new name is flushed."""
+    flushed: list[Path] = []
+    flush = os.fsync
+
+    def record(descriptor: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    write_atomic(tmp_path / "run" / "checkpoints" / "file", b"one")
+    assert {tmp_path, tmp_path / "run", tmp_path / "run" / "checkpoints"} <= set(flushed)
 
 
 def test_an_error_keeps_the_old_content(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def full_disk_reported(target: Path) -> Iterator[None]:
 @contextmanager
 def _locked_temporary(target: Path, *, directory: bool) -> Iterator[Path]:
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_directory(target.parent)
         path, descriptor = _create_locked(target, directory)
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise _unwritable(target.parent, error) from error
@@ -101,6 +101,19 @@ def _locked_temporary(target: Path, *, directory: bool) -> Iterator[Path]:
     finally:
         _remove(path)
         os.close(descriptor)  # the lock goes last, so that nobody else starts to clean up at the same time
+
+
+def _make_directory(directory: Path) -> None:
+    """`directory` with its parents. What is flushed into a directory is lost with it, so each new name is flushed."""
+    if directory.is_dir():
+        return
+    _make_directory(directory.parent)
+    try:
+        directory.mkdir()
+    except FileExistsError:
+        if not directory.is_dir():
+            raise
+    sync_directory(directory.parent)
 
 
 def _create_locked(target: Path, directory: bool) -> tuple[Path, int]:
