@@ -73,6 +73,7 @@ def test_the_cache_follows_the_configuration_then_the_environment(
         ({"seed": 4}, "seed"),
         ({"model": {"hidden": [3]}}, "model.hidden"),
         ({"serve": {"port": 9}}, None),
+        ({"train": {"save_interval": 7, "keep_checkpoints": 9, "max_retries": 1}}, None),
     ],
 )
 def test_a_change_that_would_change_the_run_is_named(section: dict[str, object], key: str | None) -> None:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from corelane.app import load, package, train
-from corelane.core.errors import ConfigError, SkewError
+from corelane.core.errors import BundleError, ConfigError, SkewError
 from corelane.model.package import versions_of
 
 
@@ -48,6 +48,25 @@ def test_a_package_that_answers_otherwise_is_not_published(tmp_path: Path) -> No
     with pytest.raises(SkewError):
         package(run, directory=tmp_path / "packages")
     assert versions_of(tmp_path / "packages" / "skewed") == []
+
+
+def test_a_broken_last_checkpoint_is_not_replaced_by_an_older_one(tmp_path: Path) -> None:
+    """The result tells of the last checkpoint's weights, so no others are packaged under its figures."""
+    x = np.random.default_rng(0).normal(size=(200, 3))
+    config = {
+        "name": "broken",
+        "data": {"source": {"type": "filesystem", "path": str(tmp_path / "x.csv")}, "target": "y"},
+        "machine": {"cache": str(tmp_path / "cache")},
+        "train": {"epochs": 2, "save_interval": 1},
+    }
+    lines = [f"{a},{b},{c},{'p' if a > 0 else 'n'}" for a, b, c in x]
+    (tmp_path / "x.csv").write_text("\n".join(["a,b,c,y", *lines]))
+    run = train(config, runs=tmp_path / "runs", quiet=True)
+    weights = run.directory / "checkpoints" / str(run.result.num_steps) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    with pytest.raises(BundleError, match=r"model\.safetensors.*result\.json"):
+        package(run.directory, directory=tmp_path / "packages")
+    assert versions_of(tmp_path / "packages" / "broken") == []
 
 
 def test_what_is_no_finished_run_is_refused(tmp_path: Path) -> None:

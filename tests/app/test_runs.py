@@ -62,6 +62,17 @@ def test_a_death_without_a_word_is_reported(tmp_path: Path) -> None:
         raise_recorded_error(tmp_path, 137)
 
 
+def test_a_child_stopped_before_it_could_save_is_an_interruption(tmp_path: Path) -> None:
+    """Asked to stop while it still starts, the child dies of the signal: the same command can go on, nobody failed."""
+    with pytest.raises(InterruptedRunError, match="--resume"):
+        raise_recorded_error(tmp_path, 143, was_asked=True)
+    with pytest.raises(WorkerLostError):
+        raise_recorded_error(tmp_path, 143)
+    with pytest.raises(WorkerLostError):
+        raise_recorded_error(tmp_path, 1, was_asked=True)
+    raise_recorded_error(tmp_path, 0, was_asked=True)
+
+
 def test_a_folder_that_is_no_run_cannot_be_packaged(tmp_path: Path) -> None:
     """The data bundle is what makes a run packageable."""
     with pytest.raises(ConfigError, match="run directory"):

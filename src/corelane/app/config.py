@@ -20,7 +20,7 @@ from corelane.machine.config import MachineConfig
 from corelane.model.config import ModelConfig, PackageConfig
 from corelane.observe.config import ObserveConfig
 from corelane.serve.config import ServeConfig
-from corelane.train.config import TrainConfig
+from corelane.train.config import WITHOUT_EFFECT, TrainConfig
 
 TRAINING_SECTIONS = ("data", "pipeline", "model", "train")
 
@@ -87,11 +87,12 @@ def cache_directory(config: RootConfig) -> Path:
 
 def first_change(before: RootConfig, after: RootConfig) -> str | None:
     """The dotted key of the first difference that would change a training run, or None. Other sections may differ."""
+    free = {f"train.{key}" for key in WITHOUT_EFFECT}
     pairs = [({"seed": before.seed}, {"seed": after.seed})]
     pairs += [(_flat(getattr(before, name), name), _flat(getattr(after, name), name)) for name in TRAINING_SECTIONS]
     for old, new in pairs:
         for key in old | new:
-            if old.get(key) != new.get(key):
+            if old.get(key) != new.get(key) and key not in free:
                 return key
     return None
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from torch import nn
 
 from corelane.app.config import RootConfig, dump, load_root
-from corelane.app.runs import CONFIG_NAME, RunData, is_finished, open_run_data, read_result
+from corelane.app.runs import CONFIG_NAME, RESULT_NAME, RunData, is_finished, open_run_data, read_result
 from corelane.app.serving import child_server, served_predict
 from corelane.app.training import Run, build_module
 from corelane.core.clock import Clock, SystemClock
-from corelane.core.errors import ConfigError
+from corelane.core.errors import BundleError, ConfigError
 from corelane.model.export import package_contents, reference_predictor
 from corelane.model.package import write_package
 from corelane.model.skew import Tolerance, skew_gate
-from corelane.train.state import TrainingStateManager
+from corelane.train.checkpoint import read_checkpoint
 
 
 def package(run: Run | Path | str, *, directory: Path | str | None = None, clock: Clock | None = None) -> Path:
@@ -33,13 +33,14 @@ def package(run: Run | Path | str, *, directory: Path | str | None = None, clock
         raise ConfigError(f"{path} must be a finished run, got one without a result; resume it with --resume")
     root = load_root(path / CONFIG_NAME)
     data = open_run_data(path)
-    module = run.module if isinstance(run, Run) else _best_module(path, root, data)
+    result = read_result(path)
+    module = run.module if isinstance(run, Run) else _best_module(path, root, data, result["num_steps"])
     contents = package_contents(
         module,
         data,
         name=root.name,
         config=root.model,
-        metrics=read_result(path)["metrics"],
+        metrics=result["metrics"],
         config_digest=hashlib.sha256(dump(root).encode()).hexdigest(),
         created_s=(clock or SystemClock()).now(),
         include_rows=root.package.include_rows,
@@ -53,11 +54,17 @@ def package(run: Run | Path | str, *, directory: Path | str | None = None, clock
     return write_package(Path(directory or root.package.directory), contents, gate)
 
 
-def _best_module(path: Path, root: RootConfig, data: RunData) -> nn.Module:
+def _best_module(path: Path, root: RootConfig, data: RunData, num_steps: int) -> nn.Module:
+    """The net with the weights that the result tells of: those of the checkpoint at the run's end, and of no other."""
     if data.has_own_module:
         raise ConfigError(
             f"{path} was trained with a module from Python; package it there with `corelane.app.package(run)`"
         )
     module = build_module(root, data.pipeline)
-    TrainingStateManager(path / "checkpoints").load_best().load_into(module)
+    try:
+        checkpoint = read_checkpoint(path / "checkpoints" / str(num_steps))
+    except BundleError as error:
+        again = f"or train the last steps again: remove {path / RESULT_NAME}, then `corelane train --resume`"
+        raise BundleError(f"{error.message}; {again}", detail=error.detail) from error
+    (checkpoint.best or checkpoint.model).load_into(module)
     return module

@@ -18,10 +18,11 @@ from typing import Any
 import pyarrow as pa
 
 from corelane.core import errors
-from corelane.core.errors import ConfigError, CorelaneError, WorkerLostError
+from corelane.core.errors import ConfigError, CorelaneError, InterruptedRunError, WorkerLostError
 from corelane.data.batch import Fingerprint
 from corelane.data.pipeline import Pipeline
 from corelane.data.prepared import PreparedData, read_table, write_table
+from corelane.machine.health import HealthChecker
 from corelane.store.bundle import verify_bundle, write_atomic, write_bundle
 from corelane.store.durable import temporary_directory
 
@@ -88,9 +89,18 @@ class RunData:
 
 
 def save_run_data(directory: Path, data: PreparedData, *, has_own_module: bool) -> None:
-    """Write the run's `data/` bundle, unless an earlier start of the same run has done so."""
+    """Write the run's `data/` bundle, unless an earlier start of the same run has done so.
+
+    Raises `ConfigError` when the data are others than those of that start: its pipeline would be packaged with weights
+    that never saw it. `BundleError` when what it wrote is broken.
+    """
     target = directory / "data"
     if target.exists():
+        if _facts(verify_bundle(target, DATA_KIND).path)["prepared_digest"] != data.digest:
+            raise ConfigError(
+                f"the data of {directory} must be those that it began with, got others; restore them, or start a new"
+                " run without --resume"
+            )
         return
     facts = {
         "version": 1,
@@ -111,7 +121,7 @@ def open_run_data(directory: Path) -> RunData:
     if not (directory / "data").is_dir():
         raise ConfigError(f"{directory} must be a run directory with data/, got none; train it first")
     folder = verify_bundle(directory / "data", DATA_KIND).path
-    facts = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    facts = _facts(folder)
     return RunData(
         pipeline=Pipeline.from_json(json.loads((folder / "pipeline.json").read_text(encoding="utf-8"))),
         **{name: read_table(folder / f"{name}.arrow") for name in SAMPLES},
@@ -120,13 +130,18 @@ def open_run_data(directory: Path) -> RunData:
     )
 
 
+def _facts(folder: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    return facts
+
+
 # --- errors across the process border ---------------------------------------------------------------------------------
 
 
 @contextmanager
 def recorded_errors(directory: Path) -> Iterator[None]:
     """Leave an error of ours in the run directory on its way out, and none of an earlier start."""
-    (directory / ERROR_NAME).unlink(missing_ok=True)
+    forget_error(directory)
     try:
         yield
     except CorelaneError as error:
@@ -135,12 +150,25 @@ def recorded_errors(directory: Path) -> Iterator[None]:
         raise
 
 
-def raise_recorded_error(directory: Path, returncode: int) -> None:
-    """Raise in this process what ended the child that trained `directory`; nothing when it ended well."""
+def forget_error(directory: Path) -> None:
+    """Remove what an earlier start left, so that it is not taken for the next one's."""
+    (directory / ERROR_NAME).unlink(missing_ok=True)
+
+
+def raise_recorded_error(directory: Path, returncode: int, *, was_asked: bool = False) -> None:
+    """Raise in this process what ended the child that trained `directory`; nothing when it ended well.
+
+    `was_asked` says that it was to stop; then an end by that signal, before it could save, is an interruption.
+    """
     path = directory / ERROR_NAME
     if path.exists():
         record = json.loads(path.read_text(encoding="utf-8"))
         raise _error_class(record["code"])(record["message"], detail=record["detail"])
+    if was_asked and HealthChecker().is_orderly_exit(returncode) and returncode != 0:
+        raise InterruptedRunError(
+            f"training must run to its end, got a request to stop; {directory} goes on from its newest checkpoint, "
+            "run the same command again with --resume"
+        )
     if returncode != 0:
         raise WorkerLostError(
             f"the trainer of {directory} must end well, got exit code {returncode}; see {directory / 'logs'}, "

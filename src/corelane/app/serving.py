@@ -20,9 +20,11 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from corelane.app.config import RootConfig, from_values, load_root
+from corelane.app.config import RootConfig, load_root
+from corelane.core.config import parse_config
 from corelane.core.errors import ConfigError, SkewError
 from corelane.core.types import Array
+from corelane.machine.child import tied_argv
 from corelane.machine.cpu import Machine
 from corelane.machine.process import resident_bytes
 from corelane.model.package import ModelPackage, versions_of
@@ -77,12 +79,7 @@ def run_worker(spec: Path) -> int:
 
 
 def _default_root(overrides: Sequence[str]) -> RootConfig:
-    values: dict[str, Any] = {"name": "serve"}
-    for override in overrides:
-        path, _, value = override.partition("=")
-        section, _, key = path.partition(".")
-        values.setdefault(section, {})[key] = value
-    return from_values(values, base=Path())
+    return parse_config("name: serve", RootConfig, overrides, name="the options")
 
 
 # --- a real server for the gate ---------------------------------------------------------------------------------------
@@ -93,7 +90,7 @@ def child_server(package: Path) -> Iterator[str]:
     """A server of `package` in a child process on a free port of loopback; yields its URL and stops it at the end."""
     argv = [sys.executable, "-m", "corelane", "serve", str(package), "--port", "0", "--json"]
     argv += ["--set", "observe.log_level=error"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as child:
+    with subprocess.Popen(tied_argv(argv), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as child:
         try:
             yield _wait_until_listening(child)
         finally:

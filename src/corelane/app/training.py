@@ -29,6 +29,7 @@ from corelane.app.config import (
 from corelane.app.runs import (
     CONFIG_NAME,
     find_run,
+    forget_error,
     is_finished,
     new_run,
     raise_recorded_error,
@@ -37,7 +38,7 @@ from corelane.app.runs import (
     save_run_data,
 )
 from corelane.core.clock import SystemClock
-from corelane.core.errors import ConfigError
+from corelane.core.errors import ConfigError, CorelaneError
 from corelane.data.config import FileSystemConfig, MemoryConfig
 from corelane.data.pipeline import Pipeline
 from corelane.data.prepare import prepare
@@ -46,10 +47,11 @@ from corelane.data.processor import CPUDataProcessor
 from corelane.data.source import DataSource
 from corelane.data.sources.filesystem.source import FileSystemSource
 from corelane.data.sources.memory import InMemorySource
-from corelane.machine.cpu import Machine
+from corelane.machine.cpu import Budget, Machine
 from corelane.machine.process import resident_bytes
 from corelane.model.nets.build import build
 from corelane.observe.log import SystemLogger
+from corelane.store.bundle import write_atomic
 from corelane.train.plan import choose_plan
 from corelane.train.progress import TrainingProgress, make_progress
 from corelane.train.recover import FaultTolerantTrainer
@@ -113,8 +115,9 @@ def train_supervised(
             trainer = FaultTolerantTrainer(
                 root.train, argv=argv, directory=directory, logger=logger, should_stop=should_stop
             )
-            code = trainer.train_with_recovery()
-        raise_recorded_error(directory, code)
+            forget_error(directory)
+            code, was_asked = trainer.train_with_recovery(), should_stop()
+        raise_recorded_error(directory, code, was_asked=was_asked)
     return read_result(directory)
 
 
@@ -133,14 +136,15 @@ def open_source(config: FileSystemConfig | MemoryConfig) -> DataSource:
     return InMemorySource(config) if isinstance(config, MemoryConfig) else FileSystemSource(config)
 
 
-def threads_of(config: RootConfig) -> int:
-    """The thread budget: what is configured, or what this machine and its quota allow."""
-    return Machine.detect().budget(config.machine).threads
+def budget_of(config: RootConfig) -> Budget:
+    """Threads and memory: what is configured, or what this machine, its quota and its limits allow."""
+    return Machine.detect().budget(config.machine)
 
 
 def prepare_run(root: RootConfig, sources: Sources, directory: Path, logger: SystemLogger) -> PreparedData:
     """Validate, fit and write (or find again) the prepared arrays of a run; bad rows go to its quarantine file."""
-    with CPUDataProcessor(num_workers=threads_of(root)) as processor:
+    budget = budget_of(root)
+    with CPUDataProcessor(num_workers=budget.threads) as processor:
         return prepare(
             sources[0],
             data_section(root),
@@ -151,6 +155,7 @@ def prepare_run(root: RootConfig, sources: Sources, directory: Path, logger: Sys
             test_source=sources[1],
             processor=processor,
             logger=logger,
+            memory_budget_bytes=budget.data_bytes,
         )
 
 
@@ -185,7 +190,7 @@ def train_prepared(
     resume: bool,
 ) -> TrainResult:
     """Train `module` on prepared data into the run `directory`; its best weights are in it afterwards."""
-    num_threads = threads_of(root)
+    num_threads = budget_of(root).threads
     with CPUDataProcessor(num_workers=num_threads, pipeline=data.pipeline) as processor:
         return run_training(
             directory,
@@ -215,6 +220,7 @@ def _run_directory(root: RootConfig, runs: Path, resume: bool) -> Path:
         raise ConfigError(
             f"--resume must go on with the configuration of {newest}, got another {change}; undo the change"
         )
+    write_atomic(newest / CONFIG_NAME, dump(root).encode())  # what may differ is as it says from now on
     return newest
 
 
@@ -253,6 +259,11 @@ def _logger(root: RootConfig, directory: Path, *, quiet: bool) -> Iterator[Syste
     )
     try:
         yield logger
+    except CorelaneError:
+        raise  # whoever called tells it
+    except Exception:
+        logger.training.exception("training_failed")
+        raise
     finally:
         logger.close()
 

@@ -18,18 +18,21 @@ from pathlib import Path
 _LAUNCHER = "import sys; sys.path.append({directory!r}); import launch; launch.launch({parent}, {cpus}, {argv})"
 
 
+def tied_argv(argv: Sequence[str], cpus: frozenset[int] | None = None) -> list[str]:
+    """The command line that runs `argv` so that it is killed when the thread that starts it ends, however it ends."""
+    code = _LAUNCHER.format(
+        directory=str(Path(__file__).parent), parent=os.getpid(), cpus=sorted(cpus or ()), argv=list(argv)
+    )
+    # -I and -S: neither PYTHON* variables nor site packages reach the launcher, only the program it becomes. The
+    # launcher takes about 15 ms; what it does is unsafe between fork and exec in a process with threads.
+    return [sys.executable, "-I", "-S", "-c", code]
+
+
 class Child:
     """A running process. The thread that makes it must outlive it: Linux ends the child when that thread ends."""
 
     def __init__(self, argv: Sequence[str], cpus: frozenset[int] | None = None) -> None:
-        code = _LAUNCHER.format(
-            directory=str(Path(__file__).parent), parent=os.getpid(), cpus=sorted(cpus or ()), argv=list(argv)
-        )
-        # -I and -S: neither PYTHON* variables nor site packages reach the launcher, only the program it becomes. The
-        # launcher takes about 15 ms; what it does is unsafe between fork and exec in a process with threads.
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", code], stdin=subprocess.DEVNULL, process_group=0
-        )
+        self._process = subprocess.Popen(tied_argv(argv, cpus), stdin=subprocess.DEVNULL, process_group=0)
         self.pid = self._process.pid
 
     def poll(self) -> int | None:

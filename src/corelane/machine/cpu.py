@@ -45,6 +45,7 @@ _ARM_CORES = {  # (implementer, part) as /proc/cpuinfo gives them; ARM kernels p
     ("0x41", "0xd4f"): "ARM Neoverse-V2",
     ("0xc0", "0xac3"): "Ampere-1",
 }
+DATA_SHARE = 0.3  # the design's division of memory: model 40 %, data 30 %, gradients 20 %, system 10 %
 _SIZES = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 
@@ -54,6 +55,11 @@ class Budget:
 
     threads: int
     memory_bytes: int
+
+    @property
+    def data_bytes(self) -> int:
+        """The data pool's part of the memory."""
+        return int(self.memory_bytes * DATA_SHARE)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from corelane.core.config import Section
 
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
-_WITHOUT_EFFECT = {"save_interval", "keep_checkpoints", "max_retries"}
+WITHOUT_EFFECT = {"save_interval", "keep_checkpoints", "max_retries"}
 """Settings that change neither a weight nor a line of the history, and so may differ when a run is resumed."""
 
 
@@ -48,5 +48,5 @@ class TrainConfig(Section):
     @property
     def digest(self) -> str:
         """SHA-256 of everything that changes the weights or the history; a resumed run must have the same."""
-        values = self.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
+        values = self.model_dump(mode="json", exclude=WITHOUT_EFFECT)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,71 @@
+"""Training through `app`: what a resume takes over, what a crash leaves, and that settings reach whom they are for."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from torch import Tensor, nn
+
+from corelane.app import train
+from corelane.core.errors import ConfigError
+from corelane.data.prepare import prepare
+
+
+def rows(seed: int) -> dict[str, Any]:
+    x = np.random.default_rng(seed).normal(size=(200, 3)).astype(np.float32)
+    return {"x": x, "y": (x[:, 0] > 0).astype(int)}
+
+
+def settings(tmp_path: Path, **train_section: Any) -> dict[str, Any]:
+    machine = {"cache": str(tmp_path / "cache"), "memory": "1MiB"}
+    return {"name": "a", "data": {"target": "y"}, "machine": machine, "train": {"epochs": 2, **train_section}}
+
+
+class Broken(nn.Linear):
+    """A user's net with a mistake in it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise ValueError("a mistake of the user's")
+
+
+def test_other_data_do_not_go_on_under_an_earlier_pipeline(tmp_path: Path) -> None:
+    """A run that died before its first checkpoint kept its pipeline; weights of other data must not be packaged so."""
+    with pytest.raises(ValueError, match="mistake"):
+        train(settings(tmp_path), data=rows(0), model=Broken(3, 2), runs=tmp_path, quiet=True)
+    with pytest.raises(ConfigError, match=r"data of .*a-001"):
+        train(settings(tmp_path), data=rows(1), runs=tmp_path, resume=True, quiet=True)
+    run = train(settings(tmp_path), data=rows(0), runs=tmp_path, resume=True, quiet=True)
+    assert run.directory.name == "a-001"
+
+
+def test_a_crash_is_in_the_log(tmp_path: Path) -> None:
+    """What raised an unexpected error can be read afterwards, where the last message sends the user."""
+    with pytest.raises(ValueError, match="mistake"):
+        train(settings(tmp_path), data=rows(0), model=Broken(3, 2), runs=tmp_path, quiet=True)
+    entries = map(json.loads, (tmp_path / "a-001/logs/training.jsonl").read_text().splitlines())
+    crash = next(entry for entry in entries if entry["event"] == "training_failed")
+    assert "ValueError: a mistake of the user's" in crash["exception"]
+
+
+def test_what_a_resume_may_change_is_changed(tmp_path: Path) -> None:
+    """Another save interval is taken over by the run, and stands in its configuration."""
+    train(settings(tmp_path), data=rows(0), runs=tmp_path, quiet=True)
+    run = train(settings(tmp_path, save_interval=7), data=rows(0), runs=tmp_path, resume=True, quiet=True)
+    assert run.directory.name == "a-001"
+    assert yaml.safe_load((run.directory / "config.yaml").read_text())["train"]["save_interval"] == 7
+
+
+def test_the_configured_memory_limits_preparation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`machine.memory` bounds what is kept in memory when the cache's disk is full."""
+    seen = []
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        seen.append(options["memory_budget_bytes"])
+        return prepare(*arguments, **options)
+
+    monkeypatch.setattr("corelane.app.training.prepare", noted)
+    train(settings(tmp_path), data=rows(0), runs=tmp_path, quiet=True)
+    assert seen == [int(0.3 * 2**20)]
