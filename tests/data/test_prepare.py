@@ -6,7 +6,7 @@ import io
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,27 @@ def test_rows_are_divided_by_position_and_kept_in_order(prepared: _Preparer) -> 
         assert part.inputs["features"].dtype == np.float32
     assert data.num_rejected == 0
     assert prepared.refused() == []
+
+
+class _Measuring(CPUDataProcessor):
+    """Remembers the bytes of the largest result of `map`."""
+
+    largest = 0
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        for piece, arrays in super().map(function, items):
+            self.largest = max(self.largest, sum(values.nbytes for values in arrays.values()))
+            yield piece, arrays
+
+
+def test_many_categories_are_transformed_in_bounded_pieces(prepared: _Preparer) -> None:
+    """One-hot rows are hundreds of times their texts: what is in memory at a time is bounded as arrays, not as rows."""
+    num_rows = 5000
+    texts = {f"c{column}": [str((row * 7 + column) % 97) + "x" for row in range(num_rows)] for column in range(10)}
+    with _Measuring(1) as processor:
+        data = prepared(InMemorySource({**texts, **_columns(num_rows)}), processor=processor)
+    assert data.train.inputs["features"].nbytes > 12 << 20
+    assert 0 < processor.largest <= 8 << 20
 
 
 def test_arrays_are_what_the_pipeline_says_and_fitted_on_training_rows_only(prepared: _Preparer) -> None:

@@ -30,6 +30,7 @@ from corelane.data.split import PARTS, TEST, TRAIN, part_of
 MakeAppender: TypeAlias = Callable[[str, "np.dtype[Any]", tuple[int, ...], int], Appender]
 """(file name, dtype, row shape, most rows) to where one array of one part is kept."""
 
+_MAX_ARRAY_BYTES = 8 << 20  # transformed at a time: a piece of categories is small, as one-hot rows it may be gigabytes
 _SAMPLE_ROWS = 1000
 _MAX_SAMPLE_BYTES = 64 << 20  # large images: fewer rows, so that three samples fit in memory
 
@@ -61,8 +62,7 @@ class Survey:
     @property
     def num_bytes(self) -> int:
         """Size of all arrays of the prepared data, in bytes."""
-        row_bytes = sum(math.prod(shape) * dtype.itemsize for _, dtype, shape in layout(self.pipeline))
-        return sum(self.num_rows) * row_bytes
+        return sum(self.num_rows) * _row_bytes(self.pipeline)
 
 
 def survey(job: Job, quarantine: Quarantine) -> Survey:
@@ -98,7 +98,7 @@ def fill(job: Job, found: Survey, quarantine: Quarantine, make: MakeAppender) ->
         for part, most in zip(PARTS, found.num_rows, strict=True)
     ]
     samples = [RowSample(_sample_rows(job), job.seed) for _ in PARTS]
-    pieces = _labelled(job, found.pipeline, quarantine)
+    pieces = _cut(_labelled(job, found.pipeline, quarantine), max(1, _MAX_ARRAY_BYTES // _row_bytes(found.pipeline)))
     typed = pa.schema([])
     for piece, arrays in job.processor.map(lambda piece: (piece, _transform(found.pipeline, piece)), pieces):
         for name, values in arrays.items():
@@ -116,6 +116,10 @@ def layout(pipeline: Pipeline) -> list[tuple[str, np.dtype[Any], tuple[int, ...]
     inputs = [(str(index), np.dtype(spec.dtype), spec.shape) for index, spec in enumerate(pipeline.outputs.values())]
     target = np.dtype(np.int64 if pipeline.target.task == "classification" else np.float32)
     return [*inputs, ("target", target, ()), ("positions", np.dtype(np.int64), ())]
+
+
+def _row_bytes(pipeline: Pipeline) -> int:
+    return sum(math.prod(shape) * dtype.itemsize for _, dtype, shape in layout(pipeline))
 
 
 def check_share(quarantine: Quarantine, num_read: int, config: DataConfig) -> None:
@@ -154,6 +158,15 @@ def _labelled(job: Job, pipeline: Pipeline, quarantine: Quarantine) -> Iterator[
     if job.test_source is not None:
         for checked in check_source(job.test_source, "test", schema, None):
             yield _encode(checked, "test", pipeline, quarantine)
+
+
+def _cut(pieces: Iterator[_Piece], num_rows: int) -> Iterator[_Piece]:
+    """The same rows in pieces of at most `num_rows`."""
+    for piece in pieces:
+        for start in range(0, len(piece.positions), num_rows):
+            taken = slice(start, start + num_rows)
+            rows = piece.rows.slice(start, num_rows)
+            yield _Piece(piece.part, rows, piece.positions[taken], piece.target[taken])
 
 
 def _encode(checked: CheckedRows, source: str, pipeline: Pipeline, quarantine: Quarantine) -> _Piece:
