@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from corelane.app.runs import find_run, new_run, open_run_data, raise_recorded_error, recorded_errors
+from corelane.app.runs import find_run, held, new_run, open_run_data, raise_recorded_error, recorded_errors
 from corelane.core.errors import ConfigError, DataError, InterruptedRunError, OverloadedError, WorkerLostError
 
 
@@ -20,6 +20,15 @@ def test_a_run_that_never_began_is_no_run(tmp_path: Path) -> None:
     """A folder without a configuration, as nothing of ours leaves behind, is not taken for a run."""
     (tmp_path / "a-001").mkdir()
     assert find_run(tmp_path, "a") is None
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
+    """Who comes second is told so at once, and may go on when the first has ended."""
+    run = new_run(tmp_path, "a", "name: a")
+    with held(run), pytest.raises(ConfigError, match="twice at a time"), held(run):
+        pass
+    with held(run):
+        pass
 
 
 def test_a_file_in_place_of_the_runs_folder_is_refused(tmp_path: Path) -> None:

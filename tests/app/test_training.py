@@ -10,6 +10,7 @@ import yaml
 from torch import Tensor, nn
 
 from corelane.app import train
+from corelane.app.runs import held
 from corelane.core.errors import ConfigError
 from corelane.data.prepare import prepare
 
@@ -69,3 +70,11 @@ def test_the_configured_memory_limits_preparation(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("corelane.app.training.prepare", noted)
     train(settings(tmp_path), data=rows(0), runs=tmp_path, quiet=True)
     assert seen == [int(0.3 * 2**20)]
+
+
+def test_a_run_that_is_being_trained_is_left_alone(tmp_path: Path) -> None:
+    """A second `--resume` of a run in progress is refused, and its configuration stays."""
+    train(settings(tmp_path), data=rows(0), runs=tmp_path, quiet=True)
+    with held(tmp_path / "a-001"), pytest.raises(ConfigError, match="twice at a time"):
+        train(settings(tmp_path, save_interval=7), data=rows(0), runs=tmp_path, resume=True, quiet=True)
+    assert yaml.safe_load((tmp_path / "a-001/config.yaml").read_text())["train"]["save_interval"] == 1000

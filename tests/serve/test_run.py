@@ -123,3 +123,11 @@ def test_a_restart_is_counted() -> None:
         with tempfile.TemporaryDirectory() as folder:
             Supervisor([spec], socket_directory=Path(folder), on_event=tell, grace_s=5.0).run(stop)
         assert b'corelane_system_worker_restarts_total{worker="worker-0"} 1.0' in logger.metrics_collector.render()
+
+
+def test_a_long_temporary_folder_is_no_obstacle(tmp_path: Path) -> None:
+    """A socket's address holds 107 bytes; a folder's name may be longer."""
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    with _announcing(folder, {"worker-0"}, Address("127.0.0.1", 1), lambda _: None):
+        assert (folder / READY_SOCKET).is_socket()

@@ -7,7 +7,9 @@ rows, so that a run can be packaged after its source is gone.
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +50,26 @@ def new_run(runs: Path, name: str, config: str) -> Path:
                 raise
         return directory
     raise ConfigError(f"{runs} must hold fewer than {MAX_RUNS} runs of {name!r}; choose another name or folder")
+
+
+@contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Hold the run for this process alone; the lock ends with the process, however it ends.
+
+    Raises `ConfigError` when another process trains it: two would overwrite each other's history and checkpoints.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise ConfigError(
+            f"{directory} must not be trained twice at a time, another process does; wait for it"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def find_run(runs: Path, name: str) -> Path | None:

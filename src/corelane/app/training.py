@@ -30,6 +30,7 @@ from corelane.app.runs import (
     CONFIG_NAME,
     find_run,
     forget_error,
+    held,
     is_finished,
     new_run,
     raise_recorded_error,
@@ -93,8 +94,8 @@ def train(
         root = from_values(_with_memory(config, data, test), base=Path())
     else:
         root = load_root(Path(config))
-    directory = _run_directory(root, Path(runs), resume)
-    return _train_in(directory, root, _sources(root, data, test), module=model, resume=resume, quiet=quiet)
+    with _held_run(root, Path(runs), resume) as directory:
+        return _train_in(directory, root, _sources(root, data, test), module=model, resume=resume, quiet=quiet)
 
 
 def train_supervised(
@@ -107,18 +108,22 @@ def train_supervised(
     """
     root = load_root(config, overrides)
     _refuse_memory(root)
-    directory = _run_directory(root, runs, resume)
-    if not is_finished(directory):
-        argv = [sys.executable, "-m", "corelane", "train-worker", "--run", str(directory)]
-        argv += ["--quiet"] * quiet + ["--resume"] * resume
-        with _logger(root, directory, quiet=True) as logger, _stop_flag() as should_stop:
-            trainer = FaultTolerantTrainer(
-                root.train, argv=argv, directory=directory, logger=logger, should_stop=should_stop
-            )
-            forget_error(directory)
-            code, was_asked = trainer.train_with_recovery(), should_stop()
-        raise_recorded_error(directory, code, was_asked=was_asked)
-    return read_result(directory)
+    with _held_run(root, runs, resume) as directory:
+        if not is_finished(directory):
+            _train_in_child(directory, root, resume=resume, quiet=quiet)
+        return read_result(directory)
+
+
+def _train_in_child(directory: Path, root: RootConfig, *, resume: bool, quiet: bool) -> None:
+    argv = [sys.executable, "-m", "corelane", "train-worker", "--run", str(directory)]
+    argv += ["--quiet"] * quiet + ["--resume"] * resume
+    with _logger(root, directory, quiet=True) as logger, _stop_flag() as should_stop:
+        trainer = FaultTolerantTrainer(
+            root.train, argv=argv, directory=directory, logger=logger, should_stop=should_stop
+        )
+        forget_error(directory)
+        code, was_asked = trainer.train_with_recovery(), should_stop()
+    raise_recorded_error(directory, code, was_asked=was_asked)
 
 
 def train_run(directory: Path, *, resume: bool, quiet: bool) -> Run:
@@ -209,19 +214,26 @@ def train_prepared(
         )
 
 
-def _run_directory(root: RootConfig, runs: Path, resume: bool) -> Path:
-    """The newest run to go on with, or a new one: with `resume` too where no run has begun yet."""
+@contextmanager
+def _held_run(root: RootConfig, runs: Path, resume: bool) -> Iterator[Path]:
+    """The newest run to go on with, or a new one, with `resume` too where none has begun; held for us alone."""
     data_section(root)
     newest = find_run(runs, root.name) if resume else None
-    if newest is None:
-        return new_run(runs, root.name, dump(root))
+    directory = new_run(runs, root.name, dump(root)) if newest is None else newest
+    with held(directory):
+        if newest is not None:
+            _take_over(newest, root)
+        yield directory
+
+
+def _take_over(newest: Path, root: RootConfig) -> None:
+    """Go on with `newest` under `root`, which must not change what was begun; what may differ holds from now on."""
     change = first_change(load_root(newest / CONFIG_NAME), root)
     if change is not None:
         raise ConfigError(
             f"--resume must go on with the configuration of {newest}, got another {change}; undo the change"
         )
-    write_atomic(newest / CONFIG_NAME, dump(root).encode())  # what may differ is as it says from now on
-    return newest
+    write_atomic(newest / CONFIG_NAME, dump(root).encode())
 
 
 def _sources(root: RootConfig, data: object, test: object) -> Sources:

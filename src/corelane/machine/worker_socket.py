@@ -55,7 +55,7 @@ def serve_metrics(path: Path, render: Callable[[], bytes]) -> Iterator[None]:
     make_socket_directory(path.parent)
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        with _address(path) as address:
+        with short_address(path) as address:
             listener.bind(address)
         listener.listen(_BACKLOG)
         is_over = threading.Event()
@@ -119,7 +119,7 @@ def _answer_all(listener: socket.socket, render: Callable[[], bytes], is_over: t
 def _connect(connection: socket.socket, path: Path) -> bool:
     connection.setblocking(False)  # a worker that hangs with a full backlog must not hold us
     try:
-        with _address(path) as address:
+        with short_address(path) as address:
             connection.connect(address)
     except OSError:  # not started yet, just died, or hanging
         return False
@@ -142,7 +142,7 @@ def _is_whole(received: bytearray) -> bool:
 
 
 @contextmanager
-def _address(path: Path) -> Iterator[str]:
+def short_address(path: Path) -> Iterator[str]:
     """A short name for `path`: a socket address holds 107 bytes, which a run directory can exceed."""
     descriptor = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:

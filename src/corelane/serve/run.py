@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from corelane.core.errors import ConfigError
 from corelane.machine.supervise import Supervisor, WorkerSpec
-from corelane.machine.worker_socket import serve_metrics, socket_path
+from corelane.machine.worker_socket import serve_metrics, short_address, socket_path
 from corelane.model.package import ModelPackage
 from corelane.serve.config import ServeConfig
 from corelane.serve.worker import READY_SOCKET, SUPERVISOR, WorkerDescription, work
@@ -154,7 +154,8 @@ def _announcing(sockets: Path, names: set[str], address: Address, announce: Call
     A thread goes on reading until the context ends: restarted workers report too, and a sender to a full socket blocks.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(str(sockets / READY_SOCKET))
+        with short_address(sockets / READY_SOCKET) as name:
+            listener.bind(name)
 
         def listen() -> None:
             while name := listener.recv(256).decode():  # nothing, once the socket is shut down

@@ -21,7 +21,7 @@ from pydantic import Field
 from corelane.core.config import Section
 from corelane.core.errors import WorkerLostError
 from corelane.machine.process import cpu_seconds, resident_bytes
-from corelane.machine.worker_socket import read_metrics, serve_metrics, socket_path
+from corelane.machine.worker_socket import read_metrics, serve_metrics, short_address, socket_path
 from corelane.observe.config import ObserveConfig
 from corelane.observe.log import SystemLogger
 from corelane.observe.metrics import MetricsCollector
@@ -63,8 +63,9 @@ class _Lifecycle:
     def begin(self, servers: Iterable[ModelServer]) -> None:
         """Requests are accepted now: say so to health checks, the supervisor and the log."""
         self.is_ready = not self.stop.is_set()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller:
-            teller.sendto(self._description.name.encode(), str(self._description.sockets / READY_SOCKET))
+        ready = self._description.sockets / READY_SOCKET
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller, short_address(ready) as address:
+            teller.sendto(self._description.name.encode(), address)
         for server in servers:
             self._logger.inference.info(
                 "model_serving",
