@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from corelane.core.types import Array
 from corelane.data.stages.cast_image import (
     MAX_PIXELS,
     ImageRefusedError,
@@ -152,3 +153,13 @@ class TestCast:
         """Empty columns give empty pixels of the right shape."""
         for raw in (pa.array([], pa.binary()), tensor_array(np.zeros((0, 6, 5, 3), np.uint8)), pa.nulls(0)):
             assert pixels_of(COLOUR, cast_image(COLOUR, raw).values).shape == (0, 6, 5, 3)
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.full((4, 4), 70_000, np.int32), np.full((4, 4), -1, np.int32), np.eye(4, dtype="f4")]
+)
+def test_pixels_beyond_16_bits_are_refused(pixels: Array) -> None:
+    """Wider pixels have no range of their own: they would wrap around, or become black, without a word."""
+    with pytest.raises(ImageRefusedError, match="8 or 16 bits per channel"):
+        inspect_image(encoded(pixels, "TIFF"))
+    assert inspect_image(encoded(np.full((4, 4), 65_535, np.int32), "TIFF")) == (4, 4, 1)

@@ -138,12 +138,23 @@ def _decode(data: bytes) -> Image.Image:
     image = _open(data)
     try:
         image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):  # 16 bits: Pillow's own conversion clips them to white
-            return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
         image.load()
     except (OSError, SyntaxError, ValueError, struct.error) as error:
         raise ImageRefusedError("not_an_image", f"must be a complete image, got a broken one ({error})") from error
+    if image.mode.startswith("I"):  # 16 bits: Pillow's own conversion clips them to white
+        return Image.fromarray(_to_8_bits(np.asarray(image)))
+    if image.mode == "F":
+        raise ImageRefusedError(
+            "not_an_image", "must have 8 or 16 bits per channel, got floating-point pixels; convert it"
+        )
     return image
+
+
+def _to_8_bits(pixels: Array) -> Array:
+    """16 bits, which Pillow also reads into 32, to their upper 8. What 16 bits cannot hold would wrap: refused."""
+    if pixels.min() < 0 or pixels.max() > 65535:
+        raise ImageRefusedError("not_an_image", "must have 8 or 16 bits per channel, got 32; convert it")
+    return (pixels.astype(np.uint32) >> 8).astype(np.uint8)
 
 
 def _open(data: bytes) -> Image.Image:
