@@ -170,3 +170,24 @@ def test_reading_stays_just_ahead_of_the_answers() -> None:
         next(results)
         assert read == [0, 10, 20, 30]
         results.close()
+
+
+def test_an_answer_that_is_not_finite_is_a_rejected_row() -> None:
+    """A network that overflows on one row costs that row its answer, with the reason, and no other."""
+    source = examples.matrix(4, 2)
+
+    class Overflowing:
+        def run(self, inputs: NamedArrays) -> dict[str, Array]:
+            logits = np.zeros((len(next(iter(inputs.values()))), 2), dtype=np.float32)
+            logits[1] = np.nan
+            return {LOGITS: logits}
+
+        def close(self) -> None:
+            return None
+
+    predictor = Predictor(source.pipeline, decoder_of(source.pipeline.target), Overflowing())
+    with OptimizedBatchProcessor(1000, 1, predictor=predictor) as processor:
+        table = pa.Table.from_batches(list(processor.score(batches_of(source.raw, 1000))))
+    assert "must be finite" in table["rejected"][1].as_py()
+    assert table["label"][1].as_py() is None
+    assert table["rejected"].null_count == table.num_rows - 1

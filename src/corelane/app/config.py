@@ -22,6 +22,7 @@ from corelane.observe.config import ObserveConfig
 from corelane.serve.config import ServeConfig
 from corelane.train.config import WITHOUT_EFFECT, TrainConfig
 
+SPIN_COUNT = 10_000  # about 0.1 ms: longer than the gap between two operators of a small net
 TRAINING_SECTIONS = ("data", "pipeline", "model", "train")
 
 
@@ -83,6 +84,18 @@ def cache_directory(config: RootConfig) -> Path:
     if config.machine.cache is not None:
         return Path(config.machine.cache)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "corelane"
+
+
+def spin_setting() -> list[str]:
+    """The start of a command line that bounds how long the OpenMP threads of a trainer spin at their barriers.
+
+    libgomp's default spins for milliseconds: on a machine that does something else too, each barrier then waits for a
+    thread that is not running, and training was measured to fall to a tenth and less (docs/LOG.md). What the user has set
+    stays.
+    """
+    if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        return []
+    return ["/usr/bin/env", f"GOMP_SPINCOUNT={SPIN_COUNT}"]
 
 
 def first_change(before: RootConfig, after: RootConfig) -> str | None:

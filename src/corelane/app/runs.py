@@ -26,7 +26,7 @@ from corelane.data.pipeline import Pipeline
 from corelane.data.prepared import PreparedData, read_table, write_table
 from corelane.machine.health import HealthChecker
 from corelane.store.bundle import verify_bundle, write_atomic, write_bundle
-from corelane.store.durable import temporary_directory
+from corelane.store.durable import sync_directory, temporary_directory
 
 CONFIG_NAME = "config.yaml"
 RESULT_NAME = "result.json"
@@ -48,6 +48,7 @@ def new_run(runs: Path, name: str, config: str) -> Path:
                 if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
                     continue  # another run started at the same time
                 raise
+        sync_directory(runs)
         return directory
     raise ConfigError(f"{runs} must hold fewer than {MAX_RUNS} runs of {name!r}; choose another name or folder")
 

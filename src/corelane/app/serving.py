@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import math
+import select
 import subprocess
 import sys
 import urllib.error
@@ -148,7 +149,8 @@ def _ask(url: str, body: Mapping[str, Any]) -> dict[str, Array]:
 
 
 def _wait_until_listening(child: subprocess.Popen[bytes]) -> str:
-    line = child.stdout.readline() if child.stdout else b""
+    is_heard = child.stdout is not None and bool(select.select([child.stdout], [], [], GATE_TIMEOUT_S)[0])
+    line = child.stdout.readline() if is_heard and child.stdout is not None else b""
     try:
         return str(orjson.loads(line)["url"])
     except (orjson.JSONDecodeError, KeyError) as error:

@@ -25,6 +25,7 @@ from corelane.app.config import (
     first_change,
     from_values,
     load_root,
+    spin_setting,
 )
 from corelane.app.runs import (
     CONFIG_NAME,
@@ -115,7 +116,7 @@ def train_supervised(
 
 
 def _train_in_child(directory: Path, root: RootConfig, *, resume: bool, quiet: bool) -> None:
-    argv = [sys.executable, "-m", "corelane", "train-worker", "--run", str(directory)]
+    argv = [*spin_setting(), sys.executable, "-m", "corelane", "train-worker", "--run", str(directory)]
     argv += ["--quiet"] * quiet + ["--resume"] * resume
     with _logger(root, directory, quiet=True) as logger, _stop_flag() as should_stop:
         trainer = FaultTolerantTrainer(

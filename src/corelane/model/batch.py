@@ -15,12 +15,13 @@ import numpy as np
 import pyarrow as pa
 
 from corelane.core.errors import ConfigError
-from corelane.core.types import Array, IntArray
+from corelane.core.types import Array, BoolArray, IntArray
 from corelane.data.batch import Batch, BrokenRow
 from corelane.data.schema import Checked
 from corelane.model.decode import LABEL, PROBABILITIES, VALUE
 from corelane.model.predictor import Predictor
 
+NOT_FINITE = "the answer must be finite, got NaN or infinity: the values of the row are too large"
 ROW, REJECTED = "row", "rejected"
 
 
@@ -124,11 +125,16 @@ class OptimizedBatchProcessor:
     def _results(self, scored: Scored) -> pa.RecordBatch:
         accepted = np.concatenate([scored.checked.accepted, np.zeros(len(scored.broken), dtype=np.bool_)])
         # Where an accepted row's answer stands among the answers; null for the others.
-        place = pa.array(np.cumsum(accepted) - 1, mask=~accepted)
+        places = np.cumsum(accepted) - 1
+        not_finite = np.flatnonzero(accepted)[~_finite_rows(scored.answers)]
+        accepted[not_finite] = False
+        place = pa.array(places, mask=~accepted)
         positions = np.concatenate([scored.positions, [row.position for row in scored.broken]]).astype(np.int64)
         reasons: list[str | None] = [None] * len(scored.positions) + [row.reason for row in scored.broken]
         for reject in scored.checked.rejects:
             reasons[reject.index] = reject.reason
+        for index in not_finite.tolist():
+            reasons[index] = NOT_FINITE
         columns: dict[str, pa.Array] = {ROW: pa.array(positions)}
         columns |= {name: pa.array(values).take(place) for name, values in self._flat(scored.answers).items()}
         columns[REJECTED] = pa.array(reasons, pa.string())
@@ -141,3 +147,9 @@ class OptimizedBatchProcessor:
         return {LABEL: answers[LABEL]} | {
             f"probability.{label}": answers[PROBABILITIES][:, index] for index, label in enumerate(labels)
         }
+
+
+def _finite_rows(answers: Mapping[str, Array]) -> BoolArray:
+    """Which of the n answered rows have only finite numbers, bool [n]."""
+    numbers = answers[VALUE][:, None] if VALUE in answers else answers[PROBABILITIES]
+    return np.asarray(np.isfinite(numbers).all(axis=1))

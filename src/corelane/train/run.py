@@ -84,7 +84,8 @@ def run_training(
     if result.not_finite:
         logger.training.warning("result_not_finite", left_out=result.not_finite, action="look for extreme values")
     write_report(directory / "report.html", title, result, state.history, data.pipeline, plan)
-    write_atomic(directory / "result.json", json.dumps(result.to_json(), indent=2, allow_nan=False).encode())
+    outcome = {"task": data.pipeline.schema.task, **result.to_json()}
+    write_atomic(directory / "result.json", json.dumps(outcome, indent=2, allow_nan=False).encode())
     logger.training.info("training_finished", **result.metrics, examples_per_s=result.examples_per_s)
     return result
 

@@ -1,7 +1,8 @@
 """Raw cells to category texts: trimmed strings with null for missing, and a verdict on what cannot be a category.
 
 Booleans become "true" and "false" (as text in any case, too) and whole numbers lose a trailing ".0", so that a category
-is the same whether it came from CSV, Parquet or JSON. Each distinct value is looked at once, however many rows hold it.
+is the same whether Parquet or JSON gave it. Text stays as it is: "1.0" in a CSV is another category than 1. Each
+distinct value is looked at once, however many rows hold it.
 """
 
 from __future__ import annotations
