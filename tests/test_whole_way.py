@@ -97,6 +97,23 @@ def test_predict_answers_every_row_in_order(project: Path, ending: str) -> None:
         assert len((project / output).read_text().splitlines()) == 344 + (ending == "csv")
 
 
+@pytest.mark.parametrize("output", ["itself", "folder.csv"])
+def test_predict_never_overwrites_its_input_or_a_folder(project: Path, output: str) -> None:
+    """An output that is the input, or a folder, is refused before anything is written."""
+    data = project / "again.csv"
+    data.write_bytes((project / _data(project)).read_bytes())
+    (project / "folder.csv").mkdir(exist_ok=True)
+    target = "./again.csv" if output == "itself" else output
+    refused = _corelane(project, "predict", "packages/penguins", "--input", "again.csv", "--output", target, code=2)
+    assert refused["code"] == "config_invalid"
+    assert data.read_bytes() == (project / _data(project)).read_bytes()
+
+
+def test_no_library_reports_to_its_maker(project: Path) -> None:
+    """What runs a graph leaves no files of its own in the user's cache folder."""
+    assert {path.name for path in (project / "cache").iterdir()} == {"corelane"}
+
+
 def test_the_served_answer_is_the_offline_one(project: Path, url: str) -> None:
     """A row through the typed API and offline gives one answer, a missing value included."""
     answers = project / "served.jsonl"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -60,6 +61,9 @@ def _reported(as_json: bool) -> Iterator[None]:
         else:
             typer.echo(f"corelane: {error.message}", err=True)
         raise typer.Exit(exit_code(error)) from error
+    except KeyboardInterrupt as error:
+        typer.echo("corelane: stopped before the end; run the same command again (train: with --resume)", err=True)
+        raise typer.Exit(EXIT_RESUMABLE) from error
     except BrokenPipeError:
         # The reader of our output went away (`corelane ... | head`): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -254,6 +258,11 @@ def _announce(as_json: bool) -> Callable[[str], None]:
     return announce
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> None:
-    """The `corelane` command."""
+    """The `corelane` command. A SIGTERM that nobody below handles ends it like Ctrl-C: told, and with exit code 75."""
+    signal.signal(signal.SIGTERM, _interrupt)
     cli()

@@ -86,3 +86,12 @@ def test_a_folder_that_is_no_run_cannot_be_packaged(tmp_path: Path) -> None:
     """The data bundle is what makes a run packageable."""
     with pytest.raises(ConfigError, match="run directory"):
         open_run_data(tmp_path)
+
+
+def test_a_start_that_failed_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    """A run that ended in an error before its first checkpoint is not what `--resume` goes on with."""
+    going = new_run(tmp_path, "a", "name: a")
+    failed = new_run(tmp_path, "a", "name: a")
+    with pytest.raises(DataError), recorded_errors(failed):
+        raise DataError("no such column")
+    assert find_run(tmp_path, "a") == going

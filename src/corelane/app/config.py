@@ -90,8 +90,8 @@ def spin_setting() -> list[str]:
     """The start of a command line that bounds how long the OpenMP threads of a trainer spin at their barriers.
 
     libgomp's default spins for milliseconds: on a machine that does something else too, each barrier then waits for a
-    thread that is not running, and training was measured to fall to a tenth and less (docs/LOG.md). What the user has set
-    stays.
+    thread that is not running, and training was measured to fall to a tenth and less (docs/LOG.md). What the user has
+    set stays.
     """
     if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         return []

@@ -74,9 +74,14 @@ def held(directory: Path) -> Iterator[None]:
 
 
 def find_run(runs: Path, name: str) -> Path | None:
-    """The newest run of `name`, or None where there is none yet."""
-    numbered = _numbered(runs, name)
+    """The newest run of `name` that can go on, or None: one that failed before its first checkpoint cannot."""
+    found = _numbered(runs, name)
+    numbered = {number: path for number, path in found.items() if not _never_began(path)}
     return numbered[max(numbered)] if numbered else None
+
+
+def _never_began(directory: Path) -> bool:
+    return (directory / ERROR_NAME).exists() and not any((directory / "checkpoints").glob("[0-9]*"))
 
 
 def is_finished(directory: Path) -> bool:

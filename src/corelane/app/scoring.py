@@ -9,7 +9,7 @@ from typing import Any
 
 from corelane.app.serving import resolve_package
 from corelane.core.clock import Clock, SystemClock
-from corelane.core.errors import DataError
+from corelane.core.errors import ConfigError, DataError
 from corelane.core.types import Array
 from corelane.data.config import FileSystemConfig
 from corelane.data.sinks.files import open_sink
@@ -45,6 +45,8 @@ def predict(
     Rows that the schema rejects stay in place, with the reason instead of an answer. Returns how many rows, how many of
     them rejected, and rows per second. Raises `ConfigError`, `DataError`, `BundleError`, `DiskFullError`.
     """
+    if _is_within(Path(output), Path(data)):
+        raise ConfigError(f"the output must not be the input or lie in it, got {str(output)!r}; choose another place")
     clock = clock or SystemClock()
     started_s = clock.monotonic()
     num_rows = num_rejected = 0
@@ -84,6 +86,10 @@ def evaluate(package: Path | str, data: str, *, labels: str | None = None) -> di
     if not num_rows:
         raise DataError(f"the input must have at least one valid row, got none in {data}; check the file")
     return {"rows": num_rows, "rejected": num_rejected, **sums.qualities()}
+
+
+def _is_within(path: Path, place: Path) -> bool:
+    return path.resolve().is_relative_to(place.resolve())
 
 
 def _sums_for(target: TargetEncoder) -> ConfusionSums | ErrorSums:

@@ -62,6 +62,10 @@ class Predictor:
         """`rows` turned to columns. Every row must have the first one's columns, or `RequestError` names the row."""
         if not rows:
             raise RequestError("rows must have at least one row, got none; send one mapping per row")
+        odd_index = next((index for index, row in enumerate(rows) if not isinstance(row, Mapping)), None)
+        if odd_index is not None:
+            got = type(rows[odd_index]).__name__
+            raise RequestError(f"row {odd_index} must be a mapping of column to value, got {got}; send one per row")
         names = rows[0].keys()
         for index, row in enumerate(rows):
             if row.keys() != names:

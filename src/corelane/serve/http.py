@@ -150,7 +150,8 @@ class ModelRoutes:
                 return f"the model must be one of {known}, got {name[:80]!r}"
             if len(parts) > 5 and parts[4] == "versions" and parts[5] != str(server.model.version):
                 return f"the version of {name} must be {server.model.version}, got {parts[5][:20]!r}"
-        return f"the path must be one this server answers, got {path[:80]!r}; GET /v2 describes it"
+        known = "/v2/models/<name>/infer, /v1/models/<name>:predict and /v2/health/ready are"
+        return f"the path must be one this server answers, got {path[:80]!r}; {known}"
 
 
 def _server_metadata() -> JsonObject:

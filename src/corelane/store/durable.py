@@ -90,7 +90,7 @@ def _locked_temporary(target: Path, *, directory: bool) -> Iterator[Path]:
     try:
         _make_directory(target.parent)
         path, descriptor = _create_locked(target, directory)
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+    except (PermissionError, FileExistsError, FileNotFoundError, NotADirectoryError) as error:
         raise _unwritable(target.parent, error) from error
     except OSError as error:
         if error.errno == errno.EROFS:

@@ -72,6 +72,8 @@ def open_sink(path: Path) -> Iterator[RowSink]:
     """
     if path.suffix not in _WRITERS:
         raise ConfigError(f"the output must end in {', '.join(_WRITERS)}, got {path.name!r}; rename it")
+    if path.is_dir():
+        raise ConfigError(f"the output must be a file, got the folder {str(path)!r}; name a file in it")
     with temporary_file(path) as temporary, temporary.open("wb") as file:
         sink = _FileSink(file, _WRITERS[path.suffix])
         try:

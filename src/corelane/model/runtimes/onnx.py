@@ -6,7 +6,12 @@ Runtime's own default takes every core it sees.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+# ONNX Runtime keeps a device id and a database of events for its maker unless told not to before it is loaded; its own
+# `disable_telemetry_events` comes too late for the files. Nothing that runs here reports anywhere.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
