@@ -123,6 +123,8 @@ def main() -> None:
         latency_ms = median_latency_ms(client, package, rows)
         client.close()
     table = Table(title=f"{recipe}: from raw data to a served prediction", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in result["metrics"].items():
         table.add_row(name.replace("_", " "), f"{value:.4f}")
     table.add_row("training", f"{result['examples_per_s']:,.0f} examples/s")
