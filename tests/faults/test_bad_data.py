@@ -65,6 +65,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "column all missing": (lambda path: _write(path, _filled(0, "")), ["age", "exclude"]),
     "one class only": (lambda path: _write(path, _filled(2, "yes")), ["churned", "two different labels"]),
     "not text": (lambda path: path.write_bytes(b"age,plan\xff\xfe\x00\n\xff,1\n" * 40), ["data.csv"]),
+    "binary": (lambda path: path.write_bytes(bytes(range(256)) * 20), ["data.csv", "binary"]),
     "a name twice": (lambda path: _write(path, [["age", "age", "churned"], *_rows()[1:]]), ["age"]),
 }
 

@@ -78,6 +78,8 @@ class CsvReader:
             text = head[:end].decode()
         except UnicodeDecodeError as error:
             raise DataError(f"{path} must be UTF-8 text, got other bytes in its header; save it as UTF-8") from error
+        if "\x00" in text:
+            raise DataError(f"{path} must be text, got a binary file; check the path or set data.source.format")
         if not text.strip():
             raise DataError(f"{path} must begin with a line of column names, got an empty file; check the path")
         names = next(csv.reader(io.StringIO(text, newline=""), delimiter=self._delimiter))
