@@ -6,6 +6,7 @@ import io
 import os
 from io import FileIO
 
+import pytest
 from rich.console import Console
 
 from corelane.train.progress import (
@@ -67,6 +68,8 @@ def test_nobody_listening_is_no_reason_to_stop() -> None:
     """A pipe whose reader has gone costs the lines, not the training."""
     read_end, write_end = os.pipe()
     os.close(read_end)
+    with pytest.raises(BrokenPipeError):
+        os.write(write_end, b"nobody reads this")
     with FileIO(write_end, "w") as raw:
         stream = io.TextIOWrapper(raw, write_through=True)
         drive(LineProgress(stream))
