@@ -172,3 +172,18 @@ def test_a_damaged_package_is_not_served(project: Path, tmp_path: Path, file: st
     refused = _corelane(project, "serve", str(tmp_path / "package"), "--port", "0", code=2)
     assert refused["code"] == "bundle_broken"
     assert file in refused["error"]
+
+
+@pytest.mark.parametrize("delay_s", [0.3, 0.5, 1.5])
+def test_a_stop_at_any_moment_is_told_and_resumable(project: Path, delay_s: float) -> None:
+    """SIGTERM while libraries load, or soon after: no traceback, and the exit code of what can be run again."""
+    argv = [sys.executable, "-m", "corelane", "train", "penguins/config.yaml", "--runs", f"stopped-{delay_s}"]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(project / "cache")}
+    with subprocess.Popen(argv, cwd=project, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=delay_s)
+        process.send_signal(signal.SIGTERM)
+        told = process.communicate(timeout=60)[1]
+    assert "Traceback" not in told
+    # Before Python has read the command there is nobody to tell, and nothing to resume.
+    assert process.returncode == 75 or (process.returncode == -signal.SIGTERM and not told)

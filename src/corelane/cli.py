@@ -62,7 +62,7 @@ def _reported(as_json: bool) -> Iterator[None]:
             typer.echo(f"corelane: {error.message}", err=True)
         raise typer.Exit(exit_code(error)) from error
     except KeyboardInterrupt as error:
-        typer.echo("corelane: stopped before the end; run the same command again (train: with --resume)", err=True)
+        typer.echo("corelane: stopped before the end; run the same command again", err=True)
         raise typer.Exit(EXIT_RESUMABLE) from error
     except BrokenPipeError:
         # The reader of our output went away (`corelane ... | head`): nothing is wrong.
@@ -137,7 +137,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train on the configured data, and package the best model."""
-    with _reported(as_json):
+    with _reported(as_json), _leaving_when_asked():
         result = rooms.training.train_supervised(config, overrides or (), runs=runs, resume=resume, quiet=as_json)
         if package:
             result["package"] = str(rooms.packaging.package(Path(result["run"]), directory=packages))
@@ -258,11 +258,26 @@ def _announce(as_json: bool) -> Callable[[str], None]:
     return announce
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+def _leave(*_: object) -> None:
+    os.write(2, b"corelane: stopped before the end; run the same command again with --resume\n")
+    os._exit(EXIT_RESUMABLE)
+
+
+@contextmanager
+def _leaving_when_asked() -> Iterator[None]:
+    """Leave at once on SIGTERM and SIGINT wherever the trainer does not handle them itself.
+
+    Everything on disk is written whole or not at all, so leaving is safe. Raising out of the handler is not: a library
+    that is just being imported may catch the exception and go on half imported.
+    """
+    previous = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def main() -> None:
-    """The `corelane` command. A SIGTERM that nobody below handles ends it like Ctrl-C: told, and with exit code 75."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    """The `corelane` command."""
     cli()
