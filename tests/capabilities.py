@@ -36,11 +36,16 @@ def _program(name: str) -> Callable[[], bool]:
     return lambda: shutil.which(name) is not None or Path("/usr/sbin", name).exists()
 
 
+def _has_postgres() -> bool:
+    return any(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+
+
 CAPABILITIES: dict[str, Capability] = {
     "fashion-mnist": Capability(FASHION_MNIST.is_dir, "dataset-fashion-mnist"),
     "mount": Capability(_can_mount, "mount, and run as root"),
     "nginx": Capability(_program("nginx"), "nginx-light"),
     "haproxy": Capability(_program("haproxy"), "haproxy"),
+    "postgres": Capability(_has_postgres, "postgresql"),
     "promtool": Capability(_program("promtool"), "prometheus"),
     "wrk": Capability(_program("wrk"), "wrk"),
 }

@@ -11,6 +11,8 @@ import pytest
 
 from tests.capabilities import CAPABILITIES
 
+pytest_plugins = ["tests.servers.postgres", "tests.servers.s3"]
+
 _unexplained_skips: list[str] = []
 
 

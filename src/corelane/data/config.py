@@ -4,28 +4,41 @@ how rows are split, and how columns become tensors. It only declares and checks;
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from corelane.core.config import Section
+from corelane.core.config import Bytes, Section
 from corelane.core.types import Task
 
 ColumnKind = Literal["numeric", "categorical", "tensor", "image"]
 
+FileFormat: TypeAlias = Literal["auto", "csv", "parquet", "arrow", "jsonl", "npz", "idx", "images"]
+
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+_DATABASE_SCHEME = re.compile(r"^(postgresql|postgres|sqlite|mysql|mariadb|oracle|mssql)(\+[a-z0-9_]+)?$")
 
 
 class FileSystemConfig(Section):
-    """Rows from local files: one CSV, Parquet or IDX file, or a folder with one folder of images per label."""
+    """Rows from files: a file, a folder, a glob, or any URL that fsspec opens (`s3://bucket/rows.parquet`)."""
 
     type: Literal["filesystem"] = "filesystem"
-    path: str = Field(min_length=1, description="File or folder, relative to the configuration file's folder")
-    format: Literal["auto", "csv", "parquet", "idx", "images"] = Field(
+    path: str = Field(
+        min_length=1, description="File, folder or glob, relative to the configuration file's folder, or a URL"
+    )
+    format: FileFormat = Field(
         default="auto", description="What the path holds; auto looks at the name and the first bytes"
     )
     labels: str | None = Field(default=None, description="IDX only: the file with the labels; relative like path")
     delimiter: str = Field(default=",", description="CSV only: the one ASCII character that separates cells")
+    root: str | None = Field(
+        default=None, description="Local files must lie below this folder, links followed; without it below path's own"
+    )
+    storage_options: dict[str, Any] = Field(
+        default={}, description="URLs only: options of the file system, such as endpoint_url; ${NAME} is read at start"
+    )
     batch_rows: int = Field(default=8192, ge=1, le=1_000_000, description="At most this many rows are read at a time")
 
     @field_validator("delimiter")
@@ -36,6 +49,90 @@ class FileSystemConfig(Section):
         return delimiter
 
 
+class DatabaseConfig(Section):
+    """Rows of a table, or of a query, of a database: PostgreSQL and SQLite directly, others through SQLAlchemy."""
+
+    type: Literal["database"] = "database"
+    url: str = Field(
+        min_length=1,
+        description="postgresql://user@host/name, sqlite:///file.db, or an SQLAlchemy URL; ${NAME} is read at start",
+    )
+    table: str | None = Field(default=None, min_length=1, description="The table or view, schema.table if need be")
+    columns: list[str] | None = Field(default=None, min_length=1, description="With table: the columns to read; all")
+    query: str | None = Field(default=None, min_length=1, description="One SELECT in place of table; values as :name")
+    parameters: dict[str, str | int | float | bool | None] = Field(
+        default={}, description="With query: the values bound to its :names"
+    )
+    key: list[str] = Field(
+        default=[],
+        description="Columns that are unique, never change, and put the rows in order; else no cursor resume",
+    )
+    version_column: str | None = Field(
+        default=None, description="A column whose largest value moves whenever a row is added or changed"
+    )
+    connect_timeout_s: float = Field(default=10.0, gt=0.0, le=3600.0, description="Longest wait for a connection")
+    statement_timeout_s: float = Field(default=300.0, gt=0.0, description="Longest wait for one statement's next rows")
+    max_retries: int = Field(default=5, ge=0, le=100, description="Reconnections in a row before the read fails")
+    batch_rows: int = Field(default=8192, ge=1, le=1_000_000, description="At most this many rows are read at a time")
+
+    @model_validator(mode="after")
+    def _check_selection(self) -> DatabaseConfig:
+        if (self.table is None) == (self.query is None):
+            raise ValueError(f"must have either table or query, got {'neither' if self.table is None else 'both'}")
+        if self.parameters and self.query is None:
+            raise ValueError("must have no parameters without a query, got some")
+        if self.columns is not None and self.table is None:
+            raise ValueError("must have columns only with table, got them with a query")
+        return self
+
+
+class PagingConfig(Section):
+    """How a JSON API that answers page by page leads to the next page: by a link, or by a cursor to send back."""
+
+    records: str = Field(
+        default="", description="Path of the list of rows in a page, such as data.items; empty: itself"
+    )
+    next_link: str | None = Field(
+        default=None, description="Path of the next page's URL in a page, or `header` for the Link header"
+    )
+    next_cursor: str | None = Field(default=None, description="Path of the cursor in a page, sent back as cursor_param")
+    cursor_param: str = Field(default="cursor", min_length=1, description="The query parameter that carries the cursor")
+    max_pages: int = Field(default=100_000, ge=1, description="More pages are an error")
+
+    @model_validator(mode="after")
+    def _check_next(self) -> PagingConfig:
+        if (self.next_link is None) == (self.next_cursor is None):
+            raise ValueError("must have either next_link or next_cursor")
+        return self
+
+
+class HTTPConfig(Section):
+    """Rows from a URL: a file in any format that the file system reads, or the pages of a JSON API."""
+
+    type: Literal["http"] = "http"
+    url: str = Field(min_length=1, max_length=8192, description="https://... ; http:// only where allow_http says so")
+    format: FileFormat = Field(default="auto", description="What the URL holds; auto looks at the name and the bytes")
+    delimiter: str = Field(default=",", min_length=1, max_length=1, description="CSV only: what separates cells")
+    paging: PagingConfig | None = Field(default=None, description="For a JSON API that answers in pages")
+    headers: dict[str, str] = Field(
+        default={}, description="Sent to the URL's own origin only; ${NAME} is read at start, so secrets stay outside"
+    )
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$", description="The content must have this digest")
+    connect_timeout_s: float = Field(default=10.0, gt=0.0, description="Longest wait for a connection")
+    idle_timeout_s: float = Field(default=30.0, gt=0.0, description="Longest silence while an answer is read")
+    total_timeout_s: float = Field(default=3600.0, gt=0.0, description="Longest time for everything, retries included")
+    min_bytes_per_s: int = Field(default=1024, ge=0, description="A slower answer, over 10 s, is broken off")
+    max_bytes: Bytes = Field(default=10 << 30, ge=1, description="A larger answer, unpacked or not, is refused")
+    max_retries: int = Field(default=5, ge=0, le=100, description="Failures in a row before the read fails")
+    allow_http: bool = Field(default=False, description="Whether plain http:// may be used")
+    allow_private: list[str] = Field(
+        default=[], description="Host names or addresses that may be private, loopback or link-local"
+    )
+    ca_file: str | None = Field(default=None, description="Certificates (PEM) to trust besides the system's")
+    insecure_tls: bool = Field(default=False, description="Accept any certificate; said in the log at every use")
+    batch_rows: int = Field(default=8192, ge=1, le=1_000_000, description="At most this many rows travel at a time")
+
+
 class MemoryConfig(Section):
     """Rows given in Python, or written out in the configuration when they are few."""
 
@@ -44,7 +141,30 @@ class MemoryConfig(Section):
     batch_rows: int = Field(default=8192, ge=1, le=1_000_000, description="At most this many rows travel at a time")
 
 
-SourceConfig = Annotated[FileSystemConfig | MemoryConfig, Field(discriminator="type")]
+def source_values(uri: str) -> dict[str, Any]:
+    """The mapping that a source written as one URI stands for.
+
+    `https://...` is `http`; `postgresql://host/db#table`, `sqlite:///file.db#table` and other `dialect+driver://` URLs
+    are `database`; anything else is a path, a glob or a URL of `filesystem`.
+    """
+    scheme, separator, _ = uri.partition("://")
+    if separator and scheme in ("http", "https"):
+        return {"type": "http", "url": uri}
+    if separator and _DATABASE_SCHEME.match(scheme):
+        url, _, table = uri.partition("#")
+        return {"type": "database", "url": url, "table": table or None}
+    return {"type": "filesystem", "path": uri}
+
+
+def _expand_uri(value: Any) -> Any:
+    return source_values(value) if isinstance(value, str) else value
+
+
+SourceConfig = Annotated[
+    Annotated[FileSystemConfig | DatabaseConfig | HTTPConfig | MemoryConfig, Field(discriminator="type")],
+    BeforeValidator(_expand_uri),
+]
+"""One source; a plain text stands for the source that `source_values` reads in it."""
 
 
 class ColumnConfig(Section):
