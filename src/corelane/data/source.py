@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
 
 from corelane.core.errors import CursorError
 from corelane.data.batch import Batch, Cursor, Fingerprint
 
+Tell: TypeAlias = Callable[[str, Mapping[str, Any]], None]
+"""Who hears of what happened while reading: an event's name and its fields."""
+
+
+def tell_nobody(event: str, fields: Mapping[str, Any]) -> None:
+    """A `Tell` that forgets."""
+
 
 class DataSource(Protocol):
     """Rows in a fixed order, readable again from any cursor. Nothing stays open between calls; an abandoned or closed
     iterator releases its files. Several iterators may run at once, also in several threads.
     """
+
+    @property
+    def is_local(self) -> bool:
+        """Whether reading again is cheap and gives the same rows: files on a local disk, or memory."""
+        ...
 
     def schema(self) -> pa.Schema:
         """The physical columns (CSV: all strings). Raises `DataError` when the data cannot be read at all."""
