@@ -1,8 +1,8 @@
 """The CPU quota and memory limit that control groups put on this process, version 1, version 2 or both mounted.
 
 A limit holds for a group and everything below it, so the whole path from the process's own group up to the mount point
-is read and the tightest value wins. Only `cpu.py` calls this. The files are described in the kernel's documentation,
-`admin-guide/cgroup-v1` and `admin-guide/cgroup-v2`.
+is read and the tightest value wins. `cpu.py` reads the limits, `pressure.py` what is in use. The files are described in
+the kernel's documentation, `admin-guide/cgroup-v1` and `admin-guide/cgroup-v2`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,17 @@ class CgroupLimits:
 
     cpu_quota: float | None
     memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Bytes in use in the group whose limit is the tightest, without inactive page cache, which the kernel can drop;
+    that limit; and the file with the group's pressure, if it has one.
+    """
+
+    used_bytes: int
+    limit_bytes: int
+    pressure: Path | None
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,26 @@ def read_limits(root: Path = Path("/")) -> CgroupLimits:
         min((quota for quota in quotas if quota is not None), default=None),
         min((limit for limit in limits if limit is not None), default=None),
     )
+
+
+def read_memory_use(root: Path = Path("/")) -> MemoryUse | None:
+    """What the group with the tightest memory limit uses now; None where no limit holds or it cannot be read."""
+    found = [
+        (limit, directory, version)
+        for directory, version in _directories(list(_mounts(root)), _groups(root), "memory")
+        if (limit := _memory(directory, version)) is not None
+    ]
+    if not found:
+        return None
+    limit, directory, version = min(found, key=lambda item: item[0])
+    usage = "".join(_words(directory / ("memory.current" if version == 2 else "memory.usage_in_bytes")))
+    if not usage.isdigit():
+        return None
+    name = "inactive_file" if version == 2 else "total_inactive_file"
+    stat = dict(line.split(" ", 1) for line in _lines(directory / "memory.stat") if " " in line)
+    pressure = directory / "memory.pressure"
+    used = max(0, int(usage) - int(stat.get(name, "0")))
+    return MemoryUse(used, limit, pressure if pressure.is_file() else None)
 
 
 def _directories(
