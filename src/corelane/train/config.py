@@ -16,6 +16,33 @@ WITHOUT_EFFECT = {"save_interval", "keep_checkpoints", "max_retries"}
 """Settings that change neither a weight nor a line of the history, and so may differ when a run is resumed."""
 
 
+class AugmentConfig(Section):
+    """How training batches are changed at random; each is off at 0 or null. Drawn anew each epoch, from the seed."""
+
+    flip: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        default=0.0, description="Images: chance of being flipped left to right"
+    )
+    shift: int = Field(default=0, ge=0, le=64, description="Images: shifted by up to this many pixels each way")
+    cutout: int = Field(default=0, ge=0, le=256, description="Images: side in pixels of a square that is blanked")
+    mixup: Positive | None = Field(
+        default=None, description="Rows are blended with another; the parameter of the Beta distribution, such as 0.2"
+    )
+    cutmix: Positive | None = Field(
+        default=None, description="Images: a box is taken from another; the parameter of Beta, such as 1"
+    )
+    noise: Annotated[float, Field(ge=0.0, le=10.0)] = Field(
+        default=0.0, description="Numbers: deviation of the noise added to the scaled values"
+    )
+    swap: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        default=0.0, description="Tables: chance of a value to be replaced by that of another row"
+    )
+
+    @property
+    def is_off(self) -> bool:
+        """Whether nothing is changed."""
+        return self == AugmentConfig()
+
+
 class TrainConfig(Section):
     """How a network is trained: how long, how fast it learns, when it stops, how often its state is saved."""
 
@@ -41,6 +68,7 @@ class TrainConfig(Section):
     )
     log_interval: int = Field(default=50, ge=1, description="Steps between entries in metrics.jsonl")
     max_retries: int = Field(default=3, ge=0, description="Restarts after a crash without progress in between")
+    augment: AugmentConfig = Field(default=AugmentConfig(), description="Random changes of training batches")
     memory_format: Literal["auto", "contiguous", "channels_last"] = Field(
         default="auto", description="Layout of images: auto takes channels_last where there is a 2-d convolution"
     )
