@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -11,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corelane.core.errors import ConfigError
-from corelane.serve.batch import NOTHING_TO_DO, BatchPolicy, BatchProcessor, RequestQueue, Take, Wait, join, split
+from corelane.machine.memory import MemoryManager
+from corelane.serve.batch import (
+    NOTHING_TO_DO,
+    BatchBuffers,
+    BatchPolicy,
+    BatchProcessor,
+    RequestQueue,
+    Take,
+    Wait,
+    split,
+)
 from corelane.serve.request import Request, Waiting
 
 
@@ -119,23 +130,59 @@ def test_a_batch_size_below_one_is_refused() -> None:
         BatchProcessor(0)
 
 
-def test_split_undoes_join() -> None:
+@pytest.fixture
+def buffers() -> Iterator[BatchBuffers]:
+    """Buffers of eight rows."""
+    made = BatchBuffers(MemoryManager(1), 8)
+    yield made
+    made.close()
+
+
+def test_split_undoes_join(buffers: BatchBuffers) -> None:
     """Rows of joined matrices and columns come back to the requests they belong to."""
     sizes = [1, 3, 2]
     matrices = [Request(np.full((size, 2), float(index)), size, 0) for index, size in enumerate(sizes)]
-    joined = join(matrices)
+    joined = buffers.join(matrices)
     assert [response.outputs["x"].tolist() for response in split({"x": joined}, matrices)] == [
         request.inputs.tolist()
         for request in matrices  # type: ignore[union-attr]
     ]
     columns = [Request({"a": np.arange(size), "b": [None] * size}, size, 0) for size in sizes]
-    both = join(columns)
+    both = buffers.join(columns)
     assert both["b"] == [None] * 6  # type: ignore[index]
     assert len(both["a"]) == 6  # type: ignore[index]
 
 
-def test_columns_of_different_types_do_not_join() -> None:
+def test_columns_of_different_types_do_not_join(buffers: BatchBuffers) -> None:
     """An image sent as pixels and one sent as a file are not mixed into one array."""
     parts = [Request({"image": np.zeros((1, 2, 2, 1))}, 1, 0), Request({"image": [b"file"]}, 1, 0)]
     with pytest.raises(ValueError, match="arrays or as lists"):
-        join(parts)
+        buffers.join(parts)
+
+
+def test_batches_are_joined_in_one_leased_array() -> None:
+    """Matrices of one type use the same memory run after run; closing gives it back."""
+    memory = MemoryManager(1, limit_bytes=1 << 20)
+    buffers = BatchBuffers(memory, 8)
+    requests = [Request(np.full((2, 3), float(index)), 2, 0) for index in range(3)]
+    first = buffers.join(requests)
+    second = buffers.join(requests[1:])
+    assert np.shares_memory(first, second)  # type: ignore[arg-type]
+    assert second.tolist() == [[1.0] * 3] * 2 + [[2.0] * 3] * 2  # type: ignore[union-attr]
+    assert memory.allocated_memory >= 8 * 3 * 8
+    buffers.close()
+    assert memory.allocated_memory == 0
+
+
+@pytest.mark.parametrize(
+    "matrices",
+    [
+        [np.zeros((1, 2)), np.ones((1, 2), dtype=np.float32)],
+        [np.zeros((6, 2)), np.ones((6, 2))],
+        [np.zeros((1, 2, 2)), np.ones((1, 2, 2))],
+    ],
+)
+def test_what_does_not_fit_the_buffer_is_joined_all_the_same(buffers: BatchBuffers, matrices: list[np.ndarray]) -> None:
+    """Mixed types, more rows than a batch has, and more dimensions give what plain concatenation gives."""
+    joined = buffers.join([Request(matrix, len(matrix), 0) for matrix in matrices])
+    assert np.array_equal(joined, np.concatenate(matrices))  # type: ignore[arg-type]

@@ -35,6 +35,7 @@ def start(*packages: Path, port: int = 0) -> int:
             observe=observe,
             logger=logger,
             machine=Machine.detect(),
+            memory_bytes=1 << 30,
             announce=lambda url: pytest.fail(f"listening at {url}"),
         )
 

@@ -66,9 +66,16 @@ def serve(
     if not paths:
         raise ConfigError("serve must be given a package, got none; name one, or list them under serve.packages")
     logger = SystemLogger(root.observe, read_memory_bytes=resident_bytes)
+    machine = Machine.detect()
     try:
         return serve_run.serve(
-            paths, root.serve, observe=root.observe, logger=logger, machine=Machine.detect(), announce=announce
+            paths,
+            root.serve,
+            observe=root.observe,
+            logger=logger,
+            machine=machine,
+            memory_bytes=machine.budget(root.machine).memory_bytes,
+            announce=announce,
         )
     finally:
         logger.close()

@@ -198,14 +198,15 @@ class MemoryManager:
     """Owns the process's memory budget, its four pools and the list of holders, and nothing else.
 
     The budget is the smaller of `max_memory_gb` (GiB) and `limit_bytes`, which is what the machine and its control
-    group allow unless it is given. Safe to use from several threads; holders are called without a lock.
+    group allow unless it is given; infinity is the limit itself. Safe to use from several threads; holders are called
+    without a lock.
     """
 
     def __init__(self, max_memory_gb: float = 8, *, limit_bytes: int | None = None) -> None:
         if max_memory_gb <= 0:
             raise ConfigError(f"max_memory_gb must be above 0, got {max_memory_gb}; give a size in GiB")
         limit = Machine.detect().memory_bytes if limit_bytes is None else limit_bytes
-        self.max_memory = min(int(max_memory_gb * 1024**3), limit)
+        self.max_memory = int(min(max_memory_gb * 1024**3, limit))
         self.memory_pools = {
             name: MemoryPool(name, share, budget_bytes=self.max_memory) for name, share in POOL_SHARES.items()
         }

@@ -128,6 +128,11 @@ class ModelPackage:
             golden=Golden.read(path / GOLDEN) if GOLDEN in bundle.files else None,
         )
 
+    @property
+    def num_bytes(self) -> int:
+        """Size of its largest graph: what a runtime that serves it holds at least."""
+        return max(graph.stat().st_size for graph in self.graphs.values())
+
     def predictor(self, *, num_threads: int = 1, graph: str = "fp32") -> Predictor:
         """A predictor that runs `graph` on `num_threads` threads of one call; the caller closes it.
 

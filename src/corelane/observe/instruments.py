@@ -198,6 +198,13 @@ SYSTEM = (
         "corelane_system_resident_bytes", "gauge", "Resident memory of the process.", "bytes", fields=("memory_usage",)
     ),
     Instrument(
+        "corelane_system_pool_bytes",
+        "gauge",
+        "Bytes of a memory pool by state: used (leased or reserved), idle (kept to be leased again), limit.",
+        "bytes",
+        labels=("pool", "state"),
+    ),
+    Instrument(
         "corelane_system_worker_restarts_total",
         "counter",
         "Times the supervisor started a worker again.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
 import prometheus_client
@@ -34,6 +35,22 @@ MetricT = TypeVar("MetricT", Counter, Gauge, Histogram)
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
+@dataclass(slots=True)
+class _Reading:
+    """Where a watched instrument's value comes from and goes to, and a counter's total as last taken."""
+
+    read: Callable[[], float]
+    metric: Metric
+    last: float = 0.0
+
+    def take(self, value: float) -> None:
+        if isinstance(self.metric, Gauge):
+            self.metric.set(value)
+        elif isinstance(self.metric, Counter):
+            self.metric.inc(max(0.0, value - self.last))
+            self.last = max(self.last, value)
+
+
 class MetricsCollector:
     """Owns the instruments of one process and nothing else. Every method may be called from any thread.
 
@@ -46,8 +63,7 @@ class MetricsCollector:
         self._lock = threading.RLock()  # reentrant: a signal handler may log while the main thread is in here
         self._metrics: dict[str, Metric] = {}
         self._series: dict[str, set[tuple[str, ...]]] = {}
-        self._readings: dict[str, Callable[[], float]] = {}
-        self._last_readings: dict[str, float] = {}
+        self._readings: dict[tuple[str, tuple[str, ...]], _Reading] = {}
         self.gauge("corelane_system_up").set(1)
 
     # --- records ------------------------------------------------------------------------------------------------------
@@ -101,17 +117,17 @@ class MetricsCollector:
         """The histogram `name` for these label values; as `counter`."""
         return self._bound(Histogram, name, label_values)
 
-    def watch(self, name: str, read: Callable[[], float]) -> None:
-        """Take the value of the unlabelled gauge or counter `name` from `read()` at every `render`.
+    def watch(self, name: str, read: Callable[[], float], *label_values: object) -> None:
+        """Take the value of the gauge or counter `name`, for these label values, from `read()` at every `render`.
 
         For a counter `read` returns the total so far; a total that went back is ignored until it passes the old one.
         """
         instrument = _declared(name)
-        if instrument.kind == "histogram" or instrument.labels:
-            raise ConfigError(f"a watched instrument must be a gauge or counter without labels, got {name!r}")
+        if instrument.kind == "histogram" or len(label_values) != len(instrument.labels):
+            raise ConfigError(f"a watched instrument must be a gauge or counter with its labels, got {name!r}")
         with self._lock:
-            self._child(name, ())
-            self._readings[name] = read
+            metric = self._child(name, _label_texts(label_values))
+            self._readings[name, _label_texts(label_values)] = _Reading(read, metric)
 
     # --- the serving hot path -----------------------------------------------------------------------------------------
 
@@ -134,21 +150,12 @@ class MetricsCollector:
     def render(self) -> bytes:
         """Everything in Prometheus' text format (UTF-8), after taking the watched readings. Serve as `CONTENT_TYPE`."""
         with self._lock:
-            readings = dict(self._readings)
-        values = {name: float(read()) for name, read in readings.items()}  # without the lock: a reading may be slow
+            readings = list(self._readings.values())
+        values = [float(reading.read()) for reading in readings]  # without the lock: a reading may be slow
         with self._lock:
-            for name, value in values.items():
-                self._take(name, value)
+            for reading, value in zip(readings, values, strict=True):
+                reading.take(value)
         return prometheus_client.generate_latest(self.registry)
-
-    def _take(self, name: str, value: float) -> None:
-        metric = self._metrics[name]
-        if isinstance(metric, Gauge):
-            metric.set(value)
-        elif isinstance(metric, Counter):
-            last = self._last_readings.get(name, 0.0)
-            metric.inc(max(0.0, value - last))
-            self._last_readings[name] = max(last, value)
 
     def _bound(self, kind: type[MetricT], name: str, label_values: tuple[object, ...]) -> MetricT:
         instrument = _declared(name)

@@ -41,23 +41,34 @@ def serve(
     observe: ObserveConfig,
     logger: SystemLogger,
     machine: Machine,
+    memory_bytes: int,
     announce: Callable[[str], None],
 ) -> int:
     """Serve `packages` until SIGTERM or SIGINT and return the exit code.
 
-    This process supervises; `config.workers` children serve. `announce` is called once, from another thread, with the
-    URL when all workers accept requests. Must be called from the main thread. Raises `ConfigError` (no package, two of
-    one name, a host that is none of this machine's), `BundleError` for a broken package and `PortInUseError`, all
-    before a child is started.
+    This process supervises; `config.workers` children serve, and share `memory_bytes` out between them. `announce` is
+    called once, from another thread, with the URL when all workers accept requests. Must be called from the main
+    thread. Raises `ConfigError` (no package, two of one name, a host that is none of this machine's), `BundleError` for
+    a broken package and `PortInUseError`, all before a child is started.
     """
     _check_packages(packages)
     with reserve(config.host, config.port) as address, tempfile.TemporaryDirectory(prefix="corelane-") as folder:
         sockets = Path(folder)
         names = [f"worker-{index}" for index in range(config.workers)]
+        template = WorkerDescription(
+            name="worker",
+            packages=tuple(path.resolve() for path in packages),
+            ip=address.ip,
+            port=address.port,
+            sockets=sockets,
+            memory_bytes=max(1, memory_bytes // config.workers),
+            serve=config,
+            observe=observe,
+        )
         specs = [
             WorkerSpec(
                 name,
-                worker_argv(_describe(name, packages, config, observe, address, sockets)),
+                worker_argv(_describe(template.model_copy(update={"name": name}))),
                 cpus,
                 until_stopped=True,
             )
@@ -101,19 +112,8 @@ def _check_packages(packages: Sequence[Path]) -> None:
         served[name] = path
 
 
-def _describe(
-    name: str, packages: Sequence[Path], config: ServeConfig, observe: ObserveConfig, address: Address, sockets: Path
-) -> Path:
-    description = WorkerDescription(
-        name=name,
-        packages=tuple(path.resolve() for path in packages),
-        ip=address.ip,
-        port=address.port,
-        sockets=sockets,
-        serve=config,
-        observe=observe,
-    )
-    path = sockets / f"{name}.json"
+def _describe(description: WorkerDescription) -> Path:
+    path = description.sockets / f"{description.name}.json"
     path.write_text(description.model_dump_json(), encoding="utf-8")
     return path
 

@@ -18,9 +18,10 @@ import numpy as np
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import DeadlineError, NotReadyError, OverloadedError, RequestError
 from corelane.core.types import Array, NamedArrays
+from corelane.machine.memory import MemoryManager
 from corelane.model.package import ModelPackage
 from corelane.observe.metrics import MetricsCollector
-from corelane.serve.batch import BatchProcessor, RequestQueue, Take, join, split
+from corelane.serve.batch import BatchBuffers, BatchProcessor, RequestQueue, Take, split
 from corelane.serve.config import ServeConfig
 from corelane.serve.pace import Pace, measure_pace
 from corelane.serve.request import Deliver, Inputs, Request, Response, Waiting
@@ -33,8 +34,9 @@ THREAD_HOP_S = 200e-6
 class ModelServer:
     """Owns one loaded package, its queue and its runs. `serve` must be running while requests are submitted.
 
-    Loading verifies the package, runs its golden rows and measures how long runs take. Raises `BundleError` and
-    `GoldenError`. All methods are for the event loop's thread; only `_compute` runs elsewhere, one call at a time.
+    Loading verifies the package, runs its golden rows and measures how long runs take. Its graph and the queue's bound
+    are reserved in `memory`. Raises `BundleError`, `GoldenError` and `MemoryBudgetError`. All methods are for the event
+    loop's thread; only `_compute` runs elsewhere, one call at a time.
     """
 
     def __init__(
@@ -44,9 +46,16 @@ class ModelServer:
         *,
         metrics: MetricsCollector | None = None,
         clock: Clock | None = None,
+        memory: MemoryManager | None = None,
     ) -> None:
         self.config = config
         self.model = ModelPackage.load(model_path)
+        memory = memory or MemoryManager()
+        self._reservations = [
+            memory.reserve(self.model.num_bytes, "model"),
+            memory.reserve(config.queue_bytes, "data"),
+        ]
+        self._buffers = BatchBuffers(memory, config.batch_size)
         self.predictor = self.model.predictor(num_threads=config.threads)
         self.model.check_golden(self.predictor)
         self.request_queue = RequestQueue(config.queue_size, config.queue_bytes)
@@ -173,7 +182,7 @@ class ModelServer:
             return [self._compute_one(requests[0])]
         start_s = self._monotonic()
         try:
-            outputs = self._predict(join(requests))
+            outputs = self._predict(self._buffers.join(requests))
         except Exception:  # noqa: BLE001 - which of them is at fault, and how, the single runs tell
             return [self._compute_one(request) for request in requests]
         self._meter.ran(sum([request.num_rows for request in requests]), self._monotonic() - start_s)
@@ -211,7 +220,10 @@ class ModelServer:
     def close(self) -> None:
         """Wait for a run to end and release the runtime. May be called twice."""
         self._executor.shutdown()
+        self._buffers.close()
         self.predictor.close()
+        for reservation in self._reservations:
+            reservation.release()
 
 
 def _is_finite(array: Array) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
 import resource
 import signal
@@ -20,6 +21,9 @@ from pydantic import Field
 
 from corelane.core.config import Section
 from corelane.core.errors import WorkerLostError
+from corelane.machine.memory import MemoryManager
+from corelane.machine.pool_metrics import watch_pools
+from corelane.machine.pressure import PressureWatch
 from corelane.machine.process import cpu_seconds, resident_bytes
 from corelane.machine.worker_socket import read_metrics, serve_metrics, short_address, socket_path
 from corelane.observe.config import ObserveConfig
@@ -39,13 +43,14 @@ SUPERVISOR = "supervisor"
 
 
 class WorkerDescription(Section):
-    """What a worker is told: who it is, what it serves and where the sockets of its siblings lie."""
+    """What a worker is told: who it is, what it serves, its memory and where the sockets of its siblings lie."""
 
     name: str
     packages: tuple[Path, ...] = Field(min_length=1)
     ip: str
     port: int
     sockets: Path
+    memory_bytes: int = Field(ge=1)
     serve: ServeConfig
     observe: ObserveConfig
 
@@ -104,17 +109,21 @@ def work(description: WorkerDescription) -> int:
     with logger, serve_metrics(socket_path(description.sockets, description.name), metrics.render):
         metrics.watch("corelane_system_resident_bytes", resident_bytes)
         metrics.watch("corelane_system_cpu_seconds_total", cpu_seconds)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(description, metrics, logger))
+        memory = MemoryManager(math.inf, limit_bytes=description.memory_bytes)
+        watch_pools(metrics, memory)
+        with PressureWatch(memory), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(description, metrics, logger, memory))
 
 
-async def _serve(description: WorkerDescription, metrics: MetricsCollector, logger: SystemLogger) -> int:
+async def _serve(
+    description: WorkerDescription, metrics: MetricsCollector, logger: SystemLogger, memory: MemoryManager
+) -> int:
     loop = asyncio.get_running_loop()
     config = description.serve
     lifecycle = _Lifecycle(description, metrics.render, logger)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lifecycle.end)
-    servers = [ModelServer(path, config, metrics=metrics) for path in description.packages]
+    servers = [ModelServer(path, config, metrics=metrics, memory=memory) for path in description.packages]
     http = HttpServer(
         _application(servers, lifecycle, config, metrics),
         Address(description.ip, description.port),
