@@ -24,7 +24,7 @@ def test_rows_come_as_dicts_from_every_type(tmp_path: Path) -> None:
 
 def test_an_unknown_type_names_the_known() -> None:
     """A wrong type, and a wrong key of a right one, are told with what there is."""
-    with pytest.raises(ConfigError, match="one of filesystem, memory, got 'ftp'"):
+    with pytest.raises(ConfigError, match="one of database, filesystem, http, memory, got 'ftp'"):
         DataSourceManager().get_data_iterator("ftp", {})
     with pytest.raises(ConfigError, match="did you mean 'path'"):
         DataSourceManager().get_data_iterator("filesystem", {"pth": "x"})
