@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from corelane.core.errors import ConfigError
-from corelane.data.stages.protocol import TensorSpec
-from corelane.train.augment import Augmenter, FeatureSpan, NoAugmenter, cut_out, move
+from corelane.data.pipeline import FeatureSpan, TensorSpec
+from corelane.train.augment import Augmenter, NoAugmenter, augmenter_for, cut_out, move
 from corelane.train.config import AugmentConfig
 from corelane.train.draws import Draws
+from tests.train.examples import classification
 
 SPANS = [FeatureSpan("a", True, 0, 1), FeatureSpan("b", True, 1, 2), FeatureSpan("colour", False, 2, 5)]
 
@@ -192,3 +193,13 @@ def test_nothing_configured_changes_nothing() -> None:
     assert same is target
     assert AugmentConfig().is_off
     assert not AugmentConfig(flip=0.1).is_off
+
+
+def test_a_pipelines_columns_are_known_by_place() -> None:
+    """Numbers and categories of a real pipeline: noise reaches every number, and nothing but numbers."""
+    data = classification()
+    augment = augmenter_for(AugmentConfig(noise=0.5), data.pipeline, seed=0)
+    given = torch.from_numpy(np.array(data.train.inputs["features"][:16]))
+    (changed,), _ = augment.apply([given], torch.zeros(16, dtype=torch.int64), np.arange(16), 0)
+    assert bool((changed != given).all())
+    assert isinstance(augmenter_for(AugmentConfig(), data.pipeline, seed=0), NoAugmenter)

@@ -21,7 +21,7 @@ from corelane.core.types import Array, JsonObject
 from corelane.data.compiled import CompiledPipeline
 from corelane.data.config import PipelineConfig
 from corelane.data.schema import Column, Schema
-from corelane.data.stages.blocks import Block
+from corelane.data.stages.blocks import Block, FeatureSpan
 from corelane.data.stages.categorical import CategoricalStage, FittedCategorical
 from corelane.data.stages.column import shorten
 from corelane.data.stages.image import FittedImage, ImageStage
@@ -30,7 +30,7 @@ from corelane.data.stages.protocol import FittedStage, Stage, TensorSpec
 from corelane.data.stages.tensor import FittedTensor, TensorStage
 from corelane.data.target import TargetEncoder, TargetFitter
 
-__all__ = ["Pipeline", "TensorSpec"]
+__all__ = ["FeatureSpan", "Pipeline", "TensorSpec"]
 
 _VERSION = 1
 _FITTED: dict[str, Callable[[Mapping[str, Any], tuple[Column, ...]], FittedStage]] = {
@@ -95,6 +95,11 @@ class Pipeline:
         self.outputs: dict[str, TensorSpec] = {block.name: block.spec for block in blocks}
         self._blocks = blocks
         self.digest = _digest(self.to_json())
+
+    @property
+    def feature_spans(self) -> tuple[FeatureSpan, ...]:
+        """Which column lies where in the output "features"; empty when there is no such output."""
+        return next((block.spans for block in self._blocks if block.name == "features"), ())
 
     @classmethod
     def build(cls, schema: Schema, config: PipelineConfig) -> UnfittedPipeline:

@@ -8,7 +8,6 @@ epoch, position). The trainer calls `apply`; where nothing is configured it has 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -18,19 +17,9 @@ from torch.nn.functional import one_hot
 
 from corelane.core.errors import ConfigError
 from corelane.core.types import IntArray
-from corelane.data.stages.protocol import TensorSpec
+from corelane.data.pipeline import FeatureSpan, Pipeline, TensorSpec
 from corelane.train.config import AugmentConfig
 from corelane.train.draws import Draws
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureSpan:
-    """The places `start` to `stop` (exclusive) that one source column takes in the output "features"."""
-
-    column: str
-    is_numeric: bool
-    start: int
-    stop: int
 
 
 class Augmenting(Protocol):
@@ -111,6 +100,19 @@ class Augmenter:
         soft = target if self._num_classes is None else one_hot(target, self._num_classes).to(torch.float32)
         own = share.reshape(-1, *[1] * (soft.ndim - 1))
         return mixed, torch.lerp(soft.roll(-1, 0), soft, own)
+
+
+def augmenter_for(config: AugmentConfig, pipeline: Pipeline, seed: int) -> Augmenting:
+    """What `config` asks for, over the outputs of `pipeline`. Raises `ConfigError` as `Augmenter` does."""
+    if config.is_off:
+        return NoAugmenter()
+    return Augmenter(
+        config,
+        outputs=pipeline.outputs,
+        spans=pipeline.feature_spans,
+        num_classes=pipeline.target.num_outputs if pipeline.target.task == "classification" else None,
+        seed=seed,
+    )
 
 
 def move(pictures: Tensor, config: AugmentConfig, draws: Draws, name: str = "image") -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -14,6 +14,15 @@ from corelane.data.processor import CPUDataProcessor
 TensorBatch = tuple[list[Tensor], Tensor]
 """The module's inputs in order, each [n, ...], and the target [n]; valid until the next few batches are taken."""
 
+Change = Callable[[list[Tensor], Tensor, IntArray], TensorBatch]
+"""From inputs, target and row indices of a batch to the batch that the step sees."""
+
+
+def unchanged(inputs: list[Tensor], target: Tensor, rows: IntArray) -> TensorBatch:
+    """The batch as it is."""
+    del rows
+    return inputs, target
+
 
 class TensorBatches:
     """Gives the rows of a part in a given order, images in the plan's layout."""
@@ -23,11 +32,27 @@ class TensorBatches:
         self._channels_last = channels_last
 
     def of(
-        self, part: PreparedPart, order: IntArray, batch_size: int, *, start: int = 0, drop_last: bool = False
+        self,
+        part: PreparedPart,
+        order: IntArray,
+        batch_size: int,
+        *,
+        start: int = 0,
+        drop_last: bool = False,
+        change: Change = unchanged,
     ) -> Iterator[TensorBatch]:
-        """Batches of `batch_size` rows of `part`, gathered at the positions `order`, of which `start` were taken."""
+        """Batches of `batch_size` rows of `part`, gathered at the positions `order`, of which `start` were taken.
+
+        `change` makes of each batch, and of the rows' indices in the part, what is trained on.
+        """
+        taken = start
         for arrays, target in self._processor.batches(part, order, batch_size, start=start, drop_last=drop_last):
-            yield [self._tensor(torch.from_numpy(array)) for array in arrays.values()], torch.from_numpy(target)
+            rows = order[taken : taken + len(target)]
+            taken += len(target)
+            inputs, labels = change(
+                [torch.from_numpy(array) for array in arrays.values()], torch.from_numpy(target), rows
+            )
+            yield [self._tensor(tensor) for tensor in inputs], labels
 
     def _tensor(self, tensor: Tensor) -> Tensor:
         if self._channels_last and tensor.ndim == 4:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 
@@ -16,6 +17,7 @@ from corelane.data.prepared import PreparedData
 from corelane.data.processor import CPUDataProcessor
 from corelane.observe.log import SystemLogger
 from corelane.train import randomness
+from corelane.train.augment import augmenter_for
 from corelane.train.batches import TensorBatch, TensorBatches, in_layout
 from corelane.train.clipping import clip_at_step
 from corelane.train.config import TrainConfig
@@ -72,6 +74,7 @@ class Trainer:
         )
         self._schedule = Schedule(self._optimizer, config, config.epochs * self._steps_per_epoch)
         self._loss = loss_for(data.pipeline.schema.task)
+        self._augment = augmenter_for(config.augment, data.pipeline, seed)
         self._watch = StopWatch(clock)
 
     def train(self, resume: bool = False) -> TrainResult:
@@ -125,7 +128,9 @@ class Trainer:
     def _epoch_batches(self) -> Iterator[TensorBatch]:
         at, part = self._state.counters, self._data.train
         order = epoch_order(self._seed, at.epoch, part.num_rows)
-        return self._batches.of(part, order, self._batch_size, start=at.batch * self._batch_size, drop_last=True)
+        change = partial(self._augment.apply, epoch=at.epoch)
+        start = at.batch * self._batch_size
+        return self._batches.of(part, order, self._batch_size, start=start, drop_last=True, change=change)
 
     def _begin(self, resume: bool) -> None:
         state = self._state

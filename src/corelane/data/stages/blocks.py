@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -10,6 +11,16 @@ import pyarrow as pa
 
 from corelane.core.types import FloatArray
 from corelane.data.stages.protocol import FittedStage, TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpan:
+    """The places `start` to `stop` (exclusive) that one source column takes in an output of vectors."""
+
+    column: str
+    is_numeric: bool
+    start: int
+    stop: int
 
 
 class Block:
@@ -20,6 +31,19 @@ class Block:
         self.stages = stages
         shape = stages[0].shape if len(stages) == 1 else (sum(stage.shape[0] for stage in stages),)
         self.spec = TensorSpec("float32", shape)
+
+    @property
+    def spans(self) -> tuple[FeatureSpan, ...]:
+        """Which column lies where in the output; empty when the output is a tensor of two or more dimensions."""
+        if len(self.spec.shape) != 1:
+            return ()
+        spans: list[FeatureSpan] = []
+        for stage in self.stages:
+            width = stage.shape[0] // len(stage.columns)
+            for column in stage.columns:
+                start = spans[-1].stop if spans else 0
+                spans.append(FeatureSpan(column.name, column.kind != "categorical", start, start + width))
+        return tuple(spans)
 
     def transform(self, rows: pa.RecordBatch) -> FloatArray:
         """The columns way: checked rows to float32 [n, *shape]."""
