@@ -15,6 +15,7 @@ from torch import nn
 
 from corelane.core.errors import ConfigError, DataError, InterruptedRunError, NonFiniteLossError, StateError
 from corelane.train.checkpoint import read_checkpoint
+from corelane.train.config import AugmentConfig
 from corelane.train.state import saved_steps
 from tests.train.examples import classification, dropout_net, picture_net, pictures, regression, run, weights
 
@@ -41,6 +42,16 @@ CASES = {
     "regression": (regression, lambda: dropout_net(1), {"scheduler": "one_cycle"}),
     "channels_last": (pictures, picture_net, {}),
     "global generators": (classification, noisy_net, {"clip_norm": None, "scheduler": "constant"}),
+    "pictures augmented": (
+        pictures,
+        picture_net,
+        {"augment": AugmentConfig(flip=0.5, shift=1, cutout=2, mixup=0.4, cutmix=1.0)},
+    ),
+    "tables augmented": (
+        regression,
+        lambda: dropout_net(1),
+        {"augment": AugmentConfig(noise=0.2, swap=0.2, mixup=0.2)},
+    ),
     "early stopping": (classification, dropout_net, {"learning_rate": 0.05, "early_stopping_patience": 1, "epochs": 9}),
 }
 
