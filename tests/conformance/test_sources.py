@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import gzip
+import sqlite3
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,10 +23,12 @@ from PIL import Image
 
 from corelane.core.errors import CursorError
 from corelane.data.batch import Batch, Cursor
-from corelane.data.config import FileSystemConfig
+from corelane.data.config import DatabaseConfig, FileSystemConfig
 from corelane.data.source import DataSource, iterate_rows
+from corelane.data.sources.database import DatabaseSource
 from corelane.data.sources.filesystem.source import FileSystemSource
 from corelane.data.sources.memory import InMemorySource
+from tests.servers.postgres import PostgresServer
 
 NUM_ROWS = 11
 
@@ -97,6 +100,41 @@ def _memory_arrays(folder: Path, shift: int, batch_rows: int) -> DataSource:
     return InMemorySource({"image": pixels, "label": np.arange(NUM_ROWS)}, batch_rows=batch_rows)
 
 
+def _sqlite(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    (folder / "rows.db").unlink(missing_ok=True)
+    with sqlite3.connect(folder / "rows.db") as connection:
+        connection.execute("CREATE TABLE rows (id INTEGER PRIMARY KEY, number REAL, word TEXT)")
+        rows = [(index, row["number"], row["word"]) for index, row in enumerate(_table(shift).to_pylist())]
+        connection.executemany("INSERT INTO rows VALUES (?, ?, ?)", rows)
+    connection.close()
+    return _database(f"sqlite:///{folder}/rows.db", batch_rows)
+
+
+def _postgresql(server: PostgresServer) -> Case:
+    url = server.new_database()
+
+    def make(folder: Path, shift: int, batch_rows: int) -> DataSource:
+        table = f'"{folder.name}"'
+        rows = enumerate(_table(shift).to_pylist())
+        values = ", ".join(f"({i}, {row['number']}, {_literal(row['word'])})" for i, row in rows)
+        server.execute(
+            f"DROP TABLE IF EXISTS {table}; CREATE TABLE {table} (id int PRIMARY KEY, number float8, word text);"
+            f" INSERT INTO {table} VALUES {values}",
+            url,
+        )
+        return _database(url, batch_rows, folder.name)
+
+    return replace(DATABASE, make=make)
+
+
+def _literal(word: str | None) -> str:
+    return "NULL" if word is None else f"'{word}'"
+
+
+def _database(url: str, batch_rows: int, table: str = "rows") -> DataSource:
+    return DatabaseSource(DatabaseConfig(url=url, table=table, key=["id"], batch_rows=batch_rows))
+
+
 def _text(row: dict[str, Any]) -> tuple[Any, ...]:
     return float(row["number"]), row["word"]
 
@@ -110,6 +148,7 @@ def _encoded(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 TABLE = Case(_csv, ("number", "word"), _text)
+DATABASE = replace(TABLE, make=_sqlite, columns=("id", "number", "word"))
 PIXELS = Case(_idx, ("image", "label"), _pixels)
 CASES = {
     "csv": TABLE,
@@ -118,15 +157,18 @@ CASES = {
     "parquet folder": replace(TABLE, make=_parquet_folder),
     "table in memory": replace(TABLE, make=_memory_table),
     "dicts in memory": replace(TABLE, make=_memory_rows),
+    "sqlite": DATABASE,
     "idx": PIXELS,
     "arrays in memory": replace(PIXELS, make=_memory_arrays),
     "image folder": Case(_images, ("image", "label"), _encoded),
 }
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=[*CASES, pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
 def case(request: pytest.FixtureRequest) -> Case:
     """One kind of source."""
+    if request.param == "postgresql":
+        return _postgresql(request.getfixturevalue("postgres_server"))
     return CASES[request.param]
 
 

@@ -39,7 +39,7 @@ SURFACE = [
     _of("corelane.data.manager:DataSourceManager", "get_data_iterator", "source_type", "config"),
     _of("corelane.data.sources.filesystem.source:FileSystemSource", "get_iterator", "config"),
     _of("corelane.data.sources.memory:InMemorySource", "get_iterator", "config"),
-    _of("corelane.data.sources.database:DatabaseSource", "get_iterator", "config", later="data layer"),
+    _of("corelane.data.sources.database:DatabaseSource", "get_iterator", "config"),
     _of("corelane.data.sources.http:HTTPSource", "get_iterator", "config", later="data layer"),
     _of("corelane.data.processor:CPUDataProcessor", "__init__", ("num_workers", 4), ("prefetch_factor", 2)),
     _of("corelane.data.processor:CPUDataProcessor", "process_batch", "batch"),

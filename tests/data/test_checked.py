@@ -5,7 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from corelane.data.checked import check_source, regroup, rows_per_piece
+from corelane.data.checked import check_source, rows_per_piece
+from corelane.data.digest import regroup
 from corelane.data.quarantine import RefusedRow
 from corelane.data.schema import Column, Schema
 from corelane.data.sources.memory import InMemorySource

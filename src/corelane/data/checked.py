@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -55,27 +55,3 @@ def rows_per_piece(schema: Schema) -> int:
     """How many rows of `schema` are handled together: a function of the schema alone, so it is the same everywhere."""
     row_bytes = sum(4 * math.prod(column.shape) for column in schema.columns)
     return max(1, min(_MAX_PIECE_ROWS, _MAX_PIECE_BYTES // row_bytes))
-
-
-def regroup(batches: Iterable[pa.RecordBatch], num_rows: int) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of exactly `num_rows`, but for the last.
-
-    What is summed up batch by batch then comes out the same to the last bit, whatever batches a source reads in.
-    """
-    waiting: list[pa.RecordBatch] = []
-    num_waiting = 0
-    for batch in batches:
-        waiting.append(batch)
-        num_waiting += batch.num_rows
-        while num_waiting >= num_rows:
-            joined = _join(waiting)
-            yield joined.slice(0, num_rows)
-            waiting = [joined.slice(num_rows)]
-            num_waiting -= num_rows
-    if num_waiting:
-        yield _join(waiting)
-
-
-def _join(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    (joined,) = pa.Table.from_batches([batch for batch in batches if batch.num_rows]).combine_chunks().to_batches()
-    return joined

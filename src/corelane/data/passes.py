@@ -17,8 +17,9 @@ import pyarrow as pa
 from corelane.core.errors import DataError
 from corelane.core.types import Array, IntArray
 from corelane.data.appender import Appender
-from corelane.data.checked import CheckedRows, check_source, regroup, rows_per_piece
+from corelane.data.checked import CheckedRows, check_source, rows_per_piece
 from corelane.data.config import DataConfig
+from corelane.data.digest import regroup
 from corelane.data.pipeline import Pipeline, UnfittedPipeline
 from corelane.data.prepared import SAMPLES, array_file
 from corelane.data.processor import CPUDataProcessor

@@ -6,7 +6,6 @@ Arrays are taken over without a copy where their layout allows it, and must not 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from corelane.core.config import validate_config
 from corelane.core.errors import ConfigError, DataError
 from corelane.data.batch import Batch, Cursor, Fingerprint
 from corelane.data.config import MemoryConfig
+from corelane.data.digest import RowsDigest
 from corelane.data.source import iterate_rows, start_position
 from corelane.data.sources.plain import check_names, plain_rows, plain_schema
 from corelane.data.stages.cast_tensor import tensor_array
@@ -43,6 +43,11 @@ class InMemorySource:
         self._batch_rows = batch_rows
         self._fingerprint: Fingerprint | None = None
 
+    @property
+    def is_local(self) -> bool:
+        """Yes: the rows are here."""
+        return True
+
     @classmethod
     def get_iterator(cls, config: MemoryConfig | Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """The rows that `config` holds, as dicts."""
@@ -56,10 +61,9 @@ class InMemorySource:
     def fingerprint(self) -> Fingerprint:
         """SHA-256 over the columns' names, types and values; computed once."""
         if self._fingerprint is None:
-            digest = _HashingSink()
-            with pa.ipc.new_stream(pa.PythonFile(digest, mode="w"), self._schema) as writer:
-                for rows in self._slices(0, _BATCH_ROWS):  # the digest must not depend on `batch_rows`
-                    writer.write_batch(rows)
+            digest = RowsDigest(self._schema)
+            for rows in self._slices(0, _BATCH_ROWS):
+                digest.update(rows)
             self._fingerprint = Fingerprint("content", digest.hexdigest())
         return self._fingerprint
 
@@ -76,28 +80,6 @@ class InMemorySource:
         for offset in range(first, self._table.num_rows, num_rows):
             (rows,) = self._table.slice(offset, num_rows).combine_chunks().to_batches()
             yield plain_rows(rows, self._schema)
-
-
-class _HashingSink:
-    """A file that only hashes what is written to it."""
-
-    closed = False
-
-    def __init__(self) -> None:
-        self._digest = hashlib.sha256()
-
-    def write(self, data: Any) -> int:
-        self._digest.update(data)
-        return len(data)
-
-    def flush(self) -> None:
-        """Nothing waits to be written."""
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def hexdigest(self) -> str:
-        return self._digest.hexdigest()
 
 
 # --- tables from what users have --------------------------------------------------------------------------------------

@@ -54,6 +54,8 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.duration("us")
     if pa.types.is_time64(kind):
         return pa.time64("us")
+    if pa.types.is_list(kind):
+        return pa.list_(_plain_type(kind.value_type))  # without the metadata that a driver hangs on the elements
     if pa.types.is_decimal32(kind) or pa.types.is_decimal64(kind):  # too new for Arrow's own counting of values
         return pa.decimal128(kind.precision, kind.scale)
     return kind

@@ -65,6 +65,11 @@ class FileSystemSource:
         checked = config if isinstance(config, FileSystemConfig) else validate_config(config, FileSystemConfig)
         return iterate_rows(cls(checked))
 
+    @property
+    def is_local(self) -> bool:
+        """Yes: files of this machine's disks, frozen when the source was made."""
+        return True
+
     def schema(self) -> pa.Schema:
         """The physical columns: CSV all strings, Parquet as stored, IDX and image folders `image` and `label`."""
         return self._reader.schema()

@@ -1,0 +1,225 @@
+"""Databases that break, change and wait in the middle of a read: nothing is lost, repeated or mixed."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corelane.core.clock import SystemClock
+from corelane.core.errors import ConfigError, DataError, SourceReadError
+from corelane.data.config import DatabaseConfig
+from corelane.data.sources.database import DatabaseSource
+from tests.faults.proxy import FaultProxy
+from tests.servers.postgres import PostgresServer
+
+pytestmark = pytest.mark.needs("postgres")
+
+NUM_ROWS = 60_000
+
+
+class InstantClock(SystemClock):
+    """Waits between tries take no time."""
+
+    def sleep(self, seconds: float) -> None:
+        del seconds
+
+
+@pytest.fixture
+def table(database: str, postgres_server: PostgresServer) -> str:
+    """A table `rows` of 60,000 rows, several times what is handed over at once; gives the database's URL."""
+    postgres_server.execute(
+        f"CREATE TABLE rows AS SELECT i::bigint AS id, i % 7 AS k, 'word ' || i AS word, 1 AS version,"
+        " repeat('x', 200) AS pad"
+        f" FROM generate_series(1, {NUM_ROWS}) i",
+        database,
+    )
+    return database
+
+
+@pytest.fixture
+def proxy(postgres_server: PostgresServer) -> Iterator[FaultProxy]:
+    """A proxy in front of the server."""
+    with FaultProxy(postgres_server.port) as made:
+        yield made
+
+
+def through(proxy: FaultProxy, url: str) -> str:
+    return re.sub(r":\d+/", f":{proxy.port}/", url)
+
+
+def source(url: str, told: list[tuple[str, Any]] | None = None, **settings: Any) -> DatabaseSource:
+    config = DatabaseConfig(**{"url": url, "table": "rows", **settings})
+    heard = [] if told is None else told
+    return DatabaseSource(config, clock=InstantClock(), tell=lambda event, fields: heard.append((event, fields)))
+
+
+def ids(rows_of: DatabaseSource) -> list[int]:
+    return [row for rows in rows_of.read_once() for row in rows.column("id").to_pylist()]
+
+
+@pytest.mark.parametrize("cuts", [[6_000_000], [1_500_000, 5_000_000, 5_500_000], [20_000, 20_000, 9_000_000]])
+def test_a_dropped_connection_goes_on_behind_the_last_key(proxy: FaultProxy, table: str, cuts: list[int]) -> None:
+    """Reset again and again in the middle of the rows, a keyed read has every row once, in order, and says so."""
+    told: list[tuple[str, Any]] = []
+    proxy.cut_after = [limit for cut in cuts for limit in (None, cut)]  # the driver asks for types first
+    assert ids(source(through(proxy, table), told, key=["id"])) == list(range(1, NUM_ROWS + 1))
+    assert proxy.num_connections == 2 * (len(cuts) + 1)
+    assert [event for event, _ in told] == ["source_reconnecting"] * len(cuts)
+    resumed = [int(fields["resumed_after"]) for _, fields in told if fields["resumed_after"] is not None]
+    assert resumed == sorted(resumed)
+
+
+def test_without_a_key_a_broken_read_ends_and_says_that_it_starts_again(proxy: FaultProxy, table: str) -> None:
+    """Nobody can tell which rows were seen, so nothing is continued; the rows so far are to be discarded."""
+    told: list[tuple[str, Any]] = []
+    proxy.cut_after = [None, 6_000_000]
+    with pytest.raises(SourceReadError, match="starts again from the first"):
+        ids(source(through(proxy, table), told))
+    assert told[-1][0] == "source_broken"
+    assert ids(source(through(proxy, table))) == list(range(1, NUM_ROWS + 1))
+
+
+def test_the_server_restarted_in_the_middle(proxy: FaultProxy, table: str, postgres_server: PostgresServer) -> None:
+    """A crash and a new start of the server cost a keyed read nothing."""
+    rows_of = source(through(proxy, table), key=["id"]).read_once()
+    got = next(rows_of).column("id").to_pylist()
+    postgres_server.stop()
+    postgres_server.start()
+    got += [row for rows in rows_of for row in rows.column("id").to_pylist()]
+    assert got == list(range(1, NUM_ROWS + 1))
+
+
+def test_when_retries_are_used_up_the_last_key_is_named(proxy: FaultProxy, table: str) -> None:
+    """After `max_retries` failures in a row the error says behind which key the read stopped."""
+    rows_of = source(through(proxy, table), key=["id"], max_retries=2).read_once()
+    last = next(rows_of).column("id")[-1].as_py()
+    proxy.is_refusing = True
+    proxy.reset_all()
+    seen = [last]
+    with pytest.raises(SourceReadError, match=r"given up behind the key (\d+) after 3 tries") as caught:
+        seen.extend(rows.column("id")[-1].as_py() for rows in rows_of)
+    assert f"behind the key {seen[-1]} after" in str(caught.value)
+
+
+def test_a_version_column_that_moved_stops_the_read(
+    proxy: FaultProxy, table: str, postgres_server: PostgresServer
+) -> None:
+    """After a reconnection a changed version means other data: the read stops and mixes nothing."""
+    rows_of = source(through(proxy, table), key=["id"], version_column="version").read_once()
+    next(rows_of)
+    postgres_server.execute("UPDATE rows SET version = 2 WHERE id = 5", table)
+    proxy.reset_all()
+    with pytest.raises(DataError, match="must not change while they are read, but version did"):
+        list(rows_of)
+
+
+def test_one_snapshot_for_the_whole_read(table: str, postgres_server: PostgresServer) -> None:
+    """Rows added, changed and removed while the read lasts are not seen by it; the next read sees them."""
+    rows_of = source(table, key=["id"]).read_once()
+    got = next(rows_of).column("id").to_pylist()
+    postgres_server.execute(
+        "DELETE FROM rows WHERE id > 50000; INSERT INTO rows VALUES (999999, 0, 'new', 1, '')", table
+    )
+    got += [row for rows in rows_of for row in rows.column("id").to_pylist()]
+    assert got == list(range(1, NUM_ROWS + 1))
+    assert ids(source(table, key=["id"]))[-1] == 999_999
+
+
+def test_a_change_between_two_reads_is_noticed(table: str, postgres_server: PostgresServer) -> None:
+    """Data that changed after its fingerprint was taken are refused at the end of the next read."""
+    reader = source(table, key=["id"])
+    before = reader.fingerprint()
+    postgres_server.execute("UPDATE rows SET word = 'other' WHERE id = 7", table)
+    with pytest.raises(DataError, match="must not change between two reads"):
+        list(reader.batches())
+    assert source(table, key=["id"]).fingerprint() != before
+
+
+def test_a_lock_that_is_not_released_ends_in_a_timeout(table: str, postgres_server: PostgresServer) -> None:
+    """Waiting for somebody's lock ends after `statement_timeout_s`, with what to do."""
+    import adbc_driver_postgresql.dbapi as driver
+
+    with driver.connect(table) as blocker, blocker.cursor() as cursor:
+        cursor.execute("LOCK TABLE rows IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(DataError, match=r"must end within 0\.2 s, got a timeout; raise"):
+            ids(source(table, statement_timeout_s=0.2))
+
+
+def test_an_iterator_closed_early_leaves_no_query_behind(table: str, postgres_server: PostgresServer) -> None:
+    """Closing in the middle ends the transaction on the server: the table can be dropped at once."""
+    rows_of = source(table, key=["id"]).read_once()
+    next(rows_of)
+    rows_of.close()  # type: ignore[attr-defined]
+    dropped = threading.Thread(target=postgres_server.execute, args=("DROP TABLE rows", table))
+    dropped.start()
+    dropped.join(timeout=20)
+    assert not dropped.is_alive()
+
+
+ATTACKS = ['rows"; DROP TABLE rows; --', "rows; DROP TABLE rows", "pg_shadow WHERE true --", "rows\0", '"', "a.b.c.d"]
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("where", ["table", "columns", "key", "version_column"])
+def test_names_cannot_carry_statements(table: str, attack: str, where: str) -> None:
+    """Whatever stands where a name belongs is looked for as a name, not found, and does nothing."""
+    value: Any = [attack] if where in ("columns", "key") else attack
+    with pytest.raises((DataError, ConfigError)):
+        source(table, **{where: value}).schema()
+    assert len(ids(source(table))) == NUM_ROWS
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT 1; DROP TABLE rows",
+        "SELECT * FROM rows) AS q; DROP TABLE rows; --",
+        "DROP TABLE rows",
+        "WITH gone AS (DELETE FROM rows RETURNING id) SELECT * FROM gone",
+        "SELECT setval('s', 1)",
+        "SELECT 'x' AS a /* ; */ ; -- \n DELETE FROM rows",
+        "",
+    ],
+)
+def test_a_query_can_only_read(table: str, query: str, postgres_server: PostgresServer) -> None:
+    """Several statements, other statements and statements in disguise are refused, by us or by the session."""
+    postgres_server.execute("CREATE SEQUENCE s", table)
+    with pytest.raises((DataError, ConfigError, ValueError)):
+        list(source(table, table=None, query=query).read_once())
+    assert len(ids(source(table))) == NUM_ROWS
+
+
+@pytest.mark.parametrize("value", ["word 5", "'; DROP TABLE rows; --", "\\'; --", ":id", "$1", "%s", "é'\"\n"])
+def test_values_are_bound(table: str, value: str) -> None:
+    """A value is compared, whatever it says; texts, comments and casts in the query are left alone."""
+    query = "SELECT id, ':value' AS literal, word::text FROM rows WHERE word = :value AND id < :most -- :value"
+    found = list(source(table, table=None, query=query, parameters={"value": value, "most": 100}).read_once())
+    rows = [row for batch in found for row in batch.to_pylist()]
+    assert rows == ([{"id": 5, "literal": ":value", "word": "word 5"}] if value == "word 5" else [])
+
+
+def test_secrets_are_not_told(postgres_server: PostgresServer) -> None:
+    """A password in the URL appears in no message, event or fingerprint."""
+    told: list[tuple[str, Any]] = []
+    url = f"postgresql://postgres:geheim@127.0.0.1:{postgres_server.port}/absent"
+    with pytest.raises(ConfigError) as caught:
+        source(url, told).fingerprint()
+    assert "geheim" not in f"{caught.value} {caught.value.detail} {told}"
+    assert 'database "absent" does not exist' in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [["a", "b", "b"], ["b", None, "c"]])
+def test_a_key_that_is_none_is_refused(tmp_path: Path, values: list[Any]) -> None:
+    """A key that repeats or is missing would lose rows at a resume: it is an error before that."""
+    with sqlite3.connect(tmp_path / "rows.db") as connection:
+        connection.execute("CREATE TABLE rows (id, word)")
+        connection.executemany("INSERT INTO rows VALUES (?, 'x')", [(value,) for value in values])
+    connection.close()
+    with pytest.raises(DataError, match="the key"):
+        list(source(f"sqlite:///{tmp_path}/rows.db", key=["id"]).read_once())
