@@ -24,8 +24,9 @@ from tests.data.examples import batch, encoded, fitted, picture
 
 FEW = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
-SCALINGS = ["standardise", "normalise", "none"]
-IMPUTATIONS = ["median", "mean", "constant"]
+SCALINGS = ["standardise", "min_max", "robust", "quantile", "quantile_normal", "log", "normalise", "none"]
+IMPUTATIONS = ["median", "mean", "mode", "constant"]
+FEWER = settings(FEW, max_examples=20)
 
 numbers = st.one_of(
     st.floats(width=64),
@@ -61,11 +62,11 @@ def assert_same_bits(expected: Mapping[str, Array], got: Mapping[str, Array]) ->
         assert got[name].tobytes() == array.tobytes(), name
 
 
-def numeric_pipeline(scaling: str, imputation: str, **limits: Any) -> Pipeline:
+def numeric_pipeline(scaling: str, imputation: str, *, indicator: bool = False, **limits: Any) -> Pipeline:
     columns = [Column("a", "numeric", **limits), Column("b", "numeric"), Column("constant", "numeric")]
     rows = {"a": [1.0, 2.5, None, -4.0], "b": [1e-3, 1e12, 7.0, None], "constant": [0.1, 0.1, 0.1, 0.1]}
     fill = {"fill_value": 1.5} if imputation == "constant" else {}
-    return fitted(columns, rows, numeric=scaling, impute=imputation, **fill)
+    return fitted(columns, rows, numeric=scaling, impute=imputation, missing_indicator=indicator, **fill)
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
@@ -74,7 +75,7 @@ def numeric_pipeline(scaling: str, imputation: str, **limits: Any) -> Pipeline:
 @example(rows=[])
 @example(rows=[(None, float("nan"), 0.1)])
 @example(rows=[(1.0, float("inf"), 0.1)])
-@FEW
+@FEWER
 def test_numbers(scaling: str, imputation: str, rows: list[tuple[Any, ...]]) -> None:
     """Any float64 or integer, missing or not, by column: equal bits, and an infinity is refused by both."""
     pipeline = numeric_pipeline(scaling, imputation)
@@ -83,11 +84,13 @@ def test_numbers(scaling: str, imputation: str, rows: list[tuple[Any, ...]]) -> 
     assert_equal_ways(pipeline, raw, values)
 
 
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("indicator", [True, False])
 @given(matrix=hnp.arrays(np.float64, st.tuples(st.integers(0, 5), st.just(3)), elements=st.floats(width=64)))
-@FEW
-def test_matrix_of_numbers(matrix: Array) -> None:
+@FEWER
+def test_matrix_of_numbers(scaling: str, indicator: bool, matrix: Array) -> None:
     """`transform_matrix` takes all columns at once, NaN for missing, with the same bits and the same refusals."""
-    pipeline = numeric_pipeline("standardise", "median")
+    pipeline = numeric_pipeline(scaling, "median", indicator=indicator)
     raw = batch({name: matrix[:, index] for index, name in enumerate(pipeline.schema.names)})
     checked = pipeline.schema.check(raw, needs_target=False)
     if checked.rejects:
@@ -109,11 +112,31 @@ def test_matrix_of_any_number_type(dtype: str, order: Any) -> None:
     assert_same_bits(pipeline.transform(raw), pipeline.compile().transform_matrix(matrix))
 
 
+@pytest.mark.parametrize("num_rows", [1, 2, 9, 400])
+def test_many_numbers(num_rows: int) -> None:
+    """Every scaling side by side, in batches that vector instructions take and in single rows: equal bits."""
+    generator = np.random.default_rng(0)
+    names = [f"{scaling}_{index}" for scaling in SCALINGS for index in range(5)]
+    train = {name: generator.lognormal(0.0, 4.0, 200) * generator.choice([-1.0, 1.0], 200) for name in names}
+    own = {name: {"numeric": name.rpartition("_")[0]} for name in names}
+    pipeline = fitted([Column(name, "numeric") for name in names], train, columns=own, missing_indicator=True)
+    values = generator.lognormal(0.0, 4.0, (num_rows, len(names))) * generator.choice([-1.0, 1.0], (num_rows, 1))
+    values[generator.random(values.shape) < 0.1] = np.nan
+    expected = pipeline.transform(batch({name: values[:, index] for index, name in enumerate(names)}))
+    compiled = pipeline.compile()
+    assert_same_bits(expected, compiled.transform_matrix(values))
+    assert_same_bits(expected, compiled.transform({name: values[:, index] for index, name in enumerate(names)}))
+    rows = [compiled.transform_matrix(row[None])["features"] for row in values]
+    assert_same_bits(expected, {"features": np.concatenate(rows)})
+
+
+@pytest.mark.parametrize("indicator", [True, False])
 @given(cells=st.lists(numbers, max_size=6))
 @FEW
-def test_bounded_and_required_numbers(cells: list[Any]) -> None:
+def test_bounded_and_required_numbers(indicator: bool, cells: list[Any]) -> None:
     """Declared bounds and a column that must have a value refuse the same cells in both ways."""
-    pipeline = numeric_pipeline("standardise", "median", nullable=False, minimum=-4.0, maximum=100.0)
+    limits = {"nullable": False, "minimum": -4.0, "maximum": 100.0}
+    pipeline = numeric_pipeline("standardise", "median", indicator=indicator, **limits)
     assert_rows = {"a": cells, "b": [0.5] * len(cells), "constant": [None] * len(cells)}
     raw = batch(
         {name: pa.array([_as_float(cell) for cell in column], pa.float64()) for name, column in assert_rows.items()}
@@ -131,7 +154,7 @@ def test_numbers_as_text(cells: list[str | None]) -> None:
     assert_equal_ways(pipeline, raw, values)
 
 
-@pytest.mark.parametrize("encoding", ["one_hot", "ordinal"])
+@pytest.mark.parametrize("encoding", ["one_hot", "ordinal", "hashing"])
 @pytest.mark.parametrize("declared", [None, ("green", "red", "NA")])
 @pytest.mark.parametrize("nullable", [True, False])
 @given(cells=st.lists(texts, max_size=6))
@@ -190,12 +213,29 @@ def test_encoded_images(channels: int, resize: bool) -> None:
     assert_equal_ways(pipeline, batch({"image": [b"none"]}), {"image": [b"none"]})
 
 
-def test_resized_pixels() -> None:
-    """Raw pixels of another size are resized alike; without `resize` both ways refuse them."""
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("crop", [1.0, 0.6])
+def test_resized_pixels(fit: str, crop: float) -> None:
+    """Raw pixels of any size are fitted alike; without `resize` both ways refuse another size."""
     train, other = np.stack([picture(6, 5, 3, seed) for seed in range(4)]), picture(9, 11, 3)[None]
+    image = {"size": [6, 5], "fit": fit, "crop": crop, "background": "black"}
     for resize in (True, False):
-        pipeline = fitted([Column("i", "image", shape=(6, 5, 3), nullable=False, resize=resize)], {"i": train})
-        assert_equal_ways(pipeline, batch({"i": other}), {"i": other})
+        column = Column("i", "image", shape=(6, 5, 3), nullable=False, resize=resize)
+        pipeline = fitted([column], {"i": train}, image=image)
+        for pixels in (other, train):
+            assert_equal_ways(pipeline, batch({"i": pixels}), {"i": pixels})
+
+
+@pytest.mark.parametrize(
+    "image", [{"normalise": "unit"}, {"normalise": "none"}, {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}]
+)
+def test_scaled_images(image: dict[str, Any]) -> None:
+    """Every scaling of pixels, files with transparent parts among them."""
+    column = Column("i", "image", shape=(6, 5, 3), nullable=False, encoded=True)
+    clear = np.dstack([picture(6, 5, 3), picture(6, 5, 1)])
+    files = [encoded(picture(6, 5, 3)), encoded(clear)]
+    pipeline = fitted([column], {"i": files}, image=image)
+    assert_equal_ways(pipeline, batch({"i": files}), {"i": files})
 
 
 @given(

@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from corelane.core.types import Array
+from corelane.core.types import Array, FloatArray
 from corelane.data.config import PipelineConfig
 from corelane.data.pipeline import Pipeline
 from corelane.data.schema import Column, Schema
 from corelane.data.stages.cast_tensor import tensor_array
+from corelane.data.stages.protocol import FittedStage
 
 LABEL = Column("label", "categorical", nullable=False)
 
@@ -33,13 +34,20 @@ def arrow(values: Any) -> pa.Array:
     return pa.array(values)
 
 
-def fitted(columns: list[Column], rows: Mapping[str, Any], **config: Any) -> Pipeline:
+def fitted(columns: list[Column], rows: Mapping[str, Any], /, **config: Any) -> Pipeline:
     """A pipeline over `columns`, fitted on `rows` with two labels taking turns."""
     first = next(iter(rows.values()))
     raw = batch({**rows, "label": [("no", "yes")[index % 2] for index in range(len(first))]})
     schema = Schema(tuple(columns), LABEL, "classification")
     checked = schema.check(raw, needs_target=True)
     return Pipeline.build(schema, PipelineConfig(**config)).fit([checked.rows])
+
+
+def transformed(stage: FittedStage, rows: pa.RecordBatch) -> FloatArray:
+    """A fitted stage's columns way into an array of its own, which holds NaN wherever the stage wrote nothing."""
+    out = np.full((rows.num_rows, *stage.shape), np.nan, dtype=np.float32)
+    stage.transform_into(rows, out)
+    return out
 
 
 def picture(height: int, width: int, channels: int, seed: int = 0) -> Array:

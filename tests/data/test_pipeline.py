@@ -100,6 +100,39 @@ class TestFit:
             Pipeline.build(Schema(tuple(COLUMNS), None, "classification"), PipelineConfig())
 
 
+class TestColumns:
+    def test_a_column_has_its_own_settings(self) -> None:
+        """What is said of one column holds for it; the others are as the pipeline says."""
+        own = {"age": {"numeric": "none"}, "colour": {"categorical": "hashing", "hash_buckets": 9}}
+        pipeline = fitted(COLUMNS, train_rows(), columns=own, impute="constant", fill_value=5.0)
+        features = pipeline.transform(checked_rows(pipeline.schema, train_rows()))["features"]
+        assert features[:, 0].tolist() == np.array([1.0, 5.0, 0.1, 4.0], dtype=np.float32).tolist()
+        assert features.shape == (4, 2 + 10 + 2)
+
+    @pytest.mark.parametrize(
+        ("own", "message"),
+        [
+            ({"aeg": {"numeric": "log"}}, "feature columns of the data, got 'aeg'; did you mean 'age'"),
+            ({"label": {"numeric": "log"}}, "feature columns of the data, got 'label'"),
+            ({"age": {"categorical": "ordinal"}}, "age.categorical must be left out for numeric columns"),
+            ({"colour": {"numeric": "log"}}, "colour.numeric must be left out for categorical columns"),
+            ({"image": {"numeric": "log"}}, "image.numeric must be left out for image columns"),
+            ({"colour": {"hash_buckets": 9}}, "colour.hash_buckets must be left out unless its categorical is hashing"),
+        ],
+    )
+    def test_refuses_what_would_have_no_effect(self, own: Any, message: str) -> None:
+        """A name the data does not have, and a setting of another kind."""
+        with pytest.raises(ConfigError, match=message):
+            Pipeline.build(Schema(tuple(COLUMNS), LABEL, "classification"), PipelineConfig(columns=own))
+
+    def test_spans_say_where_a_column_lies(self) -> None:
+        """In order and without gaps; an indicator is a second span of its column."""
+        pipeline = fitted(COLUMNS, train_rows(), missing_indicator=True)
+        spans = [(span.column, span.is_numeric, span.stop - span.start) for span in pipeline.feature_spans]
+        numbers = [("age", True, 1), ("size", True, 1), ("age", False, 1), ("size", False, 1)]
+        assert spans == [*numbers, ("colour", False, 3), ("x", True, 2)]
+
+
 class TestDigest:
     def test_of_the_unfitted_pipeline_follows_schema_and_configuration(self) -> None:
         """Equal questions have equal digests; every setting and every column's limit changes it."""
@@ -110,7 +143,13 @@ class TestDigest:
 
         digests = [
             digest(),
+            digest(numeric="min_max"),
             digest(numeric="normalise"),
+            digest(missing_indicator=True),
+            digest(categorical="hashing"),
+            digest(categorical="hashing", hash_buckets=5),
+            digest(columns={"a": {"numeric": "log"}}),
+            digest(columns={"c": {"categorical": "hashing", "hash_buckets": 7}}),
             digest(impute="mean"),
             digest(impute="constant"),
             digest(impute="constant", fill_value=1.0),
@@ -124,11 +163,14 @@ class TestDigest:
 
 
 class TestJson:
-    @pytest.mark.parametrize("numeric", ["standardise", "normalise", "none"])
-    @pytest.mark.parametrize("categorical", ["one_hot", "ordinal"])
+    @pytest.mark.parametrize("numeric", ["standardise", "robust", "quantile_normal", "log", "normalise", "none"])
+    @pytest.mark.parametrize("categorical", ["one_hot", "ordinal", "hashing"])
     def test_round_trip_is_exact(self, numeric: str, categorical: str) -> None:
         """Through JSON text and back: the same digest, the same target, the same output bits."""
-        pipeline = fitted(COLUMNS, train_rows(), numeric=numeric, categorical=categorical)
+        image = {"size": [4, 5], "fit": "pad"}
+        pipeline = fitted(
+            COLUMNS, train_rows(), numeric=numeric, categorical=categorical, missing_indicator=True, image=image
+        )
         again = Pipeline.from_json(json.loads(json.dumps(pipeline.to_json())))
         assert again.digest == pipeline.digest
         assert again.schema == pipeline.schema

@@ -38,7 +38,7 @@ class CompiledPipeline:
         self._first = schema.names[0]
         only = blocks[0].stages[0] if len(blocks) == 1 and len(blocks[0].stages) == 1 else None
         self._matrix = only if isinstance(only, FittedNumeric | FittedTensor) and len(only.shape) == 1 else None
-        self._width = 0 if self._matrix is None else self._matrix.shape[0]
+        self._width = 0 if self._matrix is None else _matrix_width(self._matrix)
         self._output = blocks[0].name
 
     def transform(self, columns: Mapping[str, Any]) -> dict[str, Array]:
@@ -116,3 +116,8 @@ class CompiledPipeline:
                 )
         absent = next(name for name in self.schema.names if name not in columns)
         return RequestError(f"the column {absent!r} must be given, got none; send null where a value is missing")
+
+
+def _matrix_width(stage: FittedNumeric | FittedTensor) -> int:
+    """How many numbers of a row the stage reads; it may give more, where it has indicators."""
+    return len(stage.columns) if isinstance(stage, FittedNumeric) else stage.shape[0]

@@ -241,24 +241,101 @@ class ImageConfig(Section):
         default=None, description="Height and width to resize to; without it all images must have the size of the first"
     )
     channels: Literal[1, 3] | None = Field(default=None, description="Grey or colour; without it as the first image is")
+    fit: Literal["stretch", "crop", "pad"] = Field(
+        default="stretch", description="With size: stretch, cut off what stands out, or put background around"
+    )
+    crop: float = Field(
+        default=1.0, gt=0.0, le=1.0, description="With size: share of height and width kept around the middle, first"
+    )
+    background: Literal["white", "black"] = Field(
+        default="white", description="What lies behind transparent pixels and around padded images"
+    )
+    normalise: Literal["standardise", "unit", "none"] = Field(
+        default="standardise", description="By the training pixels' mean and deviation per channel, to 0..1, or 0..255"
+    )
+    mean: list[Annotated[float, Field(ge=0.0, le=1.0)]] | None = Field(
+        default=None, min_length=1, max_length=3, description="With std: a known mean per channel, of pixels in 0..1"
+    )
+    std: list[Annotated[float, Field(gt=0.0, le=1.0)]] | None = Field(
+        default=None, min_length=1, max_length=3, description="With mean: a known deviation per channel"
+    )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> ImageConfig:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("must have both mean and std, or neither, got one of them")
+        if self.mean is not None and self.normalise != "standardise":
+            raise ValueError(f"normalise must be left out with mean and std, got {self.normalise!r}")
+        if self.size is None and (self.fit != "stretch" or self.crop != 1.0):
+            raise ValueError("fit and crop must be left out without a size to resize to, got one of them")
+        return self
+
+
+NumberScaling: TypeAlias = Literal[
+    "standardise", "min_max", "robust", "quantile", "quantile_normal", "log", "normalise", "none"
+]
+CategoryEncoding: TypeAlias = Literal["one_hot", "ordinal", "hashing"]
+DatePartName: TypeAlias = Literal[
+    "elapsed", "year", "month", "day", "day_of_year", "weekday", "is_weekend", "hour", "minute"
+]
+_HASH_BUCKETS = Field(ge=1, le=65_536)
+_DATE_PARTS = Field(min_length=1)
+
+
+class PipelineColumnConfig(Section):
+    """What is different for one column; what is left out is as the pipeline says."""
+
+    numeric: NumberScaling | None = Field(default=None, description="Numbers and tensors: the scaling")
+    categorical: CategoryEncoding | None = Field(default=None, description="Categories: the encoding")
+    hash_buckets: Annotated[int, _HASH_BUCKETS] | None = Field(default=None, description="With hashing: how many")
+    date: Annotated[list[DatePartName], _DATE_PARTS] | None = Field(default=None, description="Dates: the parts")
+
+    @field_validator("date")
+    @classmethod
+    def _check_parts(cls, date: list[DatePartName] | None) -> list[DatePartName] | None:
+        return None if date is None else _distinct_parts(date)
 
 
 class PipelineConfig(Section):
     """How checked rows become tensors."""
 
-    numeric: Literal["standardise", "normalise", "none"] = Field(
-        default="standardise", description="Zero mean and unit deviation, the range 0 to 1, or as they are"
+    numeric: NumberScaling = Field(
+        default="standardise",
+        description="Zero mean and unit deviation; the range 0 to 1 (min_max); median and quartiles (robust); ranks as "
+        "0..1 (quantile) or as a normal distribution; logarithm, standardised; each row of unit length (normalise)",
     )
-    impute: Literal["median", "mean", "constant"] = Field(
+    impute: Literal["median", "mean", "mode", "constant"] = Field(
         default="median", description="What stands for a missing number"
     )
     fill_value: float = Field(default=0.0, allow_inf_nan=False, description="The number used by impute: constant")
-    categorical: Literal["one_hot", "ordinal"] = Field(default="one_hot", description="How categories become numbers")
+    missing_indicator: bool = Field(
+        default=False, description="One more feature per number or date column: 1 where the value was missing"
+    )
+    categorical: CategoryEncoding = Field(default="one_hot", description="How categories become numbers")
     max_categories: int = Field(default=100, ge=1, le=100_000, description="Rarer categories share the unknown bucket")
+    hash_buckets: Annotated[int, _HASH_BUCKETS] = Field(default=64, description="Features of a hashed category column")
+    date: Annotated[list[DatePartName], _DATE_PARTS] = Field(
+        default=["elapsed", "month", "weekday", "hour"], description="What is taken from a date"
+    )
+    cyclic_dates: bool = Field(
+        default=True, description="Month, day, weekday, hour, minute as sine and cosine, so that the ends meet; or 0..1"
+    )
     image: ImageConfig = Field(default=ImageConfig(), description="How images are brought to one shape")
+    columns: dict[str, PipelineColumnConfig] = Field(default={}, description="What is different for single columns")
+
+    @field_validator("date")
+    @classmethod
+    def _check_parts(cls, date: list[DatePartName]) -> list[DatePartName]:
+        return _distinct_parts(date)
 
     @model_validator(mode="after")
     def _check_fill_value(self) -> PipelineConfig:
         if self.fill_value != 0.0 and self.impute != "constant":
             raise ValueError(f"fill_value must be left out unless impute is constant, got {self.fill_value}")
         return self
+
+
+def _distinct_parts(parts: list[DatePartName]) -> list[DatePartName]:
+    if len(set(parts)) < len(parts):
+        raise ValueError(f"must name each part once, got {parts}")
+    return parts

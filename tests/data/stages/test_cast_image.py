@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from PIL import Image
 from corelane.core.types import Array
 from corelane.data.stages.cast_image import (
     MAX_PIXELS,
+    Geometry,
     ImageRefusedError,
     cast_image,
     decode_image,
@@ -50,15 +52,81 @@ def test_lossless_formats_give_back_the_pixels(kind: str) -> None:
 
 
 def test_channels_are_converted() -> None:
-    """Grey becomes three equal channels, colour becomes luminance, transparency and palettes are resolved."""
+    """Grey becomes three equal channels, and colour becomes luminance."""
     grey, colour = picture(6, 5, 1), picture(6, 5, 3)
     assert decode_image(COLOUR, encoded(grey)).tolist() == np.repeat(grey[:, :, None], 3, axis=2).tolist()
     luminance = np.asarray(Image.fromarray(colour).convert("L"))[:, :, None]
     assert decode_image(GREY, encoded(colour)).tolist() == luminance.tolist()
     assert fit_pixels(GREY, colour).tolist() == luminance.tolist()
     assert fit_pixels(GREY, grey).tolist() == grey[:, :, None].tolist()
-    clear = np.dstack([colour, np.full((6, 5), 7, dtype=np.uint8)])
-    assert decode_image(COLOUR, encoded(clear)).tolist() == colour.tolist()
+
+
+@pytest.mark.parametrize(("background", "ground"), [("white", 255), ("black", 0)])
+def test_transparency_shows_the_background(background: Any, ground: int) -> None:
+    """A transparent pixel looks like the background whatever colour hides in it; an opaque one is itself."""
+    colour = picture(6, 5, 3)
+    alpha = np.full((6, 5), 255, dtype=np.uint8)
+    alpha[2] = 0
+    shown = colour.copy()
+    shown[2] = ground
+    geometry = Geometry(background=background)
+    for data in (encoded(np.dstack([colour, alpha])), encoded(np.dstack([colour, alpha]), "WEBP", lossless=True)):
+        assert decode_image(COLOUR, data, geometry).tolist() == shown.tolist()
+    palette = Image.new("P", (5, 6), 1)
+    palette.putpalette([9, 9, 9, 200, 100, 50])
+    buffer = io.BytesIO()
+    palette.save(buffer, "PNG", transparency=1)
+    assert (decode_image(COLOUR, buffer.getvalue(), geometry) == ground).all()
+    grey = encoded(np.dstack([colour[:, :, 0], alpha]))
+    assert decode_image(GREY, grey, geometry)[:, :, 0].tolist() == shown[:, :, 0].tolist()
+
+
+class TestGeometry:
+    """A picture of four by eight pixels, its left half black and its right half white, becomes four by four."""
+
+    COLUMN = Column("photo", "image", shape=(4, 4, 1), nullable=False, resize=True)
+    WIDE = np.repeat(np.array([[0, 0, 0, 0, 255, 255, 255, 255]], dtype=np.uint8), 4, axis=0)
+
+    def fitted(self, **options: Any) -> Array:
+        return fit_pixels(self.COLUMN, self.WIDE, Geometry(**options))[:, :, 0]
+
+    def test_stretch(self) -> None:
+        """The whole picture, its sides' relation lost: the edge stays in the middle."""
+        assert self.fitted()[:, [0, 3]].tolist() == [[0, 255]] * 4
+
+    def test_crop(self) -> None:
+        """The middle part of the right shape, pixel by pixel where nothing has to be resized."""
+        assert self.fitted(fit="crop").tolist() == [[0, 0, 255, 255]] * 4
+        tall = fit_pixels(self.COLUMN, self.WIDE.T, Geometry(fit="crop"))[:, :, 0]
+        assert tall.T.tolist() == [[0, 0, 255, 255]] * 4
+
+    @pytest.mark.parametrize(("background", "ground"), [("white", 255), ("black", 0)])
+    def test_pad(self, background: str, ground: int) -> None:
+        """All of the picture at half its size, with the background above and below."""
+        padded = self.fitted(fit="pad", background=background)
+        assert padded[[0, 3]].tolist() == [[ground] * 4] * 2
+        assert padded[1:3, [0, 3]].tolist() == [[0, 255]] * 2
+
+    def test_the_middle_is_kept_first(self) -> None:
+        """`crop` keeps a share of both sides, also of a picture that has the column's size already."""
+        square = np.pad(np.full((4, 4), 255, dtype=np.uint8), 2)
+        assert (fit_pixels(self.COLUMN, square, Geometry(crop=0.5)) == 255).all()
+        assert (fit_pixels(self.COLUMN, square[2:6, 2:6], Geometry(crop=0.5)) == 255).all()
+
+    @pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+    @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (7, 5), (333, 1000)])
+    @pytest.mark.parametrize("crop", [1.0, 0.7, 1e-3])
+    def test_any_size_fits(self, fit: Any, size: tuple[int, int], crop: float) -> None:
+        """No aspect and no rounding of the part that is kept falls outside the picture."""
+        fitted = fit_pixels(self.COLUMN, np.full(size, 7, dtype=np.uint8), Geometry(fit=fit, crop=crop))
+        assert fitted.shape == (4, 4, 1)
+        assert 7 in fitted
+
+    @pytest.mark.parametrize("options", [{"fit": "bend"}, {"crop": 0.0}, {"crop": 1.5}, {"background": "blue"}])
+    def test_refuses_what_it_does_not_know(self, options: dict[str, Any]) -> None:
+        """A stored geometry of another version never becomes one."""
+        with pytest.raises(ValueError, match="geometry"):
+            Geometry(**options)
 
 
 def test_sixteen_bits_keep_their_contrast() -> None:

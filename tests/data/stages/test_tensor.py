@@ -10,7 +10,7 @@ import pytest
 from corelane.core.errors import DataError, StateError
 from corelane.data.stages.column import Column
 from corelane.data.stages.tensor import FittedTensor, TensorStage
-from tests.data.examples import batch
+from tests.data.examples import batch, transformed
 
 
 def fit(values: Any, scaling: Any = "standardise") -> FittedTensor:
@@ -24,22 +24,22 @@ def fit(values: Any, scaling: Any = "standardise") -> FittedTensor:
 def test_a_vector_is_scaled_by_element() -> None:
     """Each element has its own mean and deviation over the rows."""
     fitted = fit([[1.0, 100.0], [3.0, 300.0]])
-    assert fitted.transform(batch({"x": np.array([[1.0, 300.0]], dtype=np.float32)})).tolist() == [[-1.0, 1.0]]
+    assert transformed(fitted, batch({"x": np.array([[1.0, 300.0]], dtype=np.float32)})).tolist() == [[-1.0, 1.0]]
     assert fitted.shape == (2,)
 
 
 def test_a_larger_tensor_is_scaled_as_a_whole() -> None:
     """One mean and deviation for all elements keeps the relation between them."""
     fitted = fit([[[0.0, 2.0]], [[0.0, 2.0]]])
-    assert fitted.affine.center.tolist() == [1.0]
-    assert fitted.transform(batch({"x": np.array([[[0.0, 2.0]]], dtype=np.float32)})).tolist() == [[[-1.0, 1.0]]]
+    assert fitted.scaler.center.tolist() == [1.0]
+    assert transformed(fitted, batch({"x": np.array([[[0.0, 2.0]]], dtype=np.float32)})).tolist() == [[[-1.0, 1.0]]]
 
 
 def test_other_scalings() -> None:
     """normalise maps the training range to 0..1; none leaves the values alone."""
     rows = batch({"x": np.array([[5.0, 0.1]], dtype=np.float32)})
-    assert fit([[0.0, 0.0], [10.0, 0.2]], "normalise").transform(rows)[0, 0] == 0.5
-    assert fit([[0.0, 0.0]], "none").transform(rows).tolist() == [[5.0, float(np.float32(0.1))]]
+    assert transformed(fit([[0.0, 0.0], [10.0, 0.2]], "min_max"), rows)[0, 0] == 0.5
+    assert transformed(fit([[0.0, 0.0]], "none"), rows).tolist() == [[5.0, float(np.float32(0.1))]]
 
 
 def test_no_rows_cannot_be_fitted() -> None:

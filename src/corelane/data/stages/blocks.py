@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,12 +10,16 @@ import numpy as np
 import pyarrow as pa
 
 from corelane.core.types import FloatArray
+from corelane.data.stages.numeric import FittedNumeric
 from corelane.data.stages.protocol import FittedStage, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureSpan:
-    """The places `start` to `stop` (exclusive) that one source column takes in an output of vectors."""
+    """The places `start` to `stop` (exclusive) that one source column takes in an output of vectors.
+
+    A column whose missing values have an indicator takes a second span, which is not numeric.
+    """
 
     column: str
     is_numeric: bool
@@ -24,7 +28,7 @@ class FeatureSpan:
 
 
 class Block:
-    """One output: a single stage's array as it is, or several stages' vectors concatenated. Frozen."""
+    """One output: a single stage's array as it is, or several stages' vectors side by side. Frozen."""
 
     def __init__(self, name: str, stages: tuple[FittedStage, ...]) -> None:
         self.name = name
@@ -38,16 +42,22 @@ class Block:
         if len(self.spec.shape) != 1:
             return ()
         spans: list[FeatureSpan] = []
-        for stage in self.stages:
-            width = stage.shape[0] // len(stage.columns)
-            for column in stage.columns:
-                start = spans[-1].stop if spans else 0
-                spans.append(FeatureSpan(column.name, column.kind != "categorical", start, start + width))
+        for name, is_numeric, width in (part for stage in self.stages for part in _parts(stage)):
+            start = spans[-1].stop if spans else 0
+            spans.append(FeatureSpan(name, is_numeric, start, start + width))
         return tuple(spans)
 
     def transform(self, rows: pa.RecordBatch) -> FloatArray:
-        """The columns way: checked rows to float32 [n, *shape]."""
-        return _join([stage.transform(rows) for stage in self.stages])
+        """The columns way: checked rows to float32 [n, *shape]; each stage writes into its part of one array."""
+        joined: FloatArray = np.empty((rows.num_rows, *self.spec.shape), dtype=np.float32)
+        if len(self.stages) == 1:
+            self.stages[0].transform_into(rows, joined)
+            return joined
+        end = 0
+        for stage in self.stages:
+            start, end = end, end + stage.shape[0]
+            stage.transform_into(rows, joined[:, start:end])
+        return joined
 
     def transform_few(self, columns: Mapping[str, Any], num_rows: int) -> FloatArray | None:
         """The compiled way: raw values to float32 [n, *shape]; None when a stage leaves them to the columns way."""
@@ -57,8 +67,14 @@ class Block:
             if array is None:
                 return None
             arrays.append(array)
-        return _join(arrays)
+        return arrays[0] if len(arrays) == 1 else cast(FloatArray, np.concatenate(arrays, axis=1))
 
 
-def _join(arrays: list[FloatArray]) -> FloatArray:
-    return arrays[0] if len(arrays) == 1 else cast(FloatArray, np.concatenate(arrays, axis=1))
+def _parts(stage: FittedStage) -> Iterator[tuple[str, bool, int]]:
+    """(column, whether its places are scaled numbers, how many) in the order of a stage's output."""
+    if isinstance(stage, FittedNumeric):
+        yield from ((column.name, True, 1) for column in stage.columns)
+        yield from ((column.name, False, 1) for column in stage.indicated)
+    else:
+        (column,) = stage.columns
+        yield column.name, column.kind == "tensor", stage.shape[0]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import io
 import struct
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,9 @@ from corelane.data.stages.column import Cast, Column, Verdict, missing
 
 MAX_PIXELS = 1 << 25  # 33 megapixels, beyond any camera whose pictures a CPU network takes; 100 MiB once decoded
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+
+Fit: TypeAlias = Literal["stretch", "crop", "pad"]
+Background: TypeAlias = Literal["white", "black"]
 
 _MODES = {1: "L", 3: "RGB"}
 _GREY_MODES = ("1", "L", "LA", "La")
@@ -34,6 +38,27 @@ class ImageRefusedError(ValueError):
         self.code = code
 
 
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How a picture of any size becomes one of the column's size.
+
+    First the middle `crop` of its height and width is kept. Then it is resized: stretched; or the largest middle part
+    of the right shape is (crop); or all of it, with `background` around it (pad). `background` also lies behind
+    transparent pixels.
+    """
+
+    fit: Fit = "stretch"
+    crop: float = 1.0
+    background: Background = "white"
+
+    def __post_init__(self) -> None:
+        if self.fit not in get_args(Fit) or self.background not in get_args(Background) or not 0.0 < self.crop <= 1.0:
+            raise ValueError(f"a geometry must have a known fit and background and a crop in (0, 1], got {self}")
+
+
+PLAIN = Geometry()
+
+
 def inspect_image(data: bytes) -> tuple[int, int, int]:
     """(height, width, channels) of an encoded image as it will be seen. Raises `ImageRefusedError`."""
     image = _decode(data)
@@ -41,21 +66,21 @@ def inspect_image(data: bytes) -> tuple[int, int, int]:
     return height, width, 1 if image.mode in _GREY_MODES else 3
 
 
-def decode_image(column: Column, data: bytes) -> Array:
+def decode_image(column: Column, data: bytes, geometry: Geometry = PLAIN) -> Array:
     """Encoded bytes to uint8 [h, w, c] of the column's shape. Raises `ImageRefusedError`."""
-    return _fit(column, _decode(data))
+    return _fit(column, _decode(data), geometry)
 
 
-def fit_pixels(column: Column, pixels: Array) -> Array:
+def fit_pixels(column: Column, pixels: Array, geometry: Geometry = PLAIN) -> Array:
     """uint8 [h, w] or [h, w, c] to the column's shape [h, w, c]. Raises `ImageRefusedError`."""
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
-    if pixels.shape == column.shape:
+    if pixels.shape == column.shape and geometry.crop == 1.0:
         return pixels
     if pixels.ndim != 3 or pixels.shape[2] not in _MODES or 0 in pixels.shape:
         shape = list(pixels.shape)
         raise ImageRefusedError("wrong_shape", f"must be pixels of shape {list(column.shape)}, got {shape}")
-    return _fit(column, Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
+    return _fit(column, Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels), geometry)
 
 
 def cast_image(column: Column, raw: pa.Array) -> Cast:
@@ -72,15 +97,15 @@ def cast_image(column: Column, raw: pa.Array) -> Cast:
     return _refuse_all(len(raw), verdict)
 
 
-def pixels_of(column: Column, typed: pa.Array) -> Array:
+def pixels_of(column: Column, typed: pa.Array, geometry: Geometry = PLAIN) -> Array:
     """A cast image column [n] as uint8 [n, h, w, c] of the column's shape: decoded, resized and converted."""
     if isinstance(typed.type, pa.FixedShapeTensorType):
         arrays = typed.to_numpy_ndarray()
-        if arrays.shape[1:] == column.shape:
+        if arrays.shape[1:] == column.shape and geometry.crop == 1.0:
             return np.asarray(arrays)
-        images = [fit_pixels(column, pixels) for pixels in arrays]
+        images = [fit_pixels(column, pixels, geometry) for pixels in arrays]
     else:
-        images = [decode_image(column, data) for data in typed.to_pylist()]
+        images = [decode_image(column, data, geometry) for data in typed.to_pylist()]
     return np.stack(images) if images else np.empty((0, *column.shape), dtype=np.uint8)
 
 
@@ -172,7 +197,7 @@ def _open(data: bytes) -> Image.Image:
     return image  # type: ignore[no-any-return]
 
 
-def _fit(column: Column, image: Image.Image) -> Array:
+def _fit(column: Column, image: Image.Image, geometry: Geometry) -> Array:
     height, width, channels = column.shape
     if image.size != (width, height) and not column.resize:
         raise ImageRefusedError(
@@ -180,8 +205,37 @@ def _fit(column: Column, image: Image.Image) -> Array:
             f"must be {width} x {height} pixels, got {image.size[0]} x {image.size[1]}; "
             "set pipeline.image.size to resize",
         )
+    if image.has_transparency_data:
+        image = _laid_on(image, geometry.background)
     if image.mode != _MODES[channels]:
         image = image.convert(_MODES[channels])
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    if image.size != (width, height) or geometry.crop != 1.0:
+        image = _resize(image, (width, height), geometry)
     return np.asarray(image).reshape(column.shape)
+
+
+def _laid_on(image: Image.Image, background: Background) -> Image.Image:
+    """What is seen of a transparent picture on a plain ground; the colours under transparent pixels are arbitrary."""
+    ground = Image.new("RGBA", image.size, background)
+    ground.alpha_composite(image.convert("RGBA"))
+    return ground.convert("L" if image.mode in _GREY_MODES else "RGB")
+
+
+def _resize(image: Image.Image, size: tuple[int, int], geometry: Geometry) -> Image.Image:
+    """The part that `geometry` wants, brought to `size` (width, height) in one bilinear, area-weighted step."""
+    wide, high = (length * geometry.crop for length in image.size)
+    width, height = size
+    if geometry.fit == "crop":
+        scale = min(wide / width, high / height)
+        wide, high = width * scale, height * scale
+    left, top = max(0.0, (image.size[0] - wide) / 2), max(0.0, (image.size[1] - high) / 2)
+    box = (left, top, min(left + wide, image.size[0]), min(top + high, image.size[1]))
+    if geometry.fit != "pad":
+        return image.resize(size, Image.Resampling.BILINEAR, box)
+    scale = min(width / wide, height / high)
+    inner = (max(1, round(wide * scale)), max(1, round(high * scale)))
+    padded = Image.new(image.mode, size, geometry.background)
+    padded.paste(
+        image.resize(inner, Image.Resampling.BILINEAR, box), ((width - inner[0]) // 2, (height - inner[1]) // 2)
+    )
+    return padded

@@ -1,40 +1,53 @@
-"""One categorical column: each text becomes a one-hot row or an ordinal number; slot 0 is the unknown bucket.
+"""One categorical column: each text becomes a one-hot row, an ordinal number, or a hash bucket; slot 0 is the unknown
+bucket.
 
-The bucket holds what training did not know: missing values, texts never seen, and the rare ones beyond
-`max_categories`. In: string column, null = missing. Out: float32 [n, 1 + k] (one-hot) or [n, 1] (ordinal: slot / k, in
-0..1).
+The unknown bucket holds what training did not know: missing values (unless another text is put in their place), texts
+never seen, and the rare ones beyond `max_categories`. With hashing it holds missing values only, and every text has the
+slot 1 + CRC-32 of its UTF-8 bytes modulo the number of buckets (ISO 3309, as in gzip: the same everywhere, for ever).
+In: string column, plain or dictionary-encoded, null = missing. Out: float32 [n, 1 + k] (one-hot, hashing) or [n, 1]
+(ordinal: slot / k, in 0..1).
 """
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from corelane.core.errors import StateError
 from corelane.core.types import FloatArray, IntArray, JsonObject
 from corelane.data.stages.cast_text import CategoryReader
-from corelane.data.stages.column import Column
+from corelane.data.stages.column import Column, shorten
 from corelane.data.stages.stored import check_version, read_choice, read_texts
 
-Encoding = Literal["one_hot", "ordinal"]
+Encoding: TypeAlias = Literal["one_hot", "ordinal", "hashing"]
+TextImputation: TypeAlias = Literal["bucket", "mode", "constant"]
 
 MAX_COUNTED = 1 << 17  # distinct texts counted while fitting; an identifier column's later ones share the bucket
+MAX_BUCKETS = 1 << 16
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
 class CategoricalStage:
-    """A categorical column before training data was seen."""
+    """A categorical column before training data was seen.
+
+    A missing value goes to the unknown bucket, or stands for the most frequent text or for `fill_text`.
+    """
 
     column: Column
     encoding: Encoding
     max_categories: int
+    num_buckets: int = 64
+    imputation: TextImputation = "bucket"
+    fill_text: str = ""
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -49,6 +62,9 @@ class CategoricalStage:
             "columns": [self.column.name],
             "encoding": self.encoding,
             "max_categories": self.max_categories,
+            "num_buckets": self.num_buckets,
+            "imputation": self.imputation,
+            "fill_text": self.fill_text,
         }
 
     def fitter(self) -> CategoricalFitter:
@@ -62,43 +78,67 @@ class CategoricalFitter:
     def __init__(self, stage: CategoricalStage) -> None:
         self._stage = stage
         self._counts: Counter[str] = Counter()
+        has_categories = stage.encoding == "hashing" or stage.column.categories is not None
+        self._is_counted = not has_categories or stage.imputation == "mode"
+        self._fill_text = stage.fill_text if stage.imputation == "constant" else None
 
     def update(self, rows: pa.RecordBatch) -> None:
         """Take one batch of checked rows."""
-        if self._stage.column.categories is not None:
+        if not self._is_counted:
             return
-        for entry in pc.value_counts(rows.column(self._stage.column.name)).to_pylist():
-            text = entry["values"]
-            if text is not None and (text in self._counts or len(self._counts) < MAX_COUNTED):
-                self._counts[text] += entry["counts"]
+        texts = rows.column(self._stage.column.name)
+        if pa.types.is_dictionary(texts.type) and len(self._counts) + len(texts.dictionary) > MAX_COUNTED:
+            texts = texts.dictionary_decode()  # which texts are too many is decided in the order of rows
+        for text, count in _counted(texts):
+            known = self._fill_text if text is None else text
+            if known is not None and (known in self._counts or len(self._counts) < MAX_COUNTED):
+                self._counts[known] += count
 
     def finish(self) -> FittedCategorical:
         """The fitted column: declared categories in their order, else the most frequent texts, sorted."""
-        declared = self._stage.column.categories
-        if declared is not None:
-            return FittedCategorical(self._stage.column, declared, self._stage.encoding)
-        frequent = sorted(self._counts, key=lambda text: (-self._counts[text], text))[: self._stage.max_categories]
-        return FittedCategorical(self._stage.column, tuple(sorted(frequent)), self._stage.encoding)
+        stage = self._stage
+        by_count = sorted(self._counts, key=lambda text: (-self._counts[text], text))
+        categories = stage.column.categories
+        if stage.encoding == "hashing":
+            categories = ()
+        elif categories is None:
+            categories = tuple(sorted(by_count[: stage.max_categories]))
+        missing = by_count[0] if stage.imputation == "mode" and by_count else self._fill_text
+        return FittedCategorical(stage.column, categories, stage.encoding, stage.num_buckets, missing)
 
 
 class FittedCategorical:
-    """A categorical column that knows its texts; frozen."""
+    """A categorical column that knows its texts, or how many buckets there are; frozen.
 
-    def __init__(self, column: Column, categories: tuple[str, ...], encoding: Encoding) -> None:
+    `missing` is the text that stands for a missing value, None for the unknown bucket.
+    """
+
+    def __init__(
+        self,
+        column: Column,
+        categories: tuple[str, ...],
+        encoding: Encoding,
+        num_buckets: int = 64,
+        missing: str | None = None,
+    ) -> None:
         self.columns = (column,)
         self.categories = categories
         self.encoding = encoding
+        self.num_buckets = num_buckets
+        self.missing = missing
         self._name = column.name
         self._slots = {text: slot for slot, text in enumerate(categories, start=1)}
         self._reader = CategoryReader(column)
-        self.shape = (len(categories) + 1,) if encoding == "one_hot" else (1,)
+        self._missing_slot = 0 if missing is None else self._known_slot(missing)
+        num_slots = 1 + (num_buckets if encoding == "hashing" else len(categories))
+        self.shape = (1,) if encoding == "ordinal" else (num_slots,)
+        self._levels: FloatArray = (np.arange(num_slots) / max(num_slots - 1, 1)).astype(np.float32)
         self._texts = pa.array(categories, pa.string())
 
-    def transform(self, rows: pa.RecordBatch) -> FloatArray:
-        """The columns way: checked rows to float32 [n, *shape]."""
-        found = pc.index_in(rows.column(self._name), value_set=self._texts)
-        slots: IntArray = found.fill_null(-1).to_numpy(zero_copy_only=False) + 1
-        return self._encode(slots)
+    def transform_into(self, rows: pa.RecordBatch, out: FloatArray) -> None:
+        """The columns way: checked rows into float32 [n, *shape]."""
+        out[...] = 0.0
+        self._encode(self._find(rows.column(self._name)), out)
 
     def transform_few(self, columns: Mapping[str, Any], num_rows: int) -> FloatArray | None:
         """The compiled way; None when a value is refused."""
@@ -106,7 +146,30 @@ class FittedCategorical:
         slots = [self._slot(value) for value in values]
         if len(slots) != num_rows or None in slots:
             return None
-        return self._encode(np.array(slots, dtype=np.int64))
+        encoded = np.zeros((num_rows, *self.shape), dtype=np.float32)
+        self._encode(np.array(slots, dtype=np.int64), encoded)
+        return encoded
+
+    def _find(self, texts: pa.Array) -> IntArray:
+        """The slots of checked texts [n]. Each distinct one is looked up once where the column is encoded so."""
+        if pa.types.is_dictionary(texts.type) and len(texts.dictionary) > len(texts):
+            texts = texts.dictionary_decode()
+        if self.encoding == "hashing" and not pa.types.is_dictionary(texts.type):
+            texts = texts.dictionary_encode()
+        if pa.types.is_dictionary(texts.type):
+            slots = np.append(self._find_distinct(texts.dictionary), self._missing_slot)
+            indices = texts.indices if not texts.null_count else texts.indices.fill_null(len(slots) - 1)
+            return np.asarray(slots.take(indices.to_numpy()))
+        slots = self._find_distinct(texts)
+        if self._missing_slot and texts.null_count:
+            slots[texts.is_null().to_numpy(zero_copy_only=False)] = self._missing_slot
+        return slots
+
+    def _find_distinct(self, texts: pa.Array) -> IntArray:
+        if self.encoding == "hashing":
+            return np.array([self._known_slot(text) for text in texts.to_pylist()], dtype=np.int64)
+        found = pc.index_in(texts, value_set=self._texts)
+        return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False) + 1)
 
     def _slot(self, value: object) -> int | None:
         """The slot of a raw value, 0 for the unknown bucket, None when it is refused."""
@@ -114,14 +177,22 @@ class FittedCategorical:
             return self._slots[value]  # type: ignore[index]
         except (KeyError, TypeError):  # not a text of the training part as it stands, or nothing that could be one
             text, is_taken = self._reader.read(value)
-            return self._slots.get(text or "", 0) if is_taken else None
+            if not is_taken:
+                return None
+            return self._missing_slot if text is None else self._known_slot(text)
 
-    def _encode(self, slots: IntArray) -> FloatArray:
+    def _known_slot(self, text: str) -> int:
+        """The slot of a category's text."""
+        if self.encoding == "hashing":
+            return 1 + zlib.crc32(text.encode()) % self.num_buckets
+        return self._slots.get(text, 0)
+
+    def _encode(self, slots: IntArray, out: FloatArray) -> None:
+        """Slots [n] into zeros [n, *shape]."""
         if self.encoding == "ordinal":
-            return (slots[:, None] / max(len(self.categories), 1)).astype(np.float32)
-        encoded = np.zeros((len(slots), *self.shape), dtype=np.float32)
-        encoded[np.arange(len(slots)), slots] = 1.0
-        return encoded
+            out[:, 0] = self._levels.take(slots)
+        else:
+            out[np.arange(len(slots)), slots] = 1.0
 
     def to_json(self) -> JsonObject:
         """The column as JSON data."""
@@ -131,6 +202,8 @@ class FittedCategorical:
             "columns": [self.columns[0].name],
             "categories": list(self.categories),
             "encoding": self.encoding,
+            "num_buckets": self.num_buckets,
+            "missing": self.missing,
         }
 
     @classmethod
@@ -138,5 +211,23 @@ class FittedCategorical:
         """The column written by `to_json`, of `columns`. Raises `StateError` for another version or a broken field."""
         check_version(data, _VERSION)
         (column,) = columns
-        encoding = read_choice(data, "encoding", ("one_hot", "ordinal"))
-        return cls(column, read_texts(data, "categories"), cast(Encoding, encoding))
+        encoding = cast(Encoding, read_choice(data, "encoding", get_args(Encoding)))
+        num_buckets, missing = data.get("num_buckets"), data.get("missing")
+        if type(num_buckets) is not int or not 1 <= num_buckets <= MAX_BUCKETS:
+            raise StateError(
+                f"num_buckets of a stored stage must be from 1 to {MAX_BUCKETS}, got {shorten(num_buckets)}"
+            )
+        if missing is not None and not isinstance(missing, str):
+            raise StateError(f"missing of a stored stage must be a text or null, got {shorten(missing)}")
+        return cls(column, read_texts(data, "categories"), encoding, num_buckets, missing)
+
+
+def _counted(texts: pa.Array) -> Iterable[tuple[str | None, int]]:
+    """Each distinct text and how often it occurs; a null may be among them."""
+    if pa.types.is_dictionary(texts.type):
+        present = texts.indices.drop_null() if texts.null_count else texts.indices
+        counts = np.bincount(present.to_numpy(), minlength=len(texts.dictionary)).tolist()
+        counted = zip([*texts.dictionary.to_pylist(), None], [*counts, texts.null_count], strict=True)
+        return [(text, count) for text, count in counted if count]
+    found = pc.value_counts(texts)
+    return zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True)

@@ -65,8 +65,11 @@ class FittedStage(Protocol):
         """Shape of one row of its output."""
         ...
 
-    def transform(self, rows: pa.RecordBatch) -> FloatArray:
-        """The columns way: checked rows to float32 [n, *shape], C-contiguous."""
+    def transform_into(self, rows: pa.RecordBatch, out: FloatArray) -> None:
+        """The columns way: checked rows into `out`, float32 [n, *shape], maybe a part of a wider array.
+
+        Every element is written.
+        """
         ...
 
     def transform_few(self, columns: Mapping[str, Any], num_rows: int) -> FloatArray | None:

@@ -32,6 +32,32 @@ def read_floats(data: Mapping[str, Any], key: str, length: int) -> Float64Array:
     return np.array(stored, dtype=np.float64)
 
 
+def read_numbers(data: Mapping[str, Any], key: str) -> Float64Array:
+    """Any number of finite numbers under `key` as float64 [n]."""
+    stored = data.get(key)
+    return read_floats(data, key, len(stored) if isinstance(stored, list) else 0)
+
+
+def read_indices(data: Mapping[str, Any], key: str, end: int) -> tuple[int, ...]:
+    """Distinct whole numbers from 0 to below `end` under `key`."""
+    stored = data.get(key)
+    if (
+        not isinstance(stored, list)
+        or not all(type(index) is int and 0 <= index < end for index in stored)
+        or len(set(stored)) != len(stored)
+    ):
+        raise StateError(f"{key} of a stored stage must be distinct places below {end}, got {shorten(stored)}")
+    return tuple(stored)
+
+
+def read_flag(data: Mapping[str, Any], key: str) -> bool:
+    """True or false under `key`."""
+    stored = data.get(key)
+    if not isinstance(stored, bool):
+        raise StateError(f"{key} of a stored stage must be true or false, got {shorten(stored)}")
+    return stored
+
+
 def read_texts(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
     """A list of distinct texts under `key`."""
     stored = data.get(key)

@@ -1,5 +1,6 @@
-"""One tensor column, standardised or normalised: each element for itself when the tensor is a vector, all elements
-alike when it has more dimensions (a picture or a series must keep the relation between its elements).
+"""One tensor column, scaled: each element for itself when the tensor is a vector, all elements alike when it has more
+dimensions (a picture or a series must keep the relation between its elements). `normalise` brings each whole tensor to
+unit length.
 
 In: fixed-shape float32 tensors without missing elements. Out: float32 [n, *shape].
 """
@@ -16,13 +17,12 @@ import pyarrow as pa
 
 from corelane.core.errors import DataError
 from corelane.core.types import Array, FloatArray, JsonObject
-from corelane.data.stages.affine import Affine
 from corelane.data.stages.column import Column
-from corelane.data.stages.moments import Moments
-from corelane.data.stages.numeric import Scaling, scaling_of
-from corelane.data.stages.stored import check_version, read_floats
+from corelane.data.stages.curved import UnitLength
+from corelane.data.stages.scaling import Scaler, Scaling, ScalingFitter, scaler_from_json, scaler_to_json
+from corelane.data.stages.stored import check_version, read_flag
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,36 +57,40 @@ class TensorFitter:
     def __init__(self, stage: TensorStage) -> None:
         self._stage = stage
         self._width = _width(stage.column)
-        self._moments = Moments(self._width)
+        self._num_rows = 0
+        name = stage.column.name
+        self._is_fitted = stage.scaling not in ("none", "normalise")
+        self._fitter = ScalingFitter((stage.scaling,) * self._width, (name,) * self._width)
 
     def update(self, rows: pa.RecordBatch) -> None:
         """Take one batch of checked rows."""
-        if self._stage.scaling != "none":
+        self._num_rows += rows.num_rows
+        if self._is_fitted:
             values = rows.column(self._stage.column.name).to_numpy_ndarray()
-            self._moments.update(values.reshape(-1, self._width).astype(np.float64))
+            self._fitter.update(values.reshape(-1, self._width))
 
     def finish(self) -> FittedTensor:
-        """The fitted column. Raises `DataError` when there was no row."""
-        if self._stage.scaling != "none" and not self._moments.count.all():
-            raise DataError(f"{self._stage.column.name} must be in at least one training row, got none")
-        names = [self._stage.column.name] * self._width
-        return FittedTensor(self._stage.column, Affine(*scaling_of(self._stage.scaling, self._moments, names)))
+        """The fitted column. Raises `DataError` when there was no row, or for numbers too large to scale."""
+        column = self._stage.column
+        if not self._num_rows:
+            raise DataError(f"{column.name} must be in at least one training row, got none")
+        return FittedTensor(column, UnitLength() if self._stage.scaling == "normalise" else self._fitter.finish())
 
 
 class FittedTensor:
     """A tensor column that knows its scaling; frozen."""
 
-    def __init__(self, column: Column, affine: Affine) -> None:
+    def __init__(self, column: Column, scaler: Scaler | UnitLength) -> None:
         self.columns = (column,)
         self.shape = column.shape
-        self.affine = affine
+        self.scaler = scaler
         self._name = column.name
-        self._size = math.prod(column.shape)
+        self._width = math.prod(column.shape) if isinstance(scaler, UnitLength) else _width(column)
 
-    def transform(self, rows: pa.RecordBatch) -> FloatArray:
-        """The columns way: checked rows to float32 [n, *shape]."""
-        values = rows.column(self._name).to_numpy_ndarray()
-        return self.affine.apply(values.reshape(-1, self._size)).reshape(values.shape)
+    def transform_into(self, rows: pa.RecordBatch, out: FloatArray) -> None:
+        """The columns way: checked rows into float32 [n, *shape]."""
+        values = rows.column(self._name).to_numpy_ndarray().reshape(-1, self._width)
+        self.scaler.apply_into(values, None, out if out.ndim == 2 else out.reshape(-1, self._width))
 
     def transform_few(self, columns: Mapping[str, Any], num_rows: int) -> FloatArray | None:
         """The compiled way; None when the shape differs or an element is missing, infinite or no number."""
@@ -96,35 +100,33 @@ class FittedTensor:
             return None
         if values.shape != (num_rows, *self.shape):
             return None
-        scaled = self.transform_matrix(values.reshape(-1, self._size))
+        scaled = self.transform_matrix(values.reshape(-1, self._width))
         return None if scaled is None else scaled.reshape(values.shape)
 
     def transform_matrix(self, values: Array) -> FloatArray | None:
-        """Flattened tensors [n, size] to float32 [n, size]; None when one element is missing, infinite or no number."""
+        """Vectors [n, d], or the elements of tensors as [n, 1], to float32 of the same shape; None when one element is
+        missing, infinite or no number.
+        """
         if values.dtype.kind not in "fiub":
             return None
         if values.dtype != np.float32:
             with np.errstate(over="ignore"):  # beyond float32 is infinite, and therefore not ordinary
                 values = values.astype(np.float32)
-        return self.affine.apply_ordinary(values)
+        return self.scaler.apply_ordinary(values)
 
     def to_json(self) -> JsonObject:
         """The column as JSON data."""
-        return {
-            "stage": "tensor",
-            "version": _VERSION,
-            "columns": [self.columns[0].name],
-            "center": self.affine.center.tolist(),
-            "scale": self.affine.scale.tolist(),
-        }
+        stored: JsonObject = {"stage": "tensor", "version": _VERSION, "columns": [self._name]}
+        if isinstance(self.scaler, UnitLength):
+            return stored | {"unit_length": True}
+        return stored | {"unit_length": False} | scaler_to_json(self.scaler)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], columns: tuple[Column, ...]) -> FittedTensor:
         """The column written by `to_json`, of `columns`. Raises `StateError` for another version or a broken field."""
         check_version(data, _VERSION)
         (column,) = columns
-        center, scale = (read_floats(data, key, _width(column)) for key in ("center", "scale"))
-        return cls(column, Affine(center, scale))
+        return cls(column, UnitLength() if read_flag(data, "unit_length") else scaler_from_json(data, _width(column)))
 
 
 def _width(column: Column) -> int:
