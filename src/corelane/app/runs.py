@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,15 +21,18 @@ from typing import Any
 import pyarrow as pa
 
 from corelane.core import errors
+from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import ConfigError, CorelaneError, InterruptedRunError, WorkerLostError
 from corelane.data.batch import Fingerprint
 from corelane.data.pipeline import Pipeline
 from corelane.data.prepared import PreparedData, read_table, write_table
+from corelane.machine.backoff import ExponentialBackoff
 from corelane.machine.health import HealthChecker
 from corelane.store.bundle import verify_bundle, write_atomic, write_bundle
 from corelane.store.durable import sync_directory, temporary_directory
 
 CONFIG_NAME = "config.yaml"
+RUN_NAME = "run.json"  # what the run is called wherever its directory lies: a random key, and when it was made
 RESULT_NAME = "result.json"
 ERROR_NAME = "error.json"
 DATA_KIND = "run-data"
@@ -36,12 +40,14 @@ SAMPLES = ("calibration", "holdout", "gate")
 MAX_RUNS = 100_000  # names are looked for one by one; a folder with more runs of one name is not a human's
 
 
-def new_run(runs: Path, name: str, config: str) -> Path:
+def new_run(runs: Path, name: str, config: str, *, clock: Clock | None = None) -> Path:
     """Make and return the first free `runs/<name>-<number>`; it appears whole, with `config` as its configuration."""
     for number in range(max(_numbered(runs, name), default=0) + 1, MAX_RUNS):
         directory = runs / f"{name}-{number:03d}"
         with temporary_directory(directory) as temporary:
             write_atomic(temporary / CONFIG_NAME, config.encode())
+            facts = {"version": 1, "key": secrets.token_hex(16), "created_s": (clock or SystemClock()).now()}
+            write_atomic(temporary / RUN_NAME, json.dumps(facts).encode())
             try:
                 temporary.rename(directory)
             except OSError as error:
@@ -61,7 +67,9 @@ def held(directory: Path) -> Iterator[None]:
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for attempt in ExponentialBackoff(3, initial_s=0.01, jitter_s=0.01).attempts(BlockingIOError):
+            with attempt:  # whoever asks `is_held` has the lock for some microseconds
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
         raise ConfigError(
@@ -71,6 +79,18 @@ def held(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def is_held(directory: Path) -> bool:
+    """Whether a process trains the run now."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def find_run(runs: Path, name: str) -> Path | None:

@@ -39,7 +39,8 @@ class Graph(Section):
 
 
 class Provenance(Section):
-    """Where a package comes from: library versions, the data's fingerprint, the configuration's digest, the time."""
+    """Where a package comes from: library versions, the data's fingerprint, the configuration's digest, the time, and
+    the training run by its key and the digest of the checkpoint (None for a package that was not trained here)."""
 
     corelane: str
     torch: str
@@ -47,6 +48,8 @@ class Provenance(Section):
     data_fingerprint: dict[str, Json]
     config_digest: str
     created: str = Field(description="UTC time as YYYY-MM-DDTHH:MM:SSZ")
+    run: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$")
+    checkpoint: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
 
 class Description(Section):

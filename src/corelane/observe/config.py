@@ -22,3 +22,12 @@ class ObserveConfig(Section):
             "Files are always JSON."
         ),
     )
+    metadata: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2048,
+        description=(
+            "Where runs are indexed: sqlite:///file or postgresql://user@host/name (the password from PGPASSWORD or "
+            "~/.pgpass); null: metadata.sqlite in the folder of the runs."
+        ),
+    )
