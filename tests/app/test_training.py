@@ -21,7 +21,7 @@ def rows(seed: int) -> dict[str, Any]:
 
 
 def settings(tmp_path: Path, **train_section: Any) -> dict[str, Any]:
-    machine = {"cache": str(tmp_path / "cache"), "memory": "1MiB"}
+    machine = {"cache": str(tmp_path / "cache"), "memory": "16MiB"}
     return {"name": "a", "data": {"target": "y"}, "machine": machine, "train": {"epochs": 2, **train_section}}
 
 
@@ -69,7 +69,7 @@ def test_the_configured_memory_limits_preparation(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr("corelane.app.training.prepare", noted)
     train(settings(tmp_path), data=rows(0), runs=tmp_path, quiet=True)
-    assert seen == [int(0.3 * 2**20)]
+    assert seen == [int(0.3 * 2**24)]
 
 
 def test_a_run_that_is_being_trained_is_left_alone(tmp_path: Path) -> None:

@@ -416,6 +416,8 @@ from corelane.observe.log import SystemLogger
 BLOCK = np.random.default_rng(0).random((1000, 784), np.float32)
 
 class Stream:
+    is_local = True
+
     def schema(self):
         return next(self.batches()).rows.schema
     def fingerprint(self):

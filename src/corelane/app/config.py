@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from corelane.app.sources import absolute
 from corelane.core.config import Section, dump_config, load_config, validate_config
 from corelane.core.errors import ConfigError
-from corelane.data.config import DataConfig, FileSystemConfig, MemoryConfig, PipelineConfig
+from corelane.data.config import DataConfig, PipelineConfig
 from corelane.machine.config import MachineConfig
 from corelane.model.config import ModelConfig, PackageConfig
 from corelane.observe.config import ObserveConfig
@@ -60,16 +61,9 @@ def resolved(config: RootConfig, base: Path) -> RootConfig:
     if config.data is None:
         return config
     data = config.data.model_copy(
-        update={"source": _absolute(config.data.source, base), "test": _absolute(config.data.test, base)}
+        update={"source": absolute(config.data.source, base), "test": absolute(config.data.test, base)}
     )
     return config.model_copy(update={"data": data})
-
-
-def _absolute(source: FileSystemConfig | MemoryConfig | None, base: Path) -> FileSystemConfig | MemoryConfig | None:
-    if not isinstance(source, FileSystemConfig):
-        return source
-    labels = str(base / source.labels) if source.labels else None
-    return source.model_copy(update={"path": str(base / source.path), "labels": labels})
 
 
 def data_section(config: RootConfig) -> DataConfig:

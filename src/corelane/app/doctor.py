@@ -17,7 +17,8 @@ import pyarrow as pa
 from torch import nn
 
 from corelane.app.config import RootConfig, data_section, load_root
-from corelane.app.training import build_module, open_source, prepare_run, train_prepared
+from corelane.app.sources import open_source
+from corelane.app.training import build_module, prepare_run, train_prepared
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import CorelaneError, DataError
 from corelane.data.prepared import PreparedData

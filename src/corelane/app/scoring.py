@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from corelane.app.serving import resolve_package
+from corelane.app.sources import open_source, source_of
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import ConfigError, DataError
 from corelane.core.types import Array
-from corelane.data.config import FileSystemConfig
 from corelane.data.sinks.files import open_sink
 from corelane.data.source import DataSource
-from corelane.data.sources.filesystem.source import FileSystemSource
 from corelane.data.target import TargetEncoder
 from corelane.machine.cpu import Machine
 from corelane.model.batch import REJECTED, OptimizedBatchProcessor
@@ -89,7 +88,7 @@ def evaluate(package: Path | str, data: str, *, labels: str | None = None) -> di
 
 
 def _is_within(path: Path, place: Path) -> bool:
-    return path.resolve().is_relative_to(place.resolve())
+    return "://" not in str(place) and path.resolve().is_relative_to(place.resolve())
 
 
 def _sums_for(target: TargetEncoder) -> ConfusionSums | ErrorSums:
@@ -111,4 +110,4 @@ def _processor(package: Path | str) -> Iterator[OptimizedBatchProcessor]:
 
 
 def _source(data: str, labels: str | None) -> DataSource:
-    return FileSystemSource(FileSystemConfig(path=data, labels=labels))
+    return open_source(source_of(data, labels))

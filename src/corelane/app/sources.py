@@ -28,7 +28,6 @@ from corelane.data.sources.filesystem.source import FileSystemSource
 from corelane.data.sources.memory import InMemorySource
 
 DOWNLOADS = "downloads"  # below the cache directory: what HTTP sources have fetched
-DIGESTS = "digests"  # below the cache directory: content digests of unchanged local files
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SQLITE = "sqlite:///"
@@ -50,7 +49,7 @@ def open_source(config: SourceConfig, *, cache: Path | None = None, tell: Tell =
     if isinstance(config, MemoryConfig):
         return InMemorySource(config)
     if isinstance(config, FileSystemConfig):
-        return FileSystemSource(config, digests=None if cache is None else cache / DIGESTS, tell=tell)
+        return FileSystemSource(config)
     if isinstance(config, DatabaseConfig):
         from corelane.data.sources.database import DatabaseSource  # noqa: PLC0415 - drivers only where one is read
 

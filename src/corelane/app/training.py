@@ -27,6 +27,7 @@ from corelane.app.config import (
     load_root,
     spin_setting,
 )
+from corelane.app.memory import managed_memory, reserved_for
 from corelane.app.runs import (
     CONFIG_NAME,
     find_run,
@@ -39,15 +40,14 @@ from corelane.app.runs import (
     recorded_errors,
     save_run_data,
 )
+from corelane.app.sources import open_source
 from corelane.core.clock import SystemClock
 from corelane.core.errors import ConfigError, CorelaneError
-from corelane.data.config import FileSystemConfig, MemoryConfig
 from corelane.data.pipeline import Pipeline
 from corelane.data.prepare import prepare
 from corelane.data.prepared import PreparedData
 from corelane.data.processor import CPUDataProcessor
 from corelane.data.source import DataSource
-from corelane.data.sources.filesystem.source import FileSystemSource
 from corelane.data.sources.memory import InMemorySource
 from corelane.machine.cpu import Budget, Machine
 from corelane.machine.process import resident_bytes
@@ -137,11 +137,6 @@ def train_run(directory: Path, *, resume: bool, quiet: bool) -> Run:
         return _train_in(directory, root, _sources(root, None, None), module=None, resume=resume, quiet=quiet)
 
 
-def open_source(config: FileSystemConfig | MemoryConfig) -> DataSource:
-    """The data source that a `data.source` section describes; its paths are absolute by now."""
-    return InMemorySource(config) if isinstance(config, MemoryConfig) else FileSystemSource(config)
-
-
 def budget_of(config: RootConfig) -> Budget:
     """Threads and memory: what is configured, or what this machine, its quota and its limits allow."""
     return Machine.detect().budget(config.machine)
@@ -196,8 +191,13 @@ def train_prepared(
     resume: bool,
 ) -> TrainResult:
     """Train `module` on prepared data into the run `directory`; its best weights are in it afterwards."""
-    num_threads = budget_of(root).threads
-    with CPUDataProcessor(num_workers=num_threads, pipeline=data.pipeline) as processor:
+    budget = budget_of(root)
+    num_threads = budget.threads
+    with (
+        managed_memory(budget, logger) as memory,
+        reserved_for(module, memory),
+        CPUDataProcessor(num_workers=num_threads, pipeline=data.pipeline, memory=memory) as processor,
+    ):
         return run_training(
             directory,
             root.train,
@@ -239,9 +239,10 @@ def _take_over(newest: Path, root: RootConfig) -> None:
 
 def _sources(root: RootConfig, data: object, test: object) -> Sources:
     section = data_section(root)
-    own_test = open_source(section.test) if section.test is not None else None
+    cache = cache_directory(root)
+    own_test = open_source(section.test, cache=cache) if section.test is not None else None
     return (
-        InMemorySource(data) if data is not None else open_source(section.source),
+        InMemorySource(data) if data is not None else open_source(section.source, cache=cache),
         InMemorySource(test) if test is not None else own_test,
     )
 
@@ -257,7 +258,7 @@ def _with_memory(config: Mapping[str, Any], data: object, test: object) -> dict[
 def _refuse_memory(root: RootConfig) -> None:
     if data_section(root).source.type == "memory":
         raise ConfigError(
-            "data.source must be files for `corelane train`, got memory; call corelane.app.train in Python"
+            "data.source must not be memory for `corelane train`, got rows in memory; call corelane.app.train in Python"
         )
 
 

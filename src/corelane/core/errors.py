@@ -63,6 +63,12 @@ class SourceReadError(TransientError):
     code = "source_read"
 
 
+class SourceRestartError(SourceReadError):
+    """A read broke and cannot be continued: what came so far must be discarded, and the read begun anew."""
+
+    code = "source_restart"
+
+
 class CursorError(PermanentError):
     """A cursor does not belong to this source, or the source has changed since it was taken."""
 

@@ -40,8 +40,9 @@ from corelane.data.prepared import (
 from corelane.data.processor import CPUDataProcessor
 from corelane.data.quarantine import Quarantine, open_quarantine
 from corelane.data.schema import Schema
-from corelane.data.source import DataSource
+from corelane.data.source import DataSource, Tell
 from corelane.data.split import PARTS
+from corelane.data.spool import spooled
 from corelane.machine.cpu import Machine
 from corelane.observe.log import SystemLogger
 from corelane.store.durable import temporary_file
@@ -68,6 +69,7 @@ def prepare(
 ) -> PreparedData:
     """The prepared data of `source` under `config` and `pipeline`, from the cache when it is there and whole.
 
+    A remote source is read once, into a local copy (`spool.py`).
     Refused rows are written to the Parquet file `quarantine` (also on a hit). When the cache's disk is full the arrays
     are kept in memory if they fit `memory_budget_bytes` (default: 30 % of the machine's memory).
 
@@ -77,6 +79,10 @@ def prepare(
     with ExitStack() as owned:
         if processor is None:
             processor = owned.enter_context(CPUDataProcessor())
+        tell = _teller(logger)
+        source = owned.enter_context(spooled(source, cache_directory, tell=tell))
+        if test_source is not None:
+            test_source = owned.enter_context(spooled(test_source, cache_directory, tell=tell))
         schema = _find_schema(source, config, pipeline, cache_directory, logger)
         unfitted = Pipeline.build(schema, pipeline)
         job = Job(source, test_source, config, unfitted, seed, processor)
@@ -226,6 +232,10 @@ def _tell(found: Survey, refused: Quarantine, logger: SystemLogger) -> None:
     for code, num_rows in sorted(refused.counts.items()):
         logger.metrics_collector.record("data", {"rejected_rows": num_rows, "reason": code})
         logger.data.warning("rows_rejected", reason=code, num_rows=num_rows, quarantine=str(refused.path))
+
+
+def _teller(logger: SystemLogger) -> Tell:
+    return lambda event, fields: logger.data.info(event, **fields)
 
 
 def _reporter(logger: SystemLogger) -> Callable[[BundleError], None]:

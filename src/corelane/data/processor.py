@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from itertools import cycle
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -17,10 +18,11 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from corelane.core.errors import ConfigError, DataError
+from corelane.core.errors import ConfigError, DataError, MemoryBudgetError
 from corelane.core.types import Array
 from corelane.data.pipeline import Pipeline
 from corelane.data.prepared import PreparedPart
+from corelane.machine.memory import MemoryManager
 
 TrainingBatch: TypeAlias = tuple[dict[str, Array], Array]
 """Inputs by name, [batch_size, ...] each, and the target [batch_size]."""
@@ -34,14 +36,25 @@ _THREADED_BYTES = 1 << 20
 more than they hide: on two cores both ways took as long at about 0.75 MiB; at 0.2 MiB inline was twice as fast."""
 
 
+_FEWEST_SLOTS = 2  # one that is read and one that is written
+
+
 class CPUDataProcessor:
     """Owns the worker threads that feed a network and nothing else. A context manager; `close` is idempotent.
 
     `num_workers` threads transform (0: none, the caller's own does); `prefetch_factor` is how many further batches may
-    be taken before a batch's arrays are used again. Methods may be called from several threads.
+    be taken before a batch's arrays are used again. Those arrays are leased from `memory`, fewer where it is short.
+    Methods may be called from several threads.
     """
 
-    def __init__(self, num_workers: int = 4, prefetch_factor: int = 2, *, pipeline: Pipeline | None = None) -> None:
+    def __init__(
+        self,
+        num_workers: int = 4,
+        prefetch_factor: int = 2,
+        *,
+        pipeline: Pipeline | None = None,
+        memory: MemoryManager | None = None,
+    ) -> None:
         if num_workers < 0 or prefetch_factor < 1:
             raise ConfigError(
                 "num_workers must be at least 0 and prefetch_factor at least 1, "
@@ -50,6 +63,7 @@ class CPUDataProcessor:
         self.num_workers = num_workers
         self.prefetch_factor = prefetch_factor
         self._pipeline = pipeline
+        self._memory = memory or MemoryManager()
         self._threads = ThreadPoolExecutor(max(1, num_workers), thread_name_prefix="corelane-data")
 
     def process_batch(self, batch: pa.RecordBatch) -> dict[str, Array]:
@@ -95,12 +109,45 @@ class CPUDataProcessor:
             raise ConfigError(f"batch_size must be at least 1 and start at least 0, got {batch_size} and {start}")
         if order.size and not (int(order.min()) >= 0 and int(order.max()) < part.num_rows):
             raise DataError(f"order must hold indices below {part.num_rows}, got {order.min()} to {order.max()}")
-        ring = [_Slot(part, batch_size) for _ in range(self.prefetch_factor + 1)]
         end = len(order) - (len(order) - start) % batch_size if drop_last else len(order)
         chosen = (order[first : first + batch_size] for first in range(start, end, batch_size))
-        if ring[0].num_bytes < _THREADED_BYTES:
-            return _gather_inline(ring, chosen)
-        return _gather_ahead(ring, chosen, self._threads)
+        if batch_size * _row_bytes(part) < _THREADED_BYTES:
+            return self._gather_inline(part, batch_size, chosen)
+        return self._gather_ahead(part, batch_size, chosen)
+
+    @contextmanager
+    def _ring(self, part: PreparedPart, batch_size: int) -> Iterator[list[_Slot]]:
+        """Slots for `prefetch_factor` batches ahead, leased while the context lasts; fewer when memory is short."""
+        with ExitStack() as leases:
+            ring: list[_Slot] = []
+            while len(ring) <= self.prefetch_factor:
+                try:
+                    ring.append(leases.enter_context(_Slot(part, batch_size, self._memory)))
+                except MemoryBudgetError:
+                    if len(ring) < _FEWEST_SLOTS:
+                        raise
+                    break
+            yield ring
+
+    def _gather_inline(self, part: PreparedPart, batch_size: int, chosen: Iterable[Array]) -> Iterator[TrainingBatch]:
+        with self._ring(part, batch_size) as ring:
+            for slot, indices in zip(cycle(ring), chosen, strict=False):
+                yield slot.gather(indices)
+
+    def _gather_ahead(self, part: PreparedPart, batch_size: int, chosen: Iterable[Array]) -> Iterator[TrainingBatch]:
+        """One batch ahead: it is written into the slot whose batch has just ceased to be valid."""
+        ahead: Future[TrainingBatch] | None = None
+        with self._ring(part, batch_size) as ring:
+            try:
+                for slot, indices in zip(cycle(ring), chosen, strict=False):
+                    ready, ahead = ahead, self._threads.submit(slot.gather, indices)
+                    if ready is not None:
+                        yield ready.result()
+                if ahead is not None:
+                    yield ahead.result()
+            finally:
+                if ahead is not None:
+                    wait([ahead])  # nothing writes once the iterator is closed
 
     def close(self) -> None:
         """Wait for running work and end the threads."""
@@ -135,20 +182,45 @@ def align(values: Array) -> Array:
 # --- gathering --------------------------------------------------------------------------------------------------------
 
 
-class _Slot:
-    """The arrays that one batch after another is gathered into."""
+def _row_bytes(part: PreparedPart) -> int:
+    return sum(math.prod(array.shape[1:]) * array.itemsize for array in (*part.inputs.values(), part.target))
 
-    def __init__(self, part: PreparedPart, batch_size: int) -> None:
+
+class _Slot:
+    """The leased arrays that one batch after another is gathered into."""
+
+    def __init__(self, part: PreparedPart, batch_size: int, memory: MemoryManager) -> None:
         sources = {**part.inputs, _TARGET: part.target}
-        targets = {
-            name: aligned_empty((batch_size, *source.shape[1:]), source.dtype) for name, source in sources.items()
-        }
+        self._memory = memory
+        self._leased: list[Array] = []
+        try:
+            targets = {
+                name: self._lease((batch_size, *source.shape[1:]), source.dtype) for name, source in sources.items()
+            }
+        except MemoryBudgetError:
+            self._release()
+            raise
         # plain arrays, not memmaps: every call on the subclass costs microseconds
         self._pairs = [(np.asarray(source), targets[name]) for name, source in sources.items()]
-        self.num_bytes = sum(array.nbytes for array in targets.values())
         target = targets.pop(_TARGET)
         self._whole: TrainingBatch = (targets, target)
         self._batch_size = batch_size
+
+    def _lease(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        self._leased.append(self._memory.allocate_tensor(shape, dtype))
+        return self._leased[-1]
+
+    def _release(self) -> None:
+        while self._leased:
+            self._memory.release(self._leased.pop())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._release()
 
     def gather(self, indices: Array) -> TrainingBatch:
         """Copy the rows at `indices` in; fewer than a whole batch give views of the first rows."""
@@ -161,23 +233,3 @@ class _Slot:
             source.take(indices, axis=0, out=target[:num_rows], mode="clip")
         inputs, target = self._whole
         return {name: values[:num_rows] for name, values in inputs.items()}, target[:num_rows]
-
-
-def _gather_inline(ring: list[_Slot], chosen: Iterable[Array]) -> Iterator[TrainingBatch]:
-    for slot, indices in zip(cycle(ring), chosen, strict=False):
-        yield slot.gather(indices)
-
-
-def _gather_ahead(ring: list[_Slot], chosen: Iterable[Array], threads: ThreadPoolExecutor) -> Iterator[TrainingBatch]:
-    """One batch ahead: it is written into the slot whose batch has just ceased to be valid."""
-    ahead: Future[TrainingBatch] | None = None
-    try:
-        for slot, indices in zip(cycle(ring), chosen, strict=False):
-            ready, ahead = ahead, threads.submit(slot.gather, indices)
-            if ready is not None:
-                yield ready.result()
-        if ahead is not None:
-            yield ahead.result()
-    finally:
-        if ahead is not None:
-            wait([ahead])  # nothing writes once the iterator is closed

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.config import validate_config
-from corelane.core.errors import CursorError, DataError, SourceReadError
+from corelane.core.errors import CursorError, DataError, SourceReadError, SourceRestartError
 from corelane.data.batch import Batch, Cursor, Fingerprint
 from corelane.data.config import DatabaseConfig
 from corelane.data.digest import RowsDigest
@@ -101,7 +101,7 @@ class DatabaseSource:
         """All rows of one snapshot, in order.
 
         When the connection breaks, reading goes on behind the last key where a key is declared (and, with a version
-        column, nothing has changed since); otherwise `SourceReadError` is raised and what was read must be discarded.
+        column, nothing has changed since); otherwise `SourceRestartError` is raised and what was read must be discarded.
         """
         last: Key | None = None
         version: str | None = None
@@ -129,7 +129,7 @@ class DatabaseSource:
     ) -> None:
         if num_rows and not self._config.key:
             self._tell("source_broken", {"source": self._shown, "num_rows": num_rows, "resumable": False})
-            raise SourceReadError(
+            raise SourceRestartError(
                 f"the read of {self._shown} broke after {num_rows} rows and starts again from the first: without a "
                 "declared data.source.key nobody can tell which rows were read",
                 detail=error.message,
