@@ -9,7 +9,7 @@ with Massart's constant 1990): by at most 0.36 % in 99 of 100 columns at 209,715
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from corelane.data.stages.affine import Float64Array
 SAMPLE_BUDGET = 1 << 22  # values kept over all columns together: 32 MiB, exact up to 131,072 rows of 32 columns
 SMALLEST_SAMPLE = 1 << 11  # rows even when there are thousands of columns: 164 MB for 10,000
 
-_Priorities: TypeAlias = NDArray[np.uint64]
 _ALL = np.uint64(2**64 - 1)
 
 
@@ -30,29 +29,33 @@ class QuantileSketch:
 
     def __init__(self, num_columns: int, budget: int = SAMPLE_BUDGET) -> None:
         self._capacity = max(budget // max(num_columns, 1), min(SMALLEST_SAMPLE, budget))
-        self._values: list[Array] = []  # [d, m] each: a column lies together
-        self._priorities: list[_Priorities] = []
+        room = self._capacity + max(self._capacity // 4, 1)  # so that rows are thrown out by the many, not one by one
+        self._values: Array = np.empty((num_columns, 0))  # [d, room] once the type is known; memory is used as it fills
+        self._priorities: NDArray[np.uint64] = np.empty(room, dtype=np.uint64)
         self._limit = _ALL  # a row above it cannot be among the k smallest any more
-        self._num_columns = num_columns
         self._num_kept = 0
         self._num_seen = 0
 
     def update(self, values: Array) -> None:
         """Take the next rows [n, d]."""
+        if not self._num_seen:
+            self._values = np.empty((values.shape[1], len(self._priorities)), dtype=values.dtype)
         priorities = mix(np.arange(self._num_seen, self._num_seen + len(values)), "quantile sketch")
         self._num_seen += len(values)
         chosen = np.flatnonzero(priorities <= self._limit)
-        if not len(chosen):
-            return
-        self._values.append(np.take(values.T, chosen, axis=1))
-        self._priorities.append(priorities[chosen])
-        self._num_kept += len(chosen)
-        if self._num_kept > self._capacity + self._capacity // 2:
-            self._shrink()
+        while len(chosen):
+            start = self._num_kept
+            self._num_kept = min(start + len(chosen), len(self._priorities))
+            taken, chosen = np.split(chosen, [self._num_kept - start])
+            for kept, column in zip(self._values, values.T, strict=True):
+                kept[start : self._num_kept] = column[taken]
+            self._priorities[start : self._num_kept] = priorities[taken]
+            if self._num_kept == len(self._priorities):
+                self._shrink()
 
     def quantiles(self, probabilities: Float64Array) -> Float64Array:
         """Quantiles [p, d], interpolated between neighbours (type 7 of Hyndman and Fan 1996); 0 where nothing was."""
-        found = np.zeros((len(probabilities), self._num_columns))
+        found = np.zeros((len(probabilities), len(self._values)))
         for index, column in enumerate(self._columns()):
             if len(column):
                 found[:, index] = _quantiles(column, probabilities)
@@ -60,35 +63,31 @@ class QuantileSketch:
 
     def modes(self) -> Float64Array:
         """The most frequent value [d] of the sample, the smallest of several; 0 where nothing was."""
-        found = np.zeros(self._num_columns)
+        found = np.zeros(len(self._values))
         for index, column in enumerate(self._columns()):
             if len(column):
                 values, counts = np.unique(column, return_counts=True)
                 found[index] = values[counts.argmax()]
         return found
 
-    def _columns(self) -> list[Float64Array]:
+    def _columns(self) -> Iterator[Float64Array]:
         """The present values of each column, [m] each."""
         if self._num_kept > self._capacity:
             self._shrink()
-        if not self._values:
-            return [np.empty(0)] * self._num_columns
-        if len(self._values) > 1:
-            self._values = [np.concatenate(self._values, axis=1)]
-        return [row[~np.isnan(row)].astype(np.float64) for row in self._values[0]]
+        kept = self._values[:, : self._num_kept]
+        return (row[~np.isnan(row)].astype(np.float64) for row in kept)
 
     def _shrink(self) -> None:
-        priorities = np.concatenate(self._priorities)
-        kept = np.sort(np.argpartition(priorities, self._capacity - 1)[: self._capacity])
-        starts = np.cumsum([0, *(values.shape[1] for values in self._values)])
-        pieces = np.split(kept, np.searchsorted(kept, starts[1:-1]))
-        shrunk = np.empty((self._num_columns, self._capacity), dtype=self._values[0].dtype)
-        end = 0
-        for values, places, start in zip(self._values, pieces, starts[:-1], strict=True):
-            shrunk[:, end : end + len(places)] = values[:, places - start]
-            end += len(places)
-        self._values, self._priorities = [shrunk], [priorities[kept]]
-        self._limit = priorities[kept].max()
+        """Keep the rows of the k smallest priorities; those beyond the first k places fill the gaps among them."""
+        smallest = np.argpartition(self._priorities[: self._num_kept], self._capacity - 1)[: self._capacity]
+        is_kept = np.zeros(self._num_kept, dtype=np.bool_)
+        is_kept[smallest] = True
+        gaps = np.flatnonzero(~is_kept[: self._capacity])
+        moved = np.flatnonzero(is_kept[self._capacity :]) + self._capacity
+        for row in self._values:
+            row[gaps] = row[moved]
+        self._priorities[gaps] = self._priorities[moved]
+        self._limit = self._priorities[: self._capacity].max()
         self._num_kept = self._capacity
 
 
