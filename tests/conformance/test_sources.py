@@ -5,8 +5,11 @@ A new source joins by one entry in `CASES`: how the same eleven rows are stored 
 
 from __future__ import annotations
 
+import bz2
 import gc
 import gzip
+import json
+import lzma
 import sqlite3
 import struct
 from collections.abc import Callable
@@ -15,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+import torch
 from PIL import Image
 
 from corelane.core.errors import CursorError
@@ -29,6 +34,7 @@ from corelane.data.sources.database import DatabaseSource
 from corelane.data.sources.filesystem.source import FileSystemSource
 from corelane.data.sources.memory import InMemorySource
 from tests.servers.postgres import PostgresServer
+from tests.servers.s3 import Bucket
 
 NUM_ROWS = 11
 
@@ -71,6 +77,79 @@ def _parquet_folder(folder: Path, shift: int, batch_rows: int) -> DataSource:
     return FileSystemSource(FileSystemConfig(path="parts", batch_rows=batch_rows), folder)
 
 
+def _arrow(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    with pa.OSFile(str(folder / "rows.arrow"), "wb") as file, pa.ipc.new_file(file, _table(shift).schema) as writer:
+        writer.write_table(_table(shift), max_chunksize=4)
+    return FileSystemSource(FileSystemConfig(path="rows.arrow", batch_rows=batch_rows), folder)
+
+
+def _arrow_stream(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    with pa.OSFile(str(folder / "rows.arrows"), "wb") as file, pa.ipc.new_stream(file, _table(shift).schema) as writer:
+        writer.write_table(_table(shift), max_chunksize=3)
+    return FileSystemSource(FileSystemConfig(path="rows.arrows", batch_rows=batch_rows), folder)
+
+
+def _json_lines(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    lines = [json.dumps(row) for row in _table(shift).to_pylist()]
+    (folder / "rows.jsonl").write_text("\n".join(lines))
+    return FileSystemSource(FileSystemConfig(path="rows.jsonl", batch_rows=batch_rows), folder)
+
+
+def _json_array(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    (folder / "rows.json").write_text(json.dumps(_table(shift).to_pylist(), indent=1))
+    return FileSystemSource(FileSystemConfig(path="rows.json", batch_rows=batch_rows), folder)
+
+
+def _packed(ending: str, pack: Callable[[bytes], bytes]) -> Callable[[Path, int, int], DataSource]:
+    def make(folder: Path, shift: int, batch_rows: int) -> DataSource:
+        pyarrow.csv.write_csv(_table(shift), folder / "plain.csv")
+        (folder / f"rows.csv.{ending}").write_bytes(pack((folder / "plain.csv").read_bytes()))
+        return FileSystemSource(FileSystemConfig(path=f"rows.csv.{ending}", batch_rows=batch_rows), folder)
+
+    return make
+
+
+def _by_arrow(codec: str) -> Callable[[bytes], bytes]:
+    def pack(data: bytes) -> bytes:
+        sink = pa.BufferOutputStream()
+        with pa.CompressedOutputStream(sink, codec) as stream:
+            stream.write(data)
+        return bytes(sink.getvalue())
+
+    return pack
+
+
+def _glob(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    for index, (first, end) in enumerate([(0, 5), (5, NUM_ROWS)]):
+        part = folder / f"year={index}" / "rows.parquet"
+        part.parent.mkdir(exist_ok=True)
+        pyarrow.parquet.write_table(_table(shift).slice(first, end - first), part)
+    return FileSystemSource(FileSystemConfig(path="year=*/*.parquet", batch_rows=batch_rows), folder)
+
+
+def _remote(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    pyarrow.parquet.write_table(_table(shift), folder / "rows.parquet", row_group_size=4)
+    config = FileSystemConfig(path=f"file://{folder}/rows.parquet", batch_rows=batch_rows)
+    return FileSystemSource(config, downloads=folder / "downloads")
+
+
+def _s3(bucket: Bucket) -> Case:
+    def make(folder: Path, shift: int, batch_rows: int) -> DataSource:
+        for index, (first, end) in enumerate([(0, 5), (5, NUM_ROWS)]):
+            pyarrow.parquet.write_table(_table(shift).slice(first, end - first), folder / "part.parquet")
+            bucket.files.put(str(folder / "part.parquet"), f"{bucket.url}/{folder.name}/{index}.parquet")
+        path = f"{bucket.url}/{folder.name}"
+        return FileSystemSource(FileSystemConfig(path=path, storage_options=bucket.options, batch_rows=batch_rows))
+
+    return replace(TABLE, make=make)
+
+
+def _npz(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    pixels = (np.arange(NUM_ROWS * 6) + shift).astype(np.uint8).reshape(NUM_ROWS, 2, 3)
+    np.savez_compressed(folder / "rows.npz", image=pixels, label=np.arange(NUM_ROWS))
+    return FileSystemSource(FileSystemConfig(path="rows.npz", batch_rows=batch_rows), folder)
+
+
 def _idx(folder: Path, shift: int, batch_rows: int) -> DataSource:
     images = (np.arange(NUM_ROWS * 6) + shift).astype(np.uint8)
     labels = np.arange(NUM_ROWS).astype(np.uint8)
@@ -93,6 +172,19 @@ def _memory_table(folder: Path, shift: int, batch_rows: int) -> DataSource:
 
 def _memory_rows(folder: Path, shift: int, batch_rows: int) -> DataSource:
     return InMemorySource(_table(shift).to_pylist(), batch_rows=batch_rows)
+
+
+def _memory_pandas(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    return InMemorySource(_table(shift).to_pandas(), batch_rows=batch_rows)
+
+
+def _memory_polars(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    return InMemorySource(pl.from_arrow(_table(shift)), batch_rows=batch_rows)
+
+
+def _memory_torch(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    pixels = torch.arange(shift, NUM_ROWS * 6 + shift, dtype=torch.int64).to(torch.uint8).reshape(NUM_ROWS, 2, 3)
+    return InMemorySource({"image": pixels, "label": torch.arange(NUM_ROWS)}, batch_rows=batch_rows)
 
 
 def _memory_arrays(folder: Path, shift: int, batch_rows: int) -> DataSource:
@@ -157,18 +249,39 @@ CASES = {
     "parquet folder": replace(TABLE, make=_parquet_folder),
     "table in memory": replace(TABLE, make=_memory_table),
     "dicts in memory": replace(TABLE, make=_memory_rows),
+    "csv.bz2": replace(TABLE, make=_packed("bz2", bz2.compress)),
+    "csv.xz": replace(TABLE, make=_packed("xz", lzma.compress)),
+    "csv.zst": replace(TABLE, make=_packed("zst", _by_arrow("zstd"))),
+    "csv.lz4": replace(TABLE, make=_packed("lz4", _by_arrow("lz4"))),
+    "arrow": replace(TABLE, make=_arrow),
+    "arrow stream": replace(TABLE, make=_arrow_stream),
+    "json lines": replace(TABLE, make=_json_lines),
+    "json array": replace(TABLE, make=_json_array),
+    "glob": replace(TABLE, make=_glob),
+    "file url": replace(TABLE, make=_remote),
+    "pandas": replace(TABLE, make=_memory_pandas),
+    "polars": replace(TABLE, make=_memory_polars),
     "sqlite": DATABASE,
+    "npz": replace(PIXELS, make=_npz),
+    "torch": replace(PIXELS, make=_memory_torch),
     "idx": PIXELS,
     "arrays in memory": replace(PIXELS, make=_memory_arrays),
     "image folder": Case(_images, ("image", "label"), _encoded),
 }
 
 
-@pytest.fixture(params=[*CASES, pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
+@pytest.fixture(scope="module", autouse=True)
+def _s3_server(s3_options: dict[str, Any]) -> None:
+    """The server is started before the first test, whose children are counted."""
+
+
+@pytest.fixture(params=[*CASES, "s3", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
 def case(request: pytest.FixtureRequest) -> Case:
     """One kind of source."""
     if request.param == "postgresql":
         return _postgresql(request.getfixturevalue("postgres_server"))
+    if request.param == "s3":
+        return _s3(request.getfixturevalue("bucket"))
     return CASES[request.param]
 
 

@@ -279,3 +279,44 @@ def test_mixed_columns(rows: list[tuple[Any, ...]]) -> None:
 
 def _as_float(cell: float | None) -> float | None:
     return None if cell is None else float(cell)
+
+
+@pytest.mark.parametrize("cyclic", [True, False])
+@pytest.mark.parametrize("nullable", [True, False])
+@given(
+    cells=st.lists(
+        st.one_of(
+            st.datetimes().map(lambda time: time.isoformat()),
+            st.datetimes().map(lambda time: time.isoformat(" ")),
+            st.dates().map(str),
+            st.datetimes(timezones=st.timezones()).map(lambda time: time.isoformat()),
+            st.sampled_from(
+                ["2024-02-29T12:30", "2024-02-30", "2024-02-29T24:00:00", "20240229", "12:30", " 2024-01-01"]
+            ),
+            texts,
+        ),
+        max_size=6,
+    )
+)
+@example(cells=[])
+@FEW
+def test_dates_as_text(cyclic: bool, nullable: bool, cells: list[str | None]) -> None:
+    """ISO texts with and without a time or a zone, others, and missing ones: equal bits or the same refusal."""
+    pipeline = date_pipeline(cyclic=cyclic, nullable=nullable)
+    assert_equal_ways(pipeline, batch({"when": pa.array(cells, pa.string())}), {"when": cells})
+
+
+@given(cells=st.lists(st.one_of(st.datetimes(), st.none()), max_size=6))
+@FEW
+def test_dates_as_times(cells: list[Any]) -> None:
+    """Typed timestamps in training and the same times as Python objects in serving."""
+    pipeline = date_pipeline(cyclic=True, nullable=True)
+    assert_equal_ways(pipeline, batch({"when": pa.array(cells, pa.timestamp("us"))}), {"when": cells})
+
+
+def date_pipeline(*, cyclic: bool, nullable: bool) -> Pipeline:
+    parts = ["elapsed", "year", "month", "day", "day_of_year", "weekday", "is_weekend", "hour", "minute"]
+    rows = {"when": ["2024-02-29", "1999-12-31T23:59:59.999999", "2001-01-01 00:00:00"]}
+    return fitted(
+        [Column("when", "date", nullable=nullable)], rows, date=parts, cyclic_dates=cyclic, missing_indicator=True
+    )

@@ -25,7 +25,7 @@ class Bucket:
     @property
     def files(self) -> Any:
         """The server as an fsspec file system, without its cache of listings."""
-        return fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True, **self.options)
+        return fsspec.filesystem("s3", use_listings_cache=False, **self.options)
 
 
 @pytest.fixture(scope="session")

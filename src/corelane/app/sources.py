@@ -49,7 +49,7 @@ def open_source(config: SourceConfig, *, cache: Path | None = None, tell: Tell =
     if isinstance(config, MemoryConfig):
         return InMemorySource(config)
     if isinstance(config, FileSystemConfig):
-        return FileSystemSource(config)
+        return FileSystemSource(config, downloads=None if cache is None else cache / DOWNLOADS, tell=tell)
     if isinstance(config, DatabaseConfig):
         from corelane.data.sources.database import DatabaseSource  # noqa: PLC0415 - drivers only where one is read
 

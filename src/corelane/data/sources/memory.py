@@ -91,9 +91,9 @@ def _to_table(data: Any) -> pa.Table:
     if isinstance(data, pa.Table):
         return data
     if isinstance(data, Mapping):
-        return _from_columns(data)
+        return columns_table(data)
     if isinstance(data, tuple) and len(data) == 2 and not any(isinstance(part, Mapping) for part in data):
-        return _from_columns({"x": data[0], "y": data[1]})
+        return columns_table({"x": data[0], "y": data[1]})
     if isinstance(data, Sequence) and not isinstance(data, str | bytes):
         return _from_rows(data)
     if hasattr(data, "__arrow_c_stream__"):
@@ -104,7 +104,8 @@ def _to_table(data: Any) -> pa.Table:
     )
 
 
-def _from_columns(columns: Mapping[str, Any]) -> pa.Table:
+def columns_table(columns: Mapping[str, Any]) -> pa.Table:
+    """Arrays by name as a table. Raises `DataError` when they are no columns of one length."""
     arrays = {str(name): _to_column(str(name), values) for name, values in columns.items()}
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:

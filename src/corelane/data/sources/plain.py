@@ -54,6 +54,10 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.duration("us")
     if pa.types.is_time64(kind):
         return pa.time64("us")
+    if pa.types.is_string_view(kind):  # few of Arrow's functions take views
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
     if pa.types.is_list(kind):
         return pa.list_(_plain_type(kind.value_type))  # without the metadata that a driver hangs on the elements
     if pa.types.is_decimal32(kind) or pa.types.is_decimal64(kind):  # too new for Arrow's own counting of values

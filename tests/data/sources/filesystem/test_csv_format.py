@@ -122,10 +122,10 @@ PACKED = gzip.compress(
         ("r.csv", b"a,b\n1\n3,caf\xe9\n", "in row 2, column 'b'"),
         ("r.csv", b'a,b\n1,"' + b"x,y\n" * 1_500_000, "a quote that is never closed"),
         ("r.csv", b"a" * (2 << 20), "line of column names"),
-        ("r.csv.gz", PACKED[: len(PACKED) // 2], "whole gzip file"),
-        ("r.csv.gz", PACKED[:20], "whole gzip file"),
-        ("r.csv.gz", PACKED[:5000] + b"\x55" + PACKED[5001:], "whole gzip file"),
-        ("r.csv.gz", PACKED[:-5] + b"\x55" + PACKED[-4:], "whole gzip file"),
+        ("r.csv.gz", PACKED[: len(PACKED) // 2], "whole packed file"),
+        ("r.csv.gz", PACKED[:20], "whole packed file"),
+        ("r.csv.gz", PACKED[:5000] + b"\x55" + PACKED[5001:], "whole packed file"),
+        ("r.csv.gz", PACKED[:-5] + b"\x55" + PACKED[-4:], "whole packed file"),
     ],
 )
 def test_what_is_no_csv_is_refused_in_one_line(tmp_path: Path, name: str, content: bytes, words: str) -> None:

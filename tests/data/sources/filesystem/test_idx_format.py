@@ -75,7 +75,7 @@ WIDE = struct.pack(">HBBIII", 0, 8, 3, 1, 2**31, 2**31)
         (_idx(np.zeros((3, 0, 5))), None, "one row of .* must have 1 to"),
         (gzip.compress(WHOLE + b"x"), gzip.compress(_idx(LABELS)), "got more"),
         (gzip.compress(WHOLE[:-1]), gzip.compress(_idx(LABELS)), "got fewer"),
-        (gzip.compress(WHOLE)[:-9], gzip.compress(_idx(LABELS)), "whole gzip file"),
+        (gzip.compress(WHOLE)[:-9], gzip.compress(_idx(LABELS)), "whole packed file"),
         (WHOLE[:10], None, "got fewer"),
         (WHOLE, _idx(LABELS[:9]), "must hold 10 labels, .* got 9"),
         (_idx(LABELS), WHOLE, "must hold images"),

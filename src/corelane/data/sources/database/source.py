@@ -101,7 +101,8 @@ class DatabaseSource:
         """All rows of one snapshot, in order.
 
         When the connection breaks, reading goes on behind the last key where a key is declared (and, with a version
-        column, nothing has changed since); otherwise `SourceRestartError` is raised and what was read must be discarded.
+        column, nothing has changed since); otherwise `SourceRestartError` is raised and what was read must be
+        discarded.
         """
         last: Key | None = None
         version: str | None = None

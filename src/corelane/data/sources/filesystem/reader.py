@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -66,6 +66,34 @@ class ConcatenatedReader:
                 if end > start:
                     yield drop_before(start, _shift(chunk, offset))
             offset = end
+
+
+class PartitionReader:
+    """A reader's rows with the same texts in further columns: what the names of its folders say."""
+
+    def __init__(self, reader: Reader, values: Mapping[str, str | None]) -> None:
+        self._reader = reader
+        self._values = values
+        self.files = reader.files
+        twice = next((name for name in values if name in reader.schema().names), None)
+        if twice is not None:
+            raise DataError(
+                f"{self.files[0].path} must not have the column {twice!r}, its folder has it too; rename one of them"
+            )
+
+    def schema(self) -> pa.Schema:
+        """The reader's columns, then those of the folders, as text."""
+        added = [pa.field(name, pa.string()) for name in self._values]
+        return pa.schema([*self._reader.schema(), *added])
+
+    def read(self, start: int) -> Iterator[Chunk]:
+        """The reader's chunks with the further columns."""
+        schema = self.schema()
+        for chunk in self._reader.read(start):
+            num_rows = chunk.rows.num_rows
+            added = [pa.repeat(pa.scalar(value, pa.string()), num_rows) for value in self._values.values()]
+            rows = pa.RecordBatch.from_arrays([*chunk.rows.columns, *added], schema=schema)
+            yield replace(chunk, rows=rows)
 
 
 def _shift(chunk: Chunk, offset: int) -> Chunk:

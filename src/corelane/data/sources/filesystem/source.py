@@ -1,11 +1,16 @@
-"""`FileSystemSource`: rows of local files, whichever of the four formats they have.
+"""`FileSystemSource`: rows of files, whichever format they have, on local disks or wherever fsspec reaches.
 
-The files are listed and frozen when the source is made; a change afterwards is an error, found when they are read.
+Files are listed and frozen when the source is made; a change afterwards is an error, found when they are read. Remote
+files are fetched to local disk first (`fetch.py`), so that every pass is local.
 """
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,48 +20,75 @@ from corelane.core.config import validate_config
 from corelane.core.errors import ConfigError, DataError
 from corelane.data.batch import Batch, Cursor, Fingerprint
 from corelane.data.config import FileSystemConfig
-from corelane.data.source import iterate_rows, start_position
+from corelane.data.source import Tell, iterate_rows, start_position, tell_nobody
+from corelane.data.sources.filesystem.arrow_format import MAGIC, ArrowReader
 from corelane.data.sources.filesystem.csv_format import CsvReader
 from corelane.data.sources.filesystem.files import FrozenFile, content_digest
 from corelane.data.sources.filesystem.idx_format import IdxReader, is_idx
 from corelane.data.sources.filesystem.images_format import ImagesReader
+from corelane.data.sources.filesystem.jsonl_format import JsonLinesReader
+from corelane.data.sources.filesystem.listing import candidates, check_root, has_wildcards, list_files, partitions_of
+from corelane.data.sources.filesystem.npz_format import NpzReader
 from corelane.data.sources.filesystem.parquet_format import ParquetReader
-from corelane.data.sources.filesystem.reader import ConcatenatedReader, Reader
+from corelane.data.sources.filesystem.reader import ConcatenatedReader, PartitionReader, Reader
 
-Format = Literal["csv", "parquet", "idx", "images"]
+Format = Literal["csv", "parquet", "arrow", "jsonl", "npz", "idx", "images"]
 
 _SUFFIXES: Mapping[str, Format] = {
     ".csv": "csv",
-    ".csv.gz": "csv",
     ".tsv": "csv",
-    ".tsv.gz": "csv",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".npz": "npz",
+    ".npy": "npz",
+    ".png": "images",
+    ".jpg": "images",
+    ".jpeg": "images",
+    ".webp": "images",
+    ".bmp": "images",
+    ".gif": "images",
 }
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
+_LOOKED_AT = 1000  # files of a folder whose names decide its format
 
 
 class FileSystemSource:
-    """A `DataSource` over a CSV, Parquet or IDX file, a folder of CSV or Parquet files, or folders of images.
+    """A `DataSource` over a file, the files of a folder or of a glob, or folders of images.
 
-    A relative path counts from `base`. Raises `DataError` when the path is missing, empty or not what `format` says,
-    `ConfigError` when `format: auto` cannot tell.
+    A relative path counts from `base`. Remote files are kept below `downloads`, or in a temporary folder that goes with
+    the source. `tell` hears of skipped files and of fetching anew. Raises `DataError` when the path is missing, empty
+    or not what `format` says, `ConfigError` when `format: auto` cannot tell.
     """
 
     name = "filesystem"
 
-    def __init__(self, config: FileSystemConfig, base: Path = Path()) -> None:
-        path = base / config.path
-        if not path.exists():
-            raise DataError(
-                f"data.source.path must be a file or folder, got {str(path)!r}: nothing there; check the path"
-            )
+    def __init__(
+        self,
+        config: FileSystemConfig,
+        base: Path = Path(),
+        *,
+        downloads: Path | None = None,
+        tell: Tell = tell_nobody,
+    ) -> None:
+        self._tell = tell
+        self._base = base
+        self._root = None if config.root is None else base / config.root
+        path = self._locate(config, downloads)
         self._format = detect_format(path) if config.format == "auto" else config.format
         if config.labels is not None and self._format != "idx":
             raise ConfigError(f"labels must be given for IDX files only, got {config.labels!r} with {self._format}")
         if config.delimiter != "," and self._format != "csv":
             raise ConfigError(f"delimiter must be given for CSV only, got {config.delimiter!r} with {self._format}")
         self._delimiter = config.delimiter
-        self._reader = _open_reader(self._format, path, base, config)
+        self._facts: list[str] = []
+        self._reader = self._open_reader(path, config)
         self._fingerprint: Fingerprint | None = None
 
     @classmethod
@@ -67,17 +99,17 @@ class FileSystemSource:
 
     @property
     def is_local(self) -> bool:
-        """Yes: files of this machine's disks, frozen when the source was made."""
+        """Yes: files of this machine's disks, or fetched to them, frozen when the source was made."""
         return True
 
     def schema(self) -> pa.Schema:
-        """The physical columns: CSV all strings, Parquet as stored, IDX and image folders `image` and `label`."""
+        """The physical columns: CSV and JSON texts, IDX and image folders `image` and `label`, others as stored."""
         return self._reader.schema()
 
     def fingerprint(self) -> Fingerprint:
         """SHA-256 over format, labels and the bytes of every file; computed once, in one sequential read."""
         if self._fingerprint is None:
-            facts = [self._format, self._delimiter]
+            facts = [self._format, self._delimiter, *self._facts]
             if self._format == "images":
                 facts += [f"{file.path.parent.name}/{file.path.name}" for file in self._reader.files]
             self._fingerprint = Fingerprint("content", content_digest(self._reader.files, *facts))
@@ -89,61 +121,113 @@ class FileSystemSource:
         for chunk in self._reader.read(start_position(start, self.name, fingerprint)):
             yield Batch(chunk.rows, chunk.first, Cursor(self.name, fingerprint.digest, chunk.end), chunk.broken)
 
+    # --- opening ------------------------------------------------------------------------------------------------------
+
+    def _locate(self, config: FileSystemConfig, downloads: Path | None) -> Path:
+        """The local path: the configured one, or where its remote files were fetched to."""
+        if "://" in config.path:
+            return self._fetched(config, downloads)
+        path = self._base / config.path
+        if not path.exists() and not has_wildcards(path):
+            raise DataError(
+                f"data.source.path must be a file or folder, got {str(path)!r}: nothing there; check the path"
+            )
+        if not has_wildcards(path):
+            check_root(path, self._root)
+        return path
+
+    def _fetched(self, config: FileSystemConfig, downloads: Path | None) -> Path:
+        from corelane.data.sources.filesystem.fetch import fetch  # noqa: PLC0415 - fsspec only where it is used
+
+        if config.labels is not None:
+            raise ConfigError("labels must be left out for remote files, got a label file; fetch both, then name them")
+        if downloads is None:
+            downloads = Path(tempfile.mkdtemp(prefix="corelane-fetched-"))
+            weakref.finalize(self, shutil.rmtree, downloads, ignore_errors=True)
+        folder = fetch(config.path, config.storage_options, downloads, tell=self._tell)
+        files = list(folder.iterdir())
+        return files[0] if len(files) == 1 and files[0].is_file() else folder
+
+    def _open_reader(self, path: Path, config: FileSystemConfig) -> Reader:
+        if self._format == "images":
+            if not path.is_dir():
+                raise DataError(
+                    f"data.source.path must be a folder with one folder per label, got the file {str(path)!r}"
+                )
+            return ImagesReader(path, config.batch_rows)
+        if self._format == "idx":
+            images = FrozenFile.freeze(path, "data.source.path")
+            labels = (
+                None if config.labels is None else FrozenFile.freeze(self._base / config.labels, "data.source.labels")
+            )
+            return IdxReader(images, labels, config.batch_rows)
+        if not path.is_dir() and not has_wildcards(path):
+            return self._open_table(path, config)
+        return self._open_many(path, config)
+
+    def _open_many(self, path: Path, config: FileSystemConfig) -> Reader:
+        """The tables of a folder or a glob as one, with the columns that folders named `key=value` stand for."""
+        files = list_files(path, self._root, is_wanted=lambda file: _by_name(file) == self._format, tell=self._tell)
+        if not files:
+            raise DataError(
+                f"data.source.path must be a {self._format} file or a folder of such files, got none in {str(path)!r}"
+            )
+        readers = []
+        for file in files:
+            reader = self._open_table(file, config)
+            values = partitions_of(file, path) if path.is_dir() else {}
+            if values:
+                self._facts.append(str(file.relative_to(path).parent))
+                reader = PartitionReader(reader, values)
+            readers.append(reader)
+        return readers[0] if len(readers) == 1 else ConcatenatedReader(readers)
+
+    def _open_table(self, path: Path, config: FileSystemConfig) -> Reader:
+        file = FrozenFile.freeze(path, "data.source.path")
+        if self._format == "csv":
+            is_tabbed = config.delimiter == "," and _unpacked(path.name).endswith(".tsv")
+            return CsvReader(file, "\t" if is_tabbed else config.delimiter, config.batch_rows)
+        makers = {"parquet": ParquetReader, "arrow": ArrowReader, "jsonl": JsonLinesReader, "npz": NpzReader}
+        return makers[self._format](file, config.batch_rows)
+
 
 def detect_format(path: Path) -> Format:
-    """The format of `path` by its name, its first bytes, or what its folder holds. Raises `ConfigError` if unclear."""
-    if path.is_dir():
-        visible = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
-        found = {kind for entry in visible if entry.is_file() and (kind := _by_name(entry)) is not None}
-        if any(entry.is_dir() for entry in visible):
-            found.add("images")
-        if len(found) == 1:
-            return found.pop()
-        raise ConfigError(
-            f"data.source.format must be given for {path}: it must hold CSV files alone, or "
-            "Parquet files, or folders of images"
-        )
+    """The format of `path` by its name, its first bytes, or the names in it. Raises `ConfigError` if unclear."""
+    if path.is_dir() or has_wildcards(path):
+        return _format_of_many(path)
     named = _by_name(path)
-    if named is not None:
+    if named is not None and named != "images":
         return named
     with FrozenFile.freeze(path, "data.source.path").open_content() as content:
-        head = content.read(4)
-    if is_idx(head):
+        head = content.read(len(MAGIC))
+    if is_idx(head[:4]):
         return "idx"
-    if head == b"PAR1":
+    if head[:4] == b"PAR1":
         return "parquet"
+    if head == MAGIC:
+        return "arrow"
     raise ConfigError(f"data.source.format must be given for {path}: its name ends in none of {', '.join(_SUFFIXES)}")
 
 
+def _format_of_many(path: Path) -> Format:
+    names = (_by_name(file) for file in candidates(path))
+    found = {kind for kind in islice(names, _LOOKED_AT) if kind is not None}
+    if not found and path.is_dir() and any(entry.is_dir() for entry in path.iterdir()):
+        return "images"  # in files without the usual endings
+    if len(found) == 1:
+        return found.pop()
+    raise ConfigError(
+        f"data.source.format must be given for {path}: it must hold files of one format, got "
+        f"{', '.join(sorted(found)) or 'none that is known'}"
+    )
+
+
 def _by_name(path: Path) -> Format | None:
-    return next((kind for suffix, kind in _SUFFIXES.items() if path.name.lower().endswith(suffix)), None)
+    name = _unpacked(path.name)
+    return next((kind for suffix, kind in _SUFFIXES.items() if name.endswith(suffix)), None)
 
 
-def _open_reader(kind: Format, path: Path, base: Path, config: FileSystemConfig) -> Reader:
-    if kind == "images":
-        if not path.is_dir():
-            raise DataError(f"data.source.path must be a folder with one folder per label, got the file {str(path)!r}")
-        return ImagesReader(path, config.batch_rows)
-    if kind == "idx":
-        images = FrozenFile.freeze(path, "data.source.path")
-        labels = None if config.labels is None else FrozenFile.freeze(base / config.labels, "data.source.labels")
-        return IdxReader(images, labels, config.batch_rows)
-    readers = [_open_table(kind, file, config) for file in _list_files(kind, path)]
-    return readers[0] if len(readers) == 1 else ConcatenatedReader(readers)
-
-
-def _open_table(kind: Format, path: Path, config: FileSystemConfig) -> Reader:
-    file = FrozenFile.freeze(path, "data.source.path")
-    if kind == "parquet":
-        return ParquetReader(file, config.batch_rows)
-    is_tabbed = config.delimiter == "," and path.name.lower().endswith((".tsv", ".tsv.gz"))
-    return CsvReader(file, "\t" if is_tabbed else config.delimiter, config.batch_rows)
-
-
-def _list_files(kind: Format, path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    files = sorted(entry for entry in path.iterdir() if _by_name(entry) == kind and not entry.name.startswith("."))
-    if not files:
-        raise DataError(f"data.source.path must be a {kind} file or a folder of such files, got none in {str(path)!r}")
-    return files
+def _unpacked(name: str) -> str:
+    """A file's name in lower case without the ending of a compression."""
+    lower = name.lower()
+    return next((lower.removesuffix(ending) for ending in _PACKED if lower.endswith(ending)), lower)

@@ -1,0 +1,59 @@
+"""Remote files brought to local disk before they are read: every later pass is local, and the next run finds them.
+
+An entry of the cache holds the files of one listing; its name says which objects, of which sizes and versions. When the
+store tells of another version the entry is another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from corelane.core.clock import Clock, SystemClock
+from corelane.core.errors import BundleError, SourceRestartError
+from corelane.data.source import Tell
+from corelane.machine.backoff import ExponentialBackoff
+from corelane.store.entry import open_or_build
+from corelane.store.remote import RemoteFile, RemoteStore
+
+KIND = "download"
+MAX_RETRIES = 5
+_FILES = "files"  # in the entry, apart from its manifest
+
+
+def fetch(url: str, options: Mapping[str, Any], downloads: Path, *, tell: Tell, clock: Clock | None = None) -> Path:
+    """The local folder that holds the files of `url`, under their names below it; fetched unless it is there, whole.
+
+    Raises `DataError` when there are none, `SourceRestartError` when the store cannot be reached, `DiskFullError`.
+    """
+    store = RemoteStore(url, options)
+    backoff = ExponentialBackoff(MAX_RETRIES, clock=clock or SystemClock())
+    for attempt in backoff.attempts(on=SourceRestartError):
+        if attempt.number > 1:
+            tell("source_restarted", {"source": url, "attempt": attempt.number})
+        with attempt:
+            files = store.list()
+            bundle, _ = open_or_build(
+                downloads / _key(url, files),
+                KIND,
+                lambda folder, files=files: _fetch_all(store, files, folder),  # type: ignore[misc]
+                on_broken=lambda error: _tell_broken(tell, error),
+            )
+    return bundle.path / _FILES
+
+
+def _fetch_all(store: RemoteStore, files: tuple[RemoteFile, ...], folder: Path) -> None:
+    for file in files:
+        store.fetch(file, folder / _FILES / file.name)
+
+
+def _key(url: str, files: tuple[RemoteFile, ...]) -> str:
+    facts = [url, [[file.url, file.size, file.identity] for file in files]]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _tell_broken(tell: Tell, error: BundleError) -> None:
+    tell("cache_entry_broken", {"reason": error.message})

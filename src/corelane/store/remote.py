@@ -1,0 +1,157 @@
+"""Remote files: the one place that imports fsspec. Objects are listed with what identifies their content, and copied.
+
+Sources fetch raw data with it; the shared tier of the cache keeps bundles with it. Any store that fsspec opens and
+whose scheme is in `SCHEMES` will do; plain HTTP is not among them, because `data/sources/http/` reads it with limits.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+
+from corelane.core.errors import ConfigError, DataError, MissingDependencyError, SourceRestartError
+
+SCHEMES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "sftp", "hdfs", "file", "memory")
+MAX_FILES = 1_000_000  # in one listing
+_CHUNK_BYTES = 1 << 20
+_IDENTITIES = ("ETag", "etag", "md5", "version", "LastModified", "last_modified", "mtime", "created")
+_EXTRAS = {"s3": "s3", "s3a": "s3"}
+
+
+def is_remote(path: str) -> bool:
+    """Whether `path` is a URL and not a local path."""
+    return "://" in path
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """An object: its URL, its name below what was listed, its size in bytes, and the store's word for its content."""
+
+    url: str
+    name: str
+    size: int
+    identity: str
+
+
+class RemoteStore:
+    """The store of one URL. Raises `ConfigError` for a scheme that is not allowed, `MissingDependencyError` without the
+    package that speaks it.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        scheme, _, rest = url.partition("://")
+        if scheme not in SCHEMES or "::" in url or ".." in PurePosixPath(rest).parts:
+            raise ConfigError(
+                f"a remote path must begin with one of {', '.join(SCHEMES)} and hold no '::' or '..', got {url!r}; "
+                "correct it"
+            )
+        self.url = url
+        try:
+            self._files: Any = fsspec.filesystem(scheme, use_listings_cache=False, **options)
+        except ImportError as error:
+            extra = _EXTRAS.get(scheme)
+            advice = f"pip install 'corelane[{extra}]'" if extra else f"pip install what fsspec needs for {scheme}"
+            raise MissingDependencyError(f"{scheme} must have its driver installed, got none; {advice}") from error
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"data.source.storage_options must fit {scheme}, got: {error}; correct them") from error
+
+    def list(self) -> tuple[RemoteFile, ...]:
+        """The object, the objects below the folder, or those that the glob matches, by name.
+
+        Raises `DataError` when there is none.
+        """
+        path = self._files._strip_protocol(self.url)
+        with self._errors():
+            if any(sign in path for sign in "*?["):
+                found = self._files.glob(path, detail=True)
+                base = _fixed_part(path)
+            elif self._files.isfile(path):
+                found, base = {path: self._files.info(path)}, path.rpartition("/")[0]
+            else:
+                found, base = self._files.find(path, detail=True), path.rstrip("/")
+        files = [_file(self.url, name, info, base) for name, info in found.items() if info.get("type") != "directory"]
+        visible = sorted(
+            (file for file in files if file.size or not file.name.endswith("/")), key=lambda file: file.name
+        )
+        if not visible:
+            raise DataError(f"{self.url} must name at least one file, got none; check it and the store's address")
+        if len(visible) > MAX_FILES:
+            raise DataError(f"{self.url} must name at most {MAX_FILES} files, got {len(visible)}; narrow it down")
+        return tuple(visible)
+
+    def fetch(self, file: RemoteFile, target: Path) -> None:
+        """Copy `file` to the local `target`. Raises `SourceRestartError` when the connection broke or the object is no
+        longer what was listed.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with self._errors(), self._files.open(file.url, "rb", cache_type="none") as source, target.open("wb") as sink:
+            shutil.copyfileobj(source, sink, _CHUNK_BYTES)
+        size = target.stat().st_size
+        if size != file.size or self._identity_of(file) != file.identity:
+            raise SourceRestartError(f"{file.url} must not change while it is read, but it did; it is read anew")
+
+    def put(self, source: Path, url: str) -> None:
+        """Copy the local file `source` to `url`; object stores show it whole or not at all."""
+        with self._errors(), source.open("rb") as content:
+            self._files.makedirs(url.rpartition("/")[0], exist_ok=True)
+            with self._files.open(url, "wb") as sink:
+                shutil.copyfileobj(content, sink, _CHUNK_BYTES)
+
+    def read(self, url: str, max_bytes: int) -> bytes | None:
+        """The content of a small object, or None when there is none. Raises `DataError` above `max_bytes`."""
+        with self._errors():
+            if not self._files.exists(url):
+                return None
+            with self._files.open(url, "rb") as source:
+                data: bytes = source.read(max_bytes + 1)
+        if len(data) > max_bytes:
+            raise DataError(f"{url} must be at most {max_bytes} bytes, got more; it is not what was looked for")
+        return data
+
+    def remove(self, url: str) -> None:
+        """Remove what lies at and below `url`; nothing there is fine."""
+        with self._errors():
+            if self._files.exists(url):
+                self._files.rm(url, recursive=True)
+
+    def _identity_of(self, file: RemoteFile) -> str:
+        with self._errors():
+            return _identity(self._files.info(file.url))
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise DataError(f"{self.url} must exist, got nothing there; check it", detail=str(error)) from error
+        except PermissionError as error:
+            raise ConfigError(f"{self.url} must let us in, got a refusal; check the credentials") from error
+        except (OSError, TimeoutError) as error:
+            raise SourceRestartError(
+                f"{self.url} must be reachable, got {type(error).__name__}; it may work later", detail=str(error)
+            ) from error
+
+
+def _file(url: str, path: str, info: Mapping[str, Any], base: str) -> RemoteFile:
+    scheme = url.partition("://")[0]
+    name = path.removeprefix(base).lstrip("/")
+    return RemoteFile(
+        f"{scheme}://{path.lstrip('/') if scheme != 'file' else path}", name, int(info["size"]), _identity(info)
+    )
+
+
+def _identity(info: Mapping[str, Any]) -> str:
+    return ";".join(f"{key}={info[key]}" for key in _IDENTITIES if info.get(key) is not None)
+
+
+def _fixed_part(pattern: str) -> str:
+    """The folder in front of the first part with a wildcard."""
+    parts = pattern.split("/")
+    first = next(index for index, part in enumerate(parts) if any(sign in part for sign in "*?["))
+    return "/".join(parts[:first])
