@@ -12,7 +12,7 @@ import json
 import lzma
 import sqlite3
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,13 @@ from PIL import Image
 
 from corelane.core.errors import CursorError
 from corelane.data.batch import Batch, Cursor
-from corelane.data.config import DatabaseConfig, FileSystemConfig
+from corelane.data.config import DatabaseConfig, FileSystemConfig, HTTPConfig
 from corelane.data.source import DataSource, iterate_rows
 from corelane.data.sources.database import DatabaseSource
 from corelane.data.sources.filesystem.source import FileSystemSource
+from corelane.data.sources.http import HTTPSource
 from corelane.data.sources.memory import InMemorySource
+from tests.faults.http_server import Content, FaultServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.s3 import Bucket
 
@@ -219,6 +221,29 @@ def _postgresql(server: PostgresServer) -> Case:
     return replace(DATABASE, make=make)
 
 
+def _http(server: FaultServer) -> Case:
+    def make(folder: Path, shift: int, batch_rows: int) -> DataSource:
+        pyarrow.csv.write_csv(_table(shift), folder / "rows.csv")
+        data = (folder / "rows.csv").read_bytes()
+        server.routes[f"/{folder.name}/rows.csv"] = Content(data, etag=f'"{shift}"')
+        config = HTTPConfig(
+            url=f"{server.url}/{folder.name}/rows.csv",
+            allow_http=True,
+            allow_private=["127.0.0.1"],
+            batch_rows=batch_rows,
+        )
+        return HTTPSource(config, downloads=folder / "downloads")
+
+    return replace(TABLE, make=make)
+
+
+@pytest.fixture
+def http_server() -> Iterator[FaultServer]:
+    """A server on loopback."""
+    with FaultServer() as server:
+        yield server
+
+
 def _literal(word: str | None) -> str:
     return "NULL" if word is None else f"'{word}'"
 
@@ -275,11 +300,13 @@ def _s3_server(s3_options: dict[str, Any]) -> None:
     """The server is started before the first test, whose children are counted."""
 
 
-@pytest.fixture(params=[*CASES, "s3", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
+@pytest.fixture(params=[*CASES, "s3", "http", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
 def case(request: pytest.FixtureRequest) -> Case:
     """One kind of source."""
     if request.param == "postgresql":
         return _postgresql(request.getfixturevalue("postgres_server"))
+    if request.param == "http":
+        return _http(request.getfixturevalue("http_server"))
     if request.param == "s3":
         return _s3(request.getfixturevalue("bucket"))
     return CASES[request.param]

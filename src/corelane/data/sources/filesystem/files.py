@@ -92,6 +92,11 @@ class FrozenFile:
             with unpack(file) as unpacked:
                 yield cast(BinaryIO, unpacked)
 
+    def is_packed(self) -> bool:
+        """Whether the content is packed, going by its first bytes."""
+        with self.open() as file:
+            return file.read(_MAGIC_BYTES).startswith(tuple(_PACKERS))
+
     def is_gzipped(self) -> bool:
         """Whether the content is packed, going by the first two bytes."""
         with self.open() as file:
