@@ -1,7 +1,7 @@
 """`InMemorySource`: rows that are in memory already, as NumPy arrays, Arrow tables or lists of dicts.
 
 Anything that speaks Arrow's C stream (pandas, Polars, DuckDB) or DLPack (a torch tensor) enters without being imported.
-Arrays are taken over without a copy where their layout allows it, and must not be changed afterwards.
+What its owner could still change is copied or frozen (`ownership.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from corelane.core.errors import ConfigError, DataError
 from corelane.data.batch import Batch, Cursor, Fingerprint
 from corelane.data.config import MemoryConfig
 from corelane.data.digest import RowsDigest
-from corelane.data.source import iterate_rows, start_position
+from corelane.data.source import Tell, iterate_rows, start_position, tell_nobody
+from corelane.data.sources.ownership import take_over
 from corelane.data.sources.plain import check_names, plain_rows, plain_schema
 from corelane.data.stages.cast_tensor import tensor_array
 
@@ -28,14 +29,18 @@ class InMemorySource:
     """A `DataSource` over one of: a dict of arrays by column name; a pair `(x, y)`, which become the columns x and y;
     a PyArrow table or record batch, or anything with `__arrow_c_stream__`; a list of dicts; a `MemoryConfig`.
 
-    Arrays of two or more dimensions become tensor columns. Raises `DataError` when the rows do not form a table.
+    Arrays of two or more dimensions become tensor columns. `ownership` says of each column ("" is the whole table)
+    whether its memory is shared, was copied, or was made read-only; `tell` hears of it. Raises `DataError` when the
+    rows do not form a table.
     """
 
     name = "memory"
 
-    def __init__(self, data: Any, *, batch_rows: int = _BATCH_ROWS) -> None:
+    def __init__(self, data: Any, *, batch_rows: int = _BATCH_ROWS, tell: Tell = tell_nobody) -> None:
         if isinstance(data, MemoryConfig):
             data, batch_rows = data.rows, data.batch_rows
+        data, self.ownership = take_over(data)
+        tell("memory_taken", dict(self.ownership))
         table = _to_table(data)
         check_names(table.schema.names, "the rows in memory")
         self._schema = plain_schema(table.schema)
@@ -92,8 +97,6 @@ def _to_table(data: Any) -> pa.Table:
         return data
     if isinstance(data, Mapping):
         return columns_table(data)
-    if isinstance(data, tuple) and len(data) == 2 and not any(isinstance(part, Mapping) for part in data):
-        return columns_table({"x": data[0], "y": data[1]})
     if isinstance(data, Sequence) and not isinstance(data, str | bytes):
         return _from_rows(data)
     if hasattr(data, "__arrow_c_stream__"):
@@ -125,8 +128,6 @@ def _from_rows(rows: Sequence[Any]) -> pa.Table:
 def _to_column(name: str, values: Any) -> pa.Array:
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
-    if not isinstance(values, np.ndarray) and hasattr(values, "__dlpack__"):
-        values = np.from_dlpack(values)
     if isinstance(values, Sequence) and not isinstance(values, str | bytes):
         return _from_values(name, list(values))
     array = np.asarray(values)
