@@ -55,12 +55,25 @@ class TestKinds:
             [True, False, None, True],
             ["true", "false"],
             pa.array(["u", "v", "u"]).dictionary_encode(),
-            pa.array([1, 2], pa.timestamp("s")),
+            pa.array([1, 2], pa.time32("s")),
         ],
     )
     def test_categories(self, values: Any) -> None:
         """Texts, booleans, dictionaries and times are categorical; so is text with over a tenth of other values."""
         assert feature(values) == Column("x", "categorical", nullable=True)
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            pa.array([1, 2], pa.timestamp("s")),
+            pa.array([1, None], pa.date32()),
+            ["2024-02-29", "NA", None, "2024-02-29 12:30"],
+            ["2024-02-29"] * 9 + ["yesterday"],
+        ],
+    )
+    def test_dates(self, values: Any) -> None:
+        """Timestamps, days, and texts that are nearly all dates."""
+        assert feature(values) == Column("x", "date", nullable=True)
 
     @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
     @pytest.mark.parametrize("shape", [(4,), (3, 3), (2, 3, 3)])

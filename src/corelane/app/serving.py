@@ -6,6 +6,7 @@ Nothing here imports torch: a served ONNX package must not load it.
 from __future__ import annotations
 
 import base64
+import datetime
 import math
 import select
 import subprocess
@@ -131,12 +132,14 @@ def oip_request(package: ModelPackage, rows: pa.RecordBatch) -> dict[str, Any]:
 
 
 def json_values(column: Array | list[Any]) -> list[Any]:
-    """A raw column as JSON has it: null for a missing number, base64 for the bytes of an encoded image."""
+    """A raw column as JSON has it: null for a missing number, ISO text for a date, base64 for an image's bytes."""
     values = column.tolist() if isinstance(column, np.ndarray) else column
     return [_json_value(value) for value in values]
 
 
 def _json_value(value: Any) -> Any:
+    if isinstance(value, datetime.date):
+        return value.isoformat()
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     return None if isinstance(value, float) and math.isnan(value) else value

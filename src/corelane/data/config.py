@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from corelane.core.config import Bytes, Section
 from corelane.core.types import Task
 
-ColumnKind = Literal["numeric", "categorical", "tensor", "image"]
+ColumnKind = Literal["numeric", "categorical", "date", "tensor", "image"]
 
 FileFormat: TypeAlias = Literal["auto", "csv", "parquet", "arrow", "jsonl", "npz", "idx", "images"]
 

@@ -44,7 +44,7 @@ class RowsDigest:
         return self._sink.hexdigest()
 
     def _write(self, rows: pa.RecordBatch) -> None:
-        # A slice shows in its bytes where it was cut (offsets, bits beside it, what lies under a null); a copy does not.
+        # A slice shows in its bytes where it was cut (offsets, bits beside it, what lies under a null), a copy does not
         self._writer.write_batch(rows.take(pa.array(np.arange(rows.num_rows, dtype=np.int32))))
 
 

@@ -24,6 +24,7 @@ from corelane.data.target import MAX_LABELS
 _OPTIONS: dict[Kind, tuple[str, ...]] = {
     "numeric": ("minimum", "maximum"),
     "categorical": ("categories",),
+    "date": (),
     "tensor": ("shape",),
     "image": ("shape",),
 }
@@ -117,7 +118,9 @@ def _kind(profile: ColumnProfile) -> Kind:
             f"{profile.name} must hold numbers, texts, times, lists or images, got {profile.physical}; "
             "leave it out with data.exclude"
         )
-    return "numeric" if profile.is_numeric else "categorical"
+    if profile.is_numeric:
+        return "numeric"
+    return "date" if profile.is_date else "categorical"
 
 
 def _is_uint8_tensor(kind: pa.DataType) -> bool:

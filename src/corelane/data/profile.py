@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from corelane.core.errors import DataError
+from corelane.data.stages.cast_date import looks_like_dates
 from corelane.data.stages.cast_image import ImageRefusedError, inspect_image
 from corelane.data.stages.cast_numeric import MISSING_TEXTS, is_number, is_text, parse_numbers
 from corelane.data.stages.cast_tensor import is_list
@@ -30,6 +31,7 @@ class ColumnProfile:
         self.physical: pa.DataType = pa.null()
         self.num_present = 0
         self.num_numbers = 0
+        self.num_dates = 0
         self.are_integers = True
         self.labels: set[str] = set()
         self.image: tuple[int, int, int] | None = None
@@ -57,6 +59,8 @@ class ColumnProfile:
         self.num_present += len(present)
         numbers, _ = parse_numbers(present)
         self._update_numbers(numbers.drop_null())
+        if not self.is_numeric:
+            self.num_dates += looks_like_dates(present)
         self._collect_labels(present)
 
     def _update_scalars(self, present: pa.Array) -> None:
@@ -65,6 +69,8 @@ class ColumnProfile:
         self.num_present += len(present)
         if is_number(present.type) and not pa.types.is_boolean(present.type):
             self._update_numbers(present.cast(pa.float64(), safe=False))
+        if pa.types.is_timestamp(present.type) or pa.types.is_date(present.type):
+            self.num_dates += len(present)
         self._collect_labels(present)
 
     def _update_numbers(self, numbers: pa.Array) -> None:
@@ -90,6 +96,11 @@ class ColumnProfile:
     def is_numeric(self) -> bool:
         """Whether nearly all present values are numbers."""
         return self.num_present > 0 and self.num_numbers >= NUMERIC_SHARE * self.num_present
+
+    @property
+    def is_date(self) -> bool:
+        """Whether nearly all present values are dates."""
+        return self.num_present > 0 and self.num_dates >= NUMERIC_SHARE * self.num_present
 
 
 def is_scalar(kind: pa.DataType) -> bool:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from corelane.core.errors import ConfigError, DataError, StateError
 from corelane.core.types import BoolArray, JsonObject, Task
+from corelane.data.stages.cast_date import cast_date
 from corelane.data.stages.cast_image import cast_image
 from corelane.data.stages.cast_numeric import cast_numeric
 from corelane.data.stages.cast_tensor import cast_tensor
@@ -26,7 +27,13 @@ __all__ = ["MAX_COLUMNS", "Checked", "Column", "Kind", "Reject", "Schema"]
 MAX_COLUMNS = 10_000  # wider tables belong into one tensor column; each column is an Arrow array of its own per batch
 
 _VERSION = 1
-_CASTS = {"numeric": cast_numeric, "categorical": cast_text, "tensor": cast_tensor, "image": cast_image}
+_CASTS = {
+    "numeric": cast_numeric,
+    "categorical": cast_text,
+    "date": cast_date,
+    "tensor": cast_tensor,
+    "image": cast_image,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +51,9 @@ class Checked:
     """What a check made of a batch of n raw rows.
 
     `rows` are the accepted rows with typed columns: numeric float64 (null = missing), categorical string (null =
-    missing), tensor fixed-shape float32, image fixed-shape uint8 [h, w, c] or binary when encoded; the target comes
-    last. `accepted` [n] marks them; `rejects` holds one entry per refused row, by index.
+    missing), date timestamp[us] in UTC (null = missing), tensor fixed-shape float32, image fixed-shape uint8 [h, w, c]
+    or binary when encoded; the target comes last. `accepted` [n] marks them; `rejects` holds one entry per refused row,
+    by index.
     """
 
     rows: pa.RecordBatch

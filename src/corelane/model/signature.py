@@ -53,7 +53,7 @@ def _input(column: Column) -> TensorMeta:
     match column.kind:
         case "numeric":
             return TensorMeta(column.name, "FP64", (-1,))
-        case "categorical":
+        case "categorical" | "date":
             return TensorMeta(column.name, "BYTES", (-1,))
         case "tensor":
             return TensorMeta(column.name, "FP32", (-1, *column.shape))

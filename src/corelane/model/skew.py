@@ -104,8 +104,8 @@ def compare(expected: Mapping[str, Array], got: Mapping[str, Array], tolerance: 
 def raw_columns(rows: pa.RecordBatch) -> dict[str, Any]:
     """Checked `rows` in the form that `Predictor.predict_columns` takes: what a client would have sent.
 
-    Numbers become float64 [n] with NaN for missing, categories lists of str or None, tensors [n, ...], encoded images
-    lists of bytes.
+    Numbers become float64 [n] with NaN for missing, categories lists of str or None, dates lists of datetime or None,
+    tensors [n, ...], encoded images lists of bytes.
     """
     return {name: _raw(rows.column(name)) for name in rows.schema.names}
 
@@ -123,7 +123,7 @@ def _raw(column: pa.Array) -> Any:
 
 def _variants(column: Column) -> list[str]:
     found = []
-    if column.nullable and column.kind in ("numeric", "categorical"):
+    if column.nullable and column.kind in ("numeric", "categorical", "date"):
         found.append("missing")
     if column.kind == "categorical" and column.categories is None:
         found.append("unseen")

@@ -17,15 +17,15 @@ from corelane.serve.values import encoded_images, flat, numbers, pixels, texts
 def column_values(column: Column, data: Any, shape: Sequence[int]) -> Array | list[Any]:
     """The n values of a raw column from JSON `data` (nested or flat) of `shape`, whose first axis is n.
 
-    Numeric: float64 [n]; categorical: texts or None; tensor: float32 [n, *shape]; image: uint8 [n, h, w, c], or files
-    from base64 when `shape` is [n]. Raises `RequestError`.
+    Numeric: float64 [n]; categorical and date: texts or None; tensor: float32 [n, *shape]; image: uint8 [n, h, w, c],
+    or files from base64 when `shape` is [n]. Raises `RequestError`.
     """
     what = repr(column.name)
     elements = flat(data, shape, what)
     match column.kind:
         case "numeric":
             return numbers(elements, what)
-        case "categorical":
+        case "categorical" | "date":
             return texts(elements, what)
         case "tensor":
             return numbers(elements, what, np.float32).reshape(shape)

@@ -81,8 +81,9 @@ class OipCodec:
         shape = _shape(tensor, meta)
         data = tensor.get("data")
         datatype = tensor.get("datatype")
-        if datatype == "BYTES" or column.kind == "categorical":
-            if datatype != "BYTES" or column.kind not in ("categorical", "image"):
+        is_text = column.kind in ("categorical", "date")
+        if datatype == "BYTES" or is_text:
+            if datatype != "BYTES" or not (is_text or column.kind == "image"):
                 raise _wrong_datatype(column.name, meta.datatype, datatype)
             if shape[1:] not in ([], [1]):
                 raise RequestError(f"the shape of {column.name!r} must be [-1], got {shape}")

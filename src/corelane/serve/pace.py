@@ -71,6 +71,8 @@ def _neutral(column: Column, num_rows: int) -> Any:
             return np.full(num_rows, min(max(0.0, lowest), highest))
         case "categorical":
             return [column.categories[0] if column.categories else ""] * num_rows
+        case "date":
+            return ["2000-01-01"] * num_rows
         case "tensor":
             return np.zeros((num_rows, *column.shape), dtype=np.float32)
         case "image" if column.encoded:

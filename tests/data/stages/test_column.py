@@ -15,7 +15,7 @@ from corelane.data.stages.column import MAX_CATEGORIES, Column, nearest, shorten
     [
         ({"name": ""}, "a column name must have 1 to 200 characters"),
         ({"name": "x" * 201}, "a column name must have 1 to 200 characters"),
-        ({"kind": "text"}, "the kind of c must be one of numeric, categorical, tensor, image"),
+        ({"kind": "text"}, "the kind of c must be one of numeric, categorical, date, tensor, image"),
         ({"maximum": float("inf")}, "the bounds of c must be finite, got 0 and inf"),
         ({"minimum": float("nan")}, "the bounds of c must be finite, got nan and 0"),
         ({"kind": "tensor"}, "must have a shape such as"),

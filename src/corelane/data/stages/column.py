@@ -16,7 +16,7 @@ import pyarrow as pa
 from corelane.core.errors import ConfigError, StateError
 from corelane.core.types import BoolArray, JsonObject
 
-Kind: TypeAlias = Literal["numeric", "categorical", "tensor", "image"]
+Kind: TypeAlias = Literal["numeric", "categorical", "date", "tensor", "image"]
 
 MAX_NAME_LENGTH = 200  # a name longer than this is a cell that slipped into the header
 MAX_CATEGORIES = 100_000  # more are not categories but identifiers

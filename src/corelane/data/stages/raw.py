@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from corelane.core.types import Array
+from corelane.data.stages.cast_date import explain_date
 from corelane.data.stages.cast_numeric import explain_number
 from corelane.data.stages.cast_tensor import tensor_array
 from corelane.data.stages.cast_text import CategoryReader, canonical_text, is_unicode
@@ -38,6 +39,8 @@ def raw_column(column: Column, values: Any) -> pa.Array:
         return _raw_numbers(column, values)
     if column.kind == "categorical":
         return _raw_texts(column, values)
+    if column.kind == "date":
+        return _raw_dates(column, values)
     if column.kind == "tensor":
         return _raw_tensors(column, values)
     return _raw_images(column, values)
@@ -82,6 +85,21 @@ def _raw_texts(column: Column, values: Any) -> pa.Array:
             raise RawValuesError(f"row {row}: {CategoryReader(column).explain(value).reason}")
         if text is not None and not is_unicode(text):
             raise RawValuesError(f"row {row}: {CategoryReader(column).explain(text).reason}")
+        texts.append(text)
+    return pa.array(texts, pa.string())
+
+
+def _raw_dates(column: Column, values: Any) -> pa.Array:
+    if isinstance(values, np.ndarray):
+        values = _flat(column, values)
+        if values.dtype.kind == "M":
+            return pa.array(values.astype("datetime64[us]"))
+        values = values.tolist()
+    texts: list[str | None] = []
+    for row, value in enumerate(values):
+        text = value.isoformat() if isinstance(value, datetime.date) else value
+        if text is not None and not (isinstance(text, str) and is_unicode(text)):
+            raise RawValuesError(f"row {row}: {explain_date(column, shorten(text)).reason}")
         texts.append(text)
     return pa.array(texts, pa.string())
 
