@@ -325,6 +325,8 @@ class _Single:
     """A source of one batch, to turn the batch into rows the way a caller would."""
 
     batch: Batch
+    name = "single"
+    is_local = True
 
     def schema(self) -> pa.Schema:
         return self.batch.rows.schema

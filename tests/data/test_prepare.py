@@ -416,6 +416,7 @@ from corelane.observe.log import SystemLogger
 BLOCK = np.random.default_rng(0).random((1000, 784), np.float32)
 
 class Stream:
+    name = "stream"
     is_local = True
 
     def schema(self):

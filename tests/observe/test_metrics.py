@@ -162,7 +162,7 @@ def test_names_kinds_and_labels_are_checked() -> None:
         metrics.counter("corelane_training_step")
     with pytest.raises(ConfigError, match=r"label values of corelane_training_step must be no labels, got \('x',\)"):
         metrics.gauge("corelane_training_step", "x")
-    with pytest.raises(ConfigError, match="a watched instrument must be a gauge or counter without labels"):
+    with pytest.raises(ConfigError, match="a watched instrument must be a gauge or counter with its labels"):
         metrics.watch("corelane_training_checkpoint_seconds", float)
 
 

@@ -24,6 +24,11 @@ class DataSource(Protocol):
     """
 
     @property
+    def name(self) -> str:
+        """The source's type, which its cursors carry."""
+        ...
+
+    @property
     def is_local(self) -> bool:
         """Whether reading again is cheap and gives the same rows: files on a local disk, or memory."""
         ...

@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -103,6 +104,8 @@ class _Lifecycle:
 
 def work(description: WorkerDescription) -> int:
     """Serve as `description` says until SIGTERM or SIGINT; return the exit code."""
+    # Arrow imports pandas with its first array wherever that is installed: half a second and 50 MB for nothing.
+    sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]
     _allow_connections(description.serve.max_connections)
     metrics = MetricsCollector()
     logger = SystemLogger(description.observe, metrics=metrics, read_memory_bytes=resident_bytes)

@@ -119,27 +119,27 @@ class PostgresSnapshot:
         """What is selected from, its columns, and the order."""
         config = self._config
         if config.query is not None:
-            base, names, primary = f"({self._bound_query(config.query)}\n) AS q", None, ()  # it may end in a comment
-        else:
-            table = ".".join(sql.quote_name(part) for part in (config.table or "").split("."))
-            found = [name for (name,) in self._fetch(_COLUMNS, table)]
-            if not found:
-                places = [place for (place,) in self._fetch(_PLACES)]
-                near = nearest(config.table or "", [*places, *(place.partition(".")[2] for place in places)])
-                raise DataError(f"data.source.table must be a table or view, got {config.table!r}{near}")
-            check_columns(config.columns or (), found, "columns", table)
-            base, names = table, config.columns or found
-            primary = tuple(name for (name,) in self._fetch(_PRIMARY_KEY, table))
-        order = tuple(config.key) or tuple(name for name in primary if names is None or name in names)
-        return base, list(names or ()), order if len(order) >= len(primary) else ()
+            base = f"({self._bound_query(config.query)}\n) AS q"  # it may end in a comment
+            return base, [], tuple(config.key)
+        table = ".".join(sql.quote_name(part) for part in (config.table or "").split("."))
+        found = [str(name) for (name,) in self._fetch(_COLUMNS, table)]
+        if not found:
+            places = [str(place) for (place,) in self._fetch(_PLACES)]
+            near = nearest(config.table or "", [*places, *(place.partition(".")[2] for place in places)])
+            raise DataError(f"data.source.table must be a table or view, got {config.table!r}{near}")
+        check_columns(config.columns or (), found, "columns", table)
+        names = config.columns or found
+        primary = tuple(str(name) for (name,) in self._fetch(_PRIMARY_KEY, table))
+        return table, names, tuple(config.key) or (primary if set(primary) <= set(names) else ())
 
     def _bound_query(self, query: str) -> str:
         """The query with its values bound: each is a setting of this transaction, cast to its own type."""
         parameters = self._config.parameters
+        places = {name: f"{_SETTING}{index}" for index, name in enumerate(parameters)}
         for name, value in parameters.items():
             if value is not None:
-                self._fetch("SELECT set_config($1, $2, true)", _SETTING + name.lower(), _as_text(value))
-        return sql.bind_names(sql.check_query(query), parameters, lambda name: _setting(name, parameters[name]))
+                self._fetch("SELECT set_config($1, $2, true)", places[name], _as_text(value))
+        return sql.bind_names(sql.check_query(query), parameters, lambda name: _setting(places[name], parameters[name]))
 
     def _describe(self) -> None:
         """Find the columns' types, and what must be cast; check the key and the version column."""
@@ -202,7 +202,7 @@ class PostgresSnapshot:
 
 
 def _kind(field: pa.Field) -> str:
-    return (field.metadata or {}).get(b"POSTGRESQL:type", b"text").decode().strip("'")
+    return str((field.metadata or {}).get(b"POSTGRESQL:type", b"text").decode()).strip("'")
 
 
 def _expression(field: pa.Field) -> str:
@@ -213,12 +213,11 @@ def _expression(field: pa.Field) -> str:
     return f"{name}::text AS {name}" if is_unknown else name
 
 
-def _setting(name: str, value: object) -> str:
+def _setting(place: str, value: object) -> str:
     if value is None:
         return "NULL"
-    read = f"current_setting('{_SETTING}{name.lower()}')"
     kind = {bool: "boolean", int: "bigint", float: "double precision", str: "text"}[type(value)]
-    return f"CAST({read} AS {kind})"
+    return f"CAST(current_setting('{place}') AS {kind})"
 
 
 def _as_text(value: object) -> str:

@@ -120,7 +120,7 @@ class SqliteSnapshot:
     def _names_of(self, base: str) -> list[str]:
         with self._connection.cursor() as cursor:
             cursor.execute(sql.select(["*"], base, limit=" LIMIT 0"), self._values() or None)
-            return [str(column[0]) for column in cursor.description]
+            return [str(column[0]) for column in cursor.description or ()]
 
     def _look(self, names: list[str]) -> dict[str, str]:
         """The widest type of value in each column: bytes alone, texts before numbers before whole numbers."""

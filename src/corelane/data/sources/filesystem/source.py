@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -54,6 +54,12 @@ _SUFFIXES: Mapping[str, Format] = {
     ".webp": "images",
     ".bmp": "images",
     ".gif": "images",
+}
+_READERS: Mapping[str, Callable[[FrozenFile, int], Reader]] = {
+    "parquet": ParquetReader,
+    "arrow": ArrowReader,
+    "jsonl": JsonLinesReader,
+    "npz": NpzReader,
 }
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 _LOOKED_AT = 1000  # files of a folder whose names decide its format
@@ -187,8 +193,7 @@ class FileSystemSource:
         if self._format == "csv":
             is_tabbed = config.delimiter == "," and _unpacked(path.name).endswith(".tsv")
             return CsvReader(file, "\t" if is_tabbed else config.delimiter, config.batch_rows)
-        makers = {"parquet": ParquetReader, "arrow": ArrowReader, "jsonl": JsonLinesReader, "npz": NpzReader}
-        return makers[self._format](file, config.batch_rows)
+        return _READERS[self._format](file, config.batch_rows)
 
 
 def detect_format(path: Path) -> Format:

@@ -24,10 +24,6 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address in th
 _SHARED = ipaddress.ip_network("100.64.0.0/10")  # RFC 6598: a carrier's own network
 
 
-class AddressRefusedError(DataError):
-    """The host's address is not one that this source may reach."""
-
-
 def resolve(host: str, port: int) -> list[str]:
     """The host's addresses as the system knows them; numbers in any spelling are addresses too."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -67,27 +63,27 @@ class CheckedBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """A connection to the first of the host's addresses that answers.
 
-        Raises `AddressRefusedError` when one of them must not be reached, `httpcore.ConnectError` when none answers.
+        Raises `DataError` when one of them must not be reached, `httpcore.ConnectError` when none answers.
         """
         try:
             addresses = [ipaddress.ip_address(text) for text in self._lookup(host, port)]
         except (OSError, UnicodeError) as error:
             raise httpcore.ConnectError(f"{host} cannot be resolved") from error
         self._check(host, addresses)
-        error: httpcore.ConnectError | httpcore.ConnectTimeout = httpcore.ConnectError(f"{host} has no address")
+        failure: httpcore.ConnectError | httpcore.ConnectTimeout = httpcore.ConnectError(f"{host} has no address")
         for address in addresses:
             try:
                 return self._backend.connect_tcp(str(address), port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as refused:
-                error = refused
-        raise error
+                failure = refused
+        raise failure
 
     def _check(self, host: str, addresses: list[Address]) -> None:
         if host.lower().strip("[]") in self._allowed:
             return
         for address in addresses:
             if not is_public(address) and str(address) not in self._allowed:
-                raise AddressRefusedError(
+                raise DataError(
                     f"{host} must be on the public internet, got the address {address}; name the host in "
                     "data.source.allow_private if it is meant"
                 )
