@@ -1,4 +1,4 @@
-"""Run directories and packages as records of the metadata store: what a run is can be read off its directory alone.
+"""Run directories as records of the metadata store: what a run is can be read off its directory alone.
 
 The recorder of a live run and `reindex` read through the same `RunReader`, so that an index that was rebuilt says what
 one that was written along says. Secrets are left out here. Nothing is written, and nothing here imports torch.
@@ -8,27 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict
 
+from corelane.app.record_files import MAX_FILE_BYTES, bundle_facts, integer, number, numbers, read_file, read_json
 from corelane.app.runs import CONFIG_NAME, ERROR_NAME, RESULT_NAME, RUN_NAME, is_held
 from corelane.core.config import Section, parse_config
-from corelane.core.errors import BundleError, ConfigError, CorelaneError, InterruptedRunError
+from corelane.core.errors import BundleError, ConfigError, InterruptedRunError
 from corelane.core.types import JsonObject
-from corelane.model.description import DESCRIPTION, read_description
 from corelane.store.metadata_records import (
     MAX_METRICS,
     Checkpoint,
     Dataset,
     Metric,
-    PackageRecord,
     Record,
     RunCheckpoints,
     RunMetrics,
@@ -40,7 +38,6 @@ from corelane.store.metadata_records import (
 
 HOST = socket.gethostname()
 HEARTBEAT_S = 60.0  # how often an unchanged run is told of, so that other hosts see that it lives
-MAX_FILE_BYTES = 64 << 20  # larger than any JSON that a run writes; metrics.jsonl is read up to here at a time
 
 _SECRET_SECTIONS = frozenset({"headers", "storage_options"})
 _VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
@@ -53,7 +50,7 @@ class RunReader:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.problems: list[str] = []
-        self._identity = _identity(directory)
+        self.key, self._started_s = _identity(directory)
         self.reset()
 
     def reset(self) -> None:
@@ -87,13 +84,12 @@ class RunReader:
         return records
 
     def _read_run(self, now_s: float, *, is_over: bool) -> RunRecord:
-        key, started_s = self._identity
         digest, config = self._read_config()
         status = "interrupted" if (found := status_of(self.directory)) == "running" and is_over else found
-        result = _read_json(self.directory / RESULT_NAME) if status == "finished" else {}
-        error = _read_json(self.directory / ERROR_NAME) if status == "failed" else {}
+        result = read_json(self.directory / RESULT_NAME) if status == "finished" else {}
+        error = read_json(self.directory / ERROR_NAME) if status == "failed" else {}
         return RunRecord(
-            key=key,
+            key=self.key,
             name=self.directory.name,
             title=str(config.get("name", self.directory.name)),
             directory=stored_text(str(self.directory.absolute())),
@@ -101,19 +97,19 @@ class RunReader:
             status=status,
             config_digest=digest,
             config=config,
-            started_s=started_s,
+            started_s=self._started_s,
             seen_s=now_s,
             finished_s=None if status == "running" else _ended_s(self.directory, status),
-            seed=_integer(config.get("seed")),
+            seed=integer(config.get("seed")),
             dataset=None if self._dataset is None else self._dataset.key,
             pipeline_digest=self._pipeline_digest,
             num_rejected=self._num_rejected,
-            num_steps=_integer(result.get("num_steps")),
-            num_epochs=_integer(result.get("num_epochs")),
-            best_step=_integer(result.get("best_step")),
-            examples_per_s=_number(result.get("examples_per_s")),
-            seconds=_numbers(result.get("seconds")),
-            metrics=_numbers(result.get("metrics")),
+            num_steps=integer(result.get("num_steps")),
+            num_epochs=integer(result.get("num_epochs")),
+            best_step=integer(result.get("best_step")),
+            examples_per_s=number(result.get("examples_per_s")),
+            seconds=numbers(result.get("seconds")),
+            metrics=numbers(result.get("metrics")),
             error=stored_text(str(error["message"])) if "message" in error else None,
         )
 
@@ -122,24 +118,24 @@ class RunReader:
         status = path.stat()
         stamp = (status.st_mtime_ns, status.st_ino)
         if self._config is None or self._config[0] != stamp:
-            content = _read(path)
+            content = read_file(path)
             values = parse_config(content.decode(errors="replace"), _AnyConfig, name=str(path)).model_dump(mode="json")
             self._config = (stamp, hashlib.sha256(content).hexdigest(), public_config(values))
         return self._config[1:]
 
     def _read_data(self) -> Dataset:
         folder = self.directory / "data"
-        files = _bundle(folder, "run-data").files
-        facts, pipeline = _read_json(folder / "data.json"), _read_json(folder / "pipeline.json")
+        files = bundle_facts(folder, "run-data").files
+        facts, pipeline = read_json(folder / "data.json"), read_json(folder / "pipeline.json")
         section = self._read_config()[1].get("data") or {}
         self._pipeline_digest = files["pipeline.json"]["sha256"]
-        self._num_rejected = _integer(facts.get("num_rejected"))
+        self._num_rejected = integer(facts.get("num_rejected"))
         self._dataset = Dataset(
             strength=str(facts["fingerprint"]["strength"]),
             digest=str(facts["fingerprint"]["digest"]),
             source=section.get("source") or {},
             schema=pipeline["schema"],
-            profile=_read_json(folder / "profile.json") if "profile.json" in files else None,
+            profile=read_json(folder / "profile.json") if "profile.json" in files else None,
         )
         return self._dataset
 
@@ -161,10 +157,10 @@ class RunReader:
         self._offset += len(lines)
         values = self._values_of(lines.splitlines())[: MAX_METRICS - self._num_values]
         self._num_values += len(values)
-        return [RunMetrics(self._identity[0], values, replaces=True)] if is_other else self._more(values)
+        return [RunMetrics(self.key, values, replaces=True)] if is_other else self._more(values)
 
     def _more(self, values: Sequence[Metric]) -> list[Record]:
-        return [RunMetrics(self._identity[0], values)] if values else []
+        return [RunMetrics(self.key, values)] if values else []
 
     def _values_of(self, lines: Sequence[bytes]) -> list[Metric]:
         found: dict[tuple[str, int], Metric] = {}
@@ -187,14 +183,14 @@ class RunReader:
         found, best = [], None
         for step in steps:
             try:
-                bundle = _bundle(folder / str(step), "checkpoint")
-                best = _read_json(folder / str(step) / "state.json")["counters"]["best_step"]
+                bundle = bundle_facts(folder / str(step), "checkpoint")
+                best = read_json(folder / str(step) / "state.json")["counters"]["best_step"]
                 found.append(Checkpoint(step, bundle.digest, bundle.num_bytes, is_best=False))
             except (BundleError, KeyError, TypeError, FileNotFoundError) as error:
                 self.problems.append(f"{folder / str(step)} is left out: {error}")
         self._steps = steps
         marked = [replace(checkpoint, is_best=checkpoint.step == best) for checkpoint in found]
-        return [RunCheckpoints(self._identity[0], marked)]
+        return [RunCheckpoints(self.key, marked)]
 
 
 def status_of(directory: Path) -> RunStatus:
@@ -210,37 +206,10 @@ def status_of(directory: Path) -> RunStatus:
     return "interrupted" if code == InterruptedRunError.code else "failed"
 
 
-def read_package(path: Path) -> PackageRecord:
-    """The package at `path`, `<packages>/<name>/<version>`.
-
-    Raises `BundleError` when a file is missing or of another size, or when it lies where it was not published.
-    """
-    bundle = _bundle(path, "package")
-    about = read_description(path / DESCRIPTION)
-    if (about.name, str(about.version)) != (path.parent.name, path.name):
-        raise BundleError(
-            f"{path} must be version {about.version} of {about.name} as it says, got a copy of it elsewhere; remove it"
-        )
-    return PackageRecord(
-        digest=bundle.digest,
-        name=about.name,
-        version=about.version,
-        directory=stored_text(str(path.absolute())),
-        host=HOST,
-        task=about.task,
-        created=about.provenance.created,
-        num_bytes=bundle.num_bytes,
-        config_digest=about.provenance.config_digest,
-        data_digest=str(about.provenance.data_fingerprint.get("digest", "")),
-        metrics=_numbers(about.metrics),
-        run=about.provenance.run,
-        checkpoint=about.provenance.checkpoint,
-    )
-
-
-def checkpoint_digest(path: Path) -> str:
-    """The digest of the checkpoint at `path`. Raises `BundleError` when it is not whole."""
-    return _bundle(path, "checkpoint").digest
+def state_of(directory: Path) -> tuple[RunStatus, float | None]:
+    """How the run stands, and when it ended (None while it runs)."""
+    status = status_of(directory)
+    return status, None if status == "running" else _ended_s(directory, status)
 
 
 def run_key(directory: Path) -> str:
@@ -265,48 +234,20 @@ def _public(key: str, value: Any) -> Any:
     return without_secrets(value) if isinstance(value, str) else value
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
 class _AnyConfig(Section):
     """A configuration of any release: an index shows it and does not use it."""
 
     model_config = ConfigDict(extra="allow")
 
 
-@dataclass(frozen=True)
-class _Bundle:
-    """What a bundle's manifest says; its files have the sizes that it promises, their content was not read."""
-
-    digest: str
-    files: Mapping[str, Mapping[str, Any]]
-    num_bytes: int
-
-
-def _bundle(path: Path, kind: str) -> _Bundle:
-    """A bundle by its manifest and the sizes of its files: the hashes of gigabytes are checked by who uses them."""
-    content = _read(path / "manifest.json")
-    try:
-        manifest = json.loads(content)
-        is_right = manifest["kind"] == kind
-        sizes = {name: int(entry["size"]) for name, entry in manifest["files"].items()}
-        wrong = next((name for name, size in sizes.items() if (path / name).stat().st_size != size), None)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
-        raise BundleError(f"{path} must be a whole {kind}, got {error}; restore it, or remove it") from error
-    if not is_right or wrong is not None:
-        what = f"a file of another size, {wrong}" if is_right else f"a bundle of kind {str(manifest['kind'])[:40]!r}"
-        raise BundleError(f"{path} must be a whole {kind}, got {what}; restore it, or remove it")
-    return _Bundle(hashlib.sha256(content).hexdigest(), manifest["files"], len(content) + sum(sizes.values()))
-
-
 def _identity(directory: Path) -> tuple[str, float]:
     """Key and start of a run; those of a run of an earlier release come from its configuration file."""
     try:
-        facts = _read_json(directory / RUN_NAME)
+        facts = read_json(directory / RUN_NAME)
         return str(facts["key"]), float(facts["created_s"])
     except FileNotFoundError:
         path = directory / CONFIG_NAME
-        digest = hashlib.sha256(directory.name.encode(errors="replace") + b"\n" + _read(path))
+        digest = hashlib.sha256(directory.name.encode(errors="replace") + b"\n" + read_file(path))
         return digest.hexdigest()[:32], path.stat().st_mtime
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
@@ -321,44 +262,6 @@ def _ended_s(directory: Path, status: RunStatus) -> float:
     return max((directory / name).stat().st_mtime for name in signs if (directory / name).exists())
 
 
-def _read(path: Path) -> bytes:
-    """The content of a regular file. Raises `BundleError` for anything else, and for one that is too large."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in place of the file must not hold us up
-    with os.fdopen(descriptor, "rb") as file:
-        size = os.fstat(descriptor).st_size
-        if not path.is_file() or size > MAX_FILE_BYTES:
-            raise BundleError(f"{path} must be a file of at most {MAX_FILE_BYTES} bytes, got another; remove it")
-        return file.read(MAX_FILE_BYTES)
-
-
-def _read_json(path: Path) -> JsonObject:
-    try:
-        content = json.loads(_read(path))
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path} must be JSON, got {error}; restore it, or remove its folder") from error
-    if not isinstance(content, dict):
-        raise BundleError(f"{path} must be a JSON object, got a {type(content).__name__}; restore it")
-    return content
-
-
 def _items(entry: Mapping[str, Any], step: int, epoch: int) -> list[tuple[str, int, int, float]]:
-    values = {name: _number(value) for name, value in entry.items() if name not in _NOT_METRICS}
+    values = {name: number(value) for name, value in entry.items() if name not in _NOT_METRICS}
     return [(name, step, epoch, value) for name, value in values.items() if value is not None]
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def _numbers(values: Any) -> dict[str, float]:
-    found = {str(name): _number(value) for name, value in (values or {}).items()}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _integer(value: Any) -> int | None:
-    is_integer = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
-    return value if is_integer else None
-
-
-BROKEN = (CorelaneError, OSError, KeyError, TypeError, ValueError, AttributeError)
-"""What reading a directory raises when it is no whole run or package."""
