@@ -167,6 +167,21 @@ def test_categories(encoding: str, declared: tuple[str, ...] | None, nullable: b
     assert_equal_ways(pipeline, batch({"colour": pa.array(cells, pa.string())}), {"colour": cells})
 
 
+@pytest.mark.parametrize("encoding", ["one_hot", "ordinal", "hashing"])
+@pytest.mark.parametrize("own", [{"impute": "mode"}, {"impute": "constant", "fill_value": "none given"}])
+@given(cells=st.lists(texts, max_size=6))
+@FEWER
+def test_imputed_categories(encoding: str, own: dict[str, str], cells: list[str | None]) -> None:
+    """A missing category that stands for another one does so in both ways, also dictionary-encoded."""
+    train = {"colour": ["red", "green", "red", None]}
+    pipeline = fitted([Column("colour", "categorical")], train, categorical=encoding, columns={"colour": own})
+    raw = batch({"colour": pa.array(cells, pa.string())})
+    assert_equal_ways(pipeline, raw, {"colour": cells})
+    checked = pipeline.schema.check(raw, needs_target=False).rows
+    encoded_rows = batch({"colour": checked.column("colour").dictionary_encode()})
+    assert_same_bits(pipeline.transform(checked), pipeline.transform(encoded_rows))
+
+
 @pytest.mark.parametrize("cells", [[True, False, None], [3, 7, None], [3.0, 2.5, float("nan")]])
 def test_categories_that_are_no_text(cells: list[Any]) -> None:
     """Booleans and numbers as categories mean the same text in a typed column and in a JSON value."""

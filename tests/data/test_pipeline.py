@@ -109,9 +109,31 @@ class TestColumns:
         assert features[:, 0].tolist() == np.array([1.0, 5.0, 0.1, 4.0], dtype=np.float32).tolist()
         assert features.shape == (4, 2 + 10 + 2)
 
+    def test_a_column_has_its_own_imputation(self) -> None:
+        """Another statistic or constant for a number; the most frequent text or one of the user's for a category."""
+        own = {
+            "age": {"impute": "mean", "numeric": "none"},
+            "size": {"impute": "constant", "fill_value": -1, "numeric": "none"},
+            "colour": {"impute": "constant", "fill_value": " green "},
+        }
+        pipeline = fitted(COLUMNS, train_rows(), columns=own)
+        features = pipeline.transform(checked_rows(pipeline.schema, train_rows()))["features"]
+        assert features[1, 0] == np.float32((1.0 + 0.1 + 4.0) / 3)
+        assert features[3, 1] == -1.0
+        assert features[2, 2:5].tolist() == [0.0, 1.0, 0.0]
+        frequent = fitted(COLUMNS, train_rows(), columns={"colour": {"impute": "mode"}})
+        rows = checked_rows(frequent.schema, train_rows())
+        assert frequent.transform(rows)["features"][2, 2:5].tolist() == [0.0, 0.0, 1.0]
+        again = Pipeline.from_json(json.loads(json.dumps(frequent.to_json())))
+        assert again.transform(rows)["features"].tobytes() == frequent.transform(rows)["features"].tobytes()
+
     @pytest.mark.parametrize(
         ("own", "message"),
         [
+            ({"age": {"impute": "constant", "fill_value": "old"}}, "age.fill_value must be a number"),
+            ({"colour": {"impute": "median"}}, "colour.impute must be mode or constant"),
+            ({"colour": {"impute": "constant", "fill_value": " NA"}}, "colour.fill_value must be a category"),
+            ({"x": {"impute": "mode"}}, "x.impute must be left out for tensor columns"),
             ({"aeg": {"numeric": "log"}}, "feature columns of the data, got 'aeg'; did you mean 'age'"),
             ({"label": {"numeric": "log"}}, "feature columns of the data, got 'label'"),
             ({"age": {"categorical": "ordinal"}}, "age.categorical must be left out for numeric columns"),

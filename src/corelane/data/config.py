@@ -278,6 +278,7 @@ CategoryEncoding: TypeAlias = Literal["one_hot", "ordinal", "hashing"]
 DatePartName: TypeAlias = Literal[
     "elapsed", "year", "month", "day", "day_of_year", "weekday", "is_weekend", "hour", "minute"
 ]
+Imputation: TypeAlias = Literal["median", "mean", "mode", "constant"]
 _HASH_BUCKETS = Field(ge=1, le=65_536)
 _DATE_PARTS = Field(min_length=1)
 
@@ -288,12 +289,24 @@ class PipelineColumnConfig(Section):
     numeric: NumberScaling | None = Field(default=None, description="Numbers and tensors: the scaling")
     categorical: CategoryEncoding | None = Field(default=None, description="Categories: the encoding")
     hash_buckets: Annotated[int, _HASH_BUCKETS] | None = Field(default=None, description="With hashing: how many")
+    impute: Imputation | None = Field(
+        default=None, description="What stands for a missing value; categories (mode, constant): the unknown bucket"
+    )
+    fill_value: Annotated[float, Field(allow_inf_nan=False)] | str | None = Field(
+        default=None, description="With impute: constant: the number, or the category's text"
+    )
     date: Annotated[list[DatePartName], _DATE_PARTS] | None = Field(default=None, description="Dates: the parts")
 
     @field_validator("date")
     @classmethod
     def _check_parts(cls, date: list[DatePartName] | None) -> list[DatePartName] | None:
         return None if date is None else _distinct_parts(date)
+
+    @model_validator(mode="after")
+    def _check_fill_value(self) -> PipelineColumnConfig:
+        if (self.fill_value is not None) != (self.impute == "constant"):
+            raise ValueError(f"must have a fill_value with impute: constant and only then, got {self.fill_value!r}")
+        return self
 
 
 class PipelineConfig(Section):
@@ -304,9 +317,7 @@ class PipelineConfig(Section):
         description="Zero mean and unit deviation; the range 0 to 1 (min_max); median and quartiles (robust); ranks as "
         "0..1 (quantile) or as a normal distribution; logarithm, standardised; each row of unit length (normalise)",
     )
-    impute: Literal["median", "mean", "mode", "constant"] = Field(
-        default="median", description="What stands for a missing number"
-    )
+    impute: Imputation = Field(default="median", description="What stands for a missing number")
     fill_value: float = Field(default=0.0, allow_inf_nan=False, description="The number used by impute: constant")
     missing_indicator: bool = Field(
         default=False, description="One more feature per number or date column: 1 where the value was missing"

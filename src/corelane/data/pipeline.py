@@ -19,17 +19,17 @@ import pyarrow as pa
 from corelane.core.errors import ConfigError, DataError, StateError
 from corelane.core.types import Array, JsonObject
 from corelane.data.compiled import CompiledPipeline
-from corelane.data.config import ImageConfig, PipelineColumnConfig, PipelineConfig
+from corelane.data.config import PipelineConfig
+from corelane.data.plan import plan_outputs
 from corelane.data.schema import Column, Schema
 from corelane.data.stages.blocks import Block, FeatureSpan
-from corelane.data.stages.cast_image import Geometry
-from corelane.data.stages.categorical import CategoricalStage, FittedCategorical
-from corelane.data.stages.column import nearest, shorten
-from corelane.data.stages.date import DateStage, FittedDate
-from corelane.data.stages.image import FittedImage, ImageStage
-from corelane.data.stages.numeric import FittedNumeric, NumericStage
+from corelane.data.stages.categorical import FittedCategorical
+from corelane.data.stages.column import shorten
+from corelane.data.stages.date import FittedDate
+from corelane.data.stages.image import FittedImage
+from corelane.data.stages.numeric import FittedNumeric
 from corelane.data.stages.protocol import FittedStage, Stage, TensorSpec
-from corelane.data.stages.tensor import FittedTensor, TensorStage
+from corelane.data.stages.tensor import FittedTensor
 from corelane.data.target import TargetEncoder, TargetFitter
 
 __all__ = ["FeatureSpan", "Pipeline", "TensorSpec"]
@@ -107,7 +107,7 @@ class Pipeline:
     @classmethod
     def build(cls, schema: Schema, config: PipelineConfig) -> UnfittedPipeline:
         """The stages `config` asks for, for `schema`; fit the result to get a pipeline."""
-        return UnfittedPipeline(schema, _plan(schema, config))
+        return UnfittedPipeline(schema, plan_outputs(schema, config))
 
     def transform(self, rows: pa.RecordBatch) -> dict[str, Array]:
         """The columns way: checked rows (`Schema.check`) to float32 arrays [n, *shape] by output name."""
@@ -150,103 +150,6 @@ class Pipeline:
         if schema.target is None or (target.task, target.column) != (schema.task, schema.target.name):
             raise StateError("the target of a stored pipeline must be its schema's, got another")
         return cls(schema, blocks, target)
-
-
-def _plan(schema: Schema, config: PipelineConfig) -> dict[str, tuple[Stage, ...]]:
-    """Stages by output name: numbers first, then the other tabular columns in schema order; then tensors and images."""
-    own = _own_settings(schema, config)
-    features: list[Stage] = []
-    numbers = tuple(column for column in schema.columns if column.kind == "numeric")
-    if numbers:
-        features.append(_numeric_stage(numbers, config, own))
-    for column in schema.columns:
-        if column.kind == "categorical":
-            features.append(_categorical_stage(column, config, own[column.name]))
-        elif column.kind == "date":
-            parts = tuple(own[column.name].date or config.date)
-            features.append(DateStage(column, parts, config.cyclic_dates, config.missing_indicator and column.nullable))
-        elif _is_vector(column):
-            features.append(TensorStage(column, own[column.name].numeric or config.numeric))
-    outputs: dict[str, tuple[Stage, ...]] = {"features": tuple(features)} if features else {}
-    tensors = [column for column in schema.columns if column.kind == "tensor" and not _is_vector(column)]
-    for column in tensors:
-        stage = TensorStage(column, own[column.name].numeric or config.numeric)
-        outputs[_output_name("tensor", column, len(tensors))] = (stage,)
-    images = [column for column in schema.columns if column.kind == "image"]
-    for column in images:
-        outputs[_output_name("image", column, len(images))] = (_image_stage(column, config.image),)
-    return outputs
-
-
-def _numeric_stage(
-    columns: tuple[Column, ...], config: PipelineConfig, own: Mapping[str, PipelineColumnConfig]
-) -> NumericStage:
-    return NumericStage(
-        columns,
-        tuple(own[column.name].numeric or config.numeric for column in columns),
-        (config.impute,) * len(columns),
-        (config.fill_value,) * len(columns),
-        config.missing_indicator,
-    )
-
-
-def _categorical_stage(column: Column, config: PipelineConfig, own: PipelineColumnConfig) -> CategoricalStage:
-    encoding = own.categorical or config.categorical
-    num_buckets = own.hash_buckets or config.hash_buckets
-    return CategoricalStage(column, encoding, config.max_categories, num_buckets)
-
-
-def _image_stage(column: Column, config: ImageConfig) -> ImageStage:
-    geometry = Geometry(config.fit, config.crop, config.background)
-    if config.mean is None or config.std is None:
-        return ImageStage(column, geometry, config.normalise)
-    num_channels = column.shape[2]
-    if len(config.mean) != num_channels or len(config.std) != num_channels:
-        raise ConfigError(
-            f"pipeline.image.mean and std must have {num_channels} numbers, one per channel of {column.name}, "
-            f"got {len(config.mean)} and {len(config.std)}"
-        )
-    return ImageStage(column, geometry, "given", tuple(config.mean), tuple(config.std))
-
-
-_SETTINGS_OF: dict[str, tuple[str, ...]] = {
-    "numeric": ("numeric",),
-    "tensor": ("numeric",),
-    "categorical": ("categorical", "hash_buckets"),
-    "date": ("date",),
-    "image": (),
-}
-"""Which settings of `pipeline.columns` a column of each kind has; another would have no effect."""
-
-
-def _own_settings(schema: Schema, config: PipelineConfig) -> dict[str, PipelineColumnConfig]:
-    """The settings of each column by name, those of `pipeline.columns` checked against the schema."""
-    kinds = {column.name: column.kind for column in schema.columns}
-    for name, own in config.columns.items():
-        if name not in kinds:
-            raise ConfigError(
-                f"pipeline.columns must name feature columns of the data, got {shorten(name)}{nearest(name, kinds)}"
-            )
-        for setting in sorted(own.model_fields_set):
-            if getattr(own, setting) is not None and setting not in _SETTINGS_OF[kinds[name]]:
-                raise ConfigError(
-                    f"pipeline.columns.{name}.{setting} must be left out for {kinds[name]} columns, "
-                    f"got {getattr(own, setting)!r}; remove it"
-                )
-        if own.hash_buckets is not None and (own.categorical or config.categorical) != "hashing":
-            raise ConfigError(
-                f"pipeline.columns.{name}.hash_buckets must be left out unless its categorical is hashing, "
-                f"got {own.hash_buckets}; remove it"
-            )
-    return {name: config.columns.get(name, PipelineColumnConfig()) for name in kinds}
-
-
-def _is_vector(column: Column) -> bool:
-    return column.kind == "tensor" and len(column.shape) == 1
-
-
-def _output_name(kind: str, column: Column, num_columns: int) -> str:
-    return kind if num_columns == 1 else f"{kind}_{column.name}"
 
 
 def _read_block(data: Mapping[str, Any], schema: Schema) -> Block:
