@@ -35,7 +35,9 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 config_cli = typer.Typer(help="The configuration's schema, and the resolved form of a file.", no_args_is_help=True)
+runs_cli = typer.Typer(help="Runs, from the index that lies beside them.", no_args_is_help=True)
 cli.add_typer(config_cli, name="config")
+cli.add_typer(runs_cli, name="runs")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Overrides = Annotated[
@@ -85,6 +87,16 @@ def _facts(result: Mapping[str, Any]) -> str:
             shown = _number(value) if isinstance(value, float) else value
             lines.append(f"{key:<{width}}  {shown}")
     return "\n".join(lines)
+
+
+def _listed(result: Mapping[str, Any]) -> str:
+    """Runs as lines: name, status, and their metrics."""
+    lines = [f"{run['name']:<24}  {run['status']:<12}  {_qualities(run)}".rstrip() for run in result["runs"]]
+    return "\n".join([*(lines or ["no runs"]), *(f"note: {note}" for note in result["notes"])])
+
+
+def _qualities(run: Mapping[str, Any]) -> str:
+    return "  ".join(f"{name} {_number(value)}" for name, value in (run.get("metrics") or {}).items())
 
 
 def _trained(result: Mapping[str, Any]) -> str:
@@ -247,6 +259,55 @@ def config_show(config: ConfigFile, overrides: Overrides = None, as_json: Json =
     with _reported(as_json):
         resolved = rooms.config.load_root(config, overrides or ())
         typer.echo(json.dumps(resolved.model_dump(mode="json")) if as_json else rooms.config.dump(resolved))
+
+
+RunsFolder = Annotated[Path, typer.Option("--runs", help="The folder that holds runs.")]
+
+
+@runs_cli.command("list", epilog="Example: corelane runs list --name digits")
+def runs_list(
+    runs: RunsFolder = Path("runs"),
+    name: Annotated[str | None, typer.Option(help="Only runs of this name.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """List runs, the newest first."""
+    with _reported(as_json):
+        _print(rooms.catalogue.list_runs(runs, name, limit=limit), as_json, _listed)
+
+
+@runs_cli.command("show", epilog="Example: corelane runs show runs/digits-001")
+def runs_show(run: Annotated[str, typer.Argument(help="A run's folder, or its name.")], as_json: Json = False) -> None:
+    """Show everything that is known of a run."""
+    with _reported(as_json):
+        _print(rooms.catalogue.show_run(run), as_json, _facts)
+
+
+@runs_cli.command("compare", epilog="Example: corelane runs compare runs/digits-001 runs/digits-002")
+def runs_compare(
+    runs: Annotated[list[str], typer.Argument(help="Two or more runs of one folder.")], as_json: Json = False
+) -> None:
+    """Show runs side by side: what differs in their configuration, their data and their metrics."""
+    with _reported(as_json):
+        _print(rooms.catalogue.compare_runs(runs), as_json, _facts)
+
+
+@runs_cli.command("lineage", epilog="Example: corelane runs lineage packages/digits/1")
+def runs_lineage(of: Annotated[str, typer.Argument(help="A run or a package.")], as_json: Json = False) -> None:
+    """Show where a run or a package comes from, and what became of it."""
+    with _reported(as_json):
+        _print(rooms.catalogue.lineage(of), as_json, _facts)
+
+
+@runs_cli.command("reindex", epilog="Example: corelane runs reindex")
+def runs_reindex(
+    runs: RunsFolder = Path("runs"),
+    packages: Annotated[Path | None, typer.Option(help="The folder that holds packages.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the index of runs anew from the run directories."""
+    with _reported(as_json):
+        _print(rooms.catalogue.reindex(runs, packages), as_json, _facts)
 
 
 def _announce(as_json: bool) -> Callable[[str], None]:

@@ -8,13 +8,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from corelane.app import config, doctor, packaging, project, scoring, serving, training
+    from corelane.app import catalogue, config, doctor, packaging, project, scoring, serving, training
     from corelane.app.packaging import package
     from corelane.app.scoring import evaluate, load, predict
     from corelane.app.serving import serve
     from corelane.app.training import train
 
 __all__ = [
+    "catalogue",
     "config",
     "doctor",
     "evaluate",

@@ -94,7 +94,8 @@ class MemoryPool:
                 buffer = np.empty(size + ALIGNMENT, dtype=np.uint8)
             self._leased[id(buffer)] = buffer
         offset = -buffer.ctypes.data % ALIGNMENT
-        return buffer[offset : offset + num_bytes].view(kind).reshape(tuple(shape))
+        array: Array = buffer[offset : offset + num_bytes].view(kind).reshape(tuple(shape))
+        return array
 
     def release(self, array: Array) -> None:
         """Give a leased array back; it and every view of it must not be used any more.
