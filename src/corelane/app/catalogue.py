@@ -147,14 +147,14 @@ def reindex(
 ) -> JsonObject:
     """Make the index of the folders `runs` and `packages` anew from what lies in them: `num_runs`, `num_packages`.
 
-    Directories that are broken are left out and told under `problems`. What the index knows of other folders and hosts
+    Without `packages`, that beside `runs` is meant. Directories that are broken are left out and told under `problems`. What the index knows of other folders and hosts
     stays. Raises `ConfigError` when `runs` is no folder, `TransientError` when the index cannot be written.
     """
     problems: list[str] = []
     store = open_store(runs, url, problems)
     try:
         num_runs = take_in_runs(store, runs, problems, _now(clock), everything=True)
-        num_packages = 0 if packages is None else take_in_packages(store, packages, problems)
+        num_packages = take_in_packages(store, packages or runs.parent / PACKAGES, problems)
         store.write(read_servings(runs))
     finally:
         store.close()

@@ -70,7 +70,7 @@ def run_text(answer: JsonObject, *, width: int = 120) -> str:
 
 
 def comparison_text(answer: JsonObject, *, width: int = 120) -> str:
-    """`compare_runs`: a column a run, a row for each metric, fact of the data and differing key of the configuration."""
+    """`compare_runs`: a column a run, a row a metric, a fact of the data, a differing key of the configuration."""
     header = ["", *(run["name"] for run in answer["runs"])]
     rows: list[list[Any]] = [["status", *(run["status"] for run in answer["runs"])]]
     for part in ("metrics", "data", "config"):

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
 from corelane.app.config import RootConfig, dump, load_root
+from corelane.app.package_records import checkpoint_digest
+from corelane.app.record_files import BROKEN
+from corelane.app.recording import record_package
+from corelane.app.run_records import run_key
 from corelane.app.runs import CONFIG_NAME, RESULT_NAME, RunData, is_finished, open_run_data, read_result
 from corelane.app.serving import child_server, served_predict
 from corelane.app.training import Run, build_module
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import BundleError, ConfigError
+from corelane.model.description import Provenance
 from corelane.model.export import package_contents, reference_predictor
 from corelane.model.package import write_package
 from corelane.model.skew import Tolerance, skew_gate
@@ -45,13 +51,25 @@ def package(run: Run | Path | str, *, directory: Path | str | None = None, clock
         created_s=(clock or SystemClock()).now(),
         include_rows=root.package.include_rows,
     )
+    contents = replace(contents, provenance=_traced(contents.provenance, path, result["num_steps"]))
 
     def gate(staged: Path) -> None:
         reference, tolerance = reference_predictor(module, data), Tolerance.fp32(data.pipeline)
         with child_server(staged) as url:
             skew_gate(reference, data.gate, lambda rows: served_predict(url, staged, rows), tolerance)
 
-    return write_package(Path(directory or root.package.directory), contents, gate)
+    published = write_package(Path(directory or root.package.directory), contents, gate)
+    record_package(published, path.absolute().parent, root.observe)
+    return published
+
+
+def _traced(provenance: Provenance, path: Path, num_steps: int) -> Provenance:
+    """With the run's key, and the digest of the checkpoint where the weights are from; None if it is gone."""
+    try:
+        digest = checkpoint_digest(path / "checkpoints" / str(num_steps))
+    except BROKEN:
+        digest = None
+    return provenance.model_copy(update={"run": run_key(path), "checkpoint": digest})
 
 
 def _best_module(path: Path, root: RootConfig, data: RunData, num_steps: int) -> nn.Module:

@@ -20,6 +20,7 @@ from corelane.app.package_records import read_package
 from corelane.app.record_files import BROKEN
 from corelane.app.run_records import HOST, RunReader
 from corelane.core.clock import Clock, SystemClock
+from corelane.observe.config import ObserveConfig
 from corelane.observe.log import SystemLogger
 from corelane.store.metadata_records import Serving
 from corelane.store.metadata_writer import MetadataWriter, Store, Tell
@@ -44,11 +45,14 @@ def mark_stale(runs: Path) -> None:
 
 @contextmanager
 def recorded_run(
-    directory: Path, url: str | None, *, logger: SystemLogger, clock: Clock | None = None, poll_s: float = POLL_S
+    directory: Path, observe: ObserveConfig, *, clock: Clock | None = None, poll_s: float = POLL_S
 ) -> Iterator[None]:
-    """Keep the index up to date with the run in `directory` until the block ends, and at its end for some seconds."""
+    """Keep the index up to date with the run in `directory` while the block trains it; its end waits some seconds."""
     clock = clock or SystemClock()
-    with _writer(directory.parent, url, logger) as writer:
+    with (
+        SystemLogger(observe, directory=directory / "logs", terminal_level="warning") as logger,
+        _writer(directory.parent, observe.metadata, logger) as writer,
+    ):
         follower = _Follower(directory, writer, clock, poll_s)
         try:
             yield
@@ -56,9 +60,9 @@ def recorded_run(
             follower.close()
 
 
-def record_package(path: Path, runs: Path, url: str | None, *, logger: SystemLogger) -> None:
+def record_package(path: Path, runs: Path, observe: ObserveConfig) -> None:
     """Tell the index of `runs` that the package at `path` was published."""
-    with _writer(runs, url, logger) as writer:
+    with SystemLogger(observe) as logger, _writer(runs, observe.metadata, logger) as writer:
         try:
             writer.put(read_package(path))
         except BROKEN as error:

@@ -41,6 +41,7 @@ HEARTBEAT_S = 60.0  # how often an unchanged run is told of, so that other hosts
 
 _SECRET_SECTIONS = frozenset({"headers", "storage_options"})
 _VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
+_KEY = re.compile(r"[0-9a-f]{32}")
 _NOT_METRICS = frozenset({"kind", "step", "epoch"})
 
 
@@ -244,7 +245,7 @@ def _identity(directory: Path) -> tuple[str, float]:
     """Key and start of a run; those of a run of an earlier release come from its configuration file."""
     try:
         facts = read_json(directory / RUN_NAME)
-        return str(facts["key"]), float(facts["created_s"])
+        return _KEY.fullmatch(facts["key"])[0], float(facts["created_s"])  # type: ignore[index] - caught below
     except FileNotFoundError:
         path = directory / CONFIG_NAME
         digest = hashlib.sha256(directory.name.encode(errors="replace") + b"\n" + read_file(path))

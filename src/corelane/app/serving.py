@@ -23,6 +23,7 @@ import orjson
 import pyarrow as pa
 
 from corelane.app.config import RootConfig, load_root
+from corelane.app.recording import recorded_servings
 from corelane.core.config import parse_config
 from corelane.core.errors import ConfigError, SkewError
 from corelane.core.types import Array
@@ -34,6 +35,7 @@ from corelane.model.skew import raw_columns
 from corelane.observe.log import SystemLogger
 from corelane.serve import run as serve_run
 
+RUNS = "runs"  # beside the configuration, or here: where servings are noted, if it is there
 GATE_ROWS = 100  # rows a request: a hundred 224x224 colour images in JSON stay under the server's body limit
 GATE_TIMEOUT_S = 60.0
 
@@ -68,16 +70,22 @@ def serve(
         raise ConfigError("serve must be given a package, got none; name one, or list them under serve.packages")
     logger = SystemLogger(root.observe, read_memory_bytes=resident_bytes)
     machine = Machine.detect()
+
+    def announce_and_note(url: str) -> None:
+        announce(url)
+        note(url)
+
     try:
-        return serve_run.serve(
-            paths,
-            root.serve,
-            observe=root.observe,
-            logger=logger,
-            machine=machine,
-            memory_bytes=machine.budget(root.machine).memory_bytes,
-            announce=announce,
-        )
+        with recorded_servings(paths, folder / RUNS, root.observe.metadata, logger=logger) as note:
+            return serve_run.serve(
+                paths,
+                root.serve,
+                observe=root.observe,
+                logger=logger,
+                machine=machine,
+                memory_bytes=machine.budget(root.machine).memory_bytes,
+                announce=announce_and_note,
+            )
     finally:
         logger.close()
 

@@ -28,6 +28,7 @@ from corelane.app.config import (
     spin_setting,
 )
 from corelane.app.memory import managed_memory, reserved_for
+from corelane.app.recording import recorded_run
 from corelane.app.runs import (
     CONFIG_NAME,
     find_run,
@@ -95,7 +96,7 @@ def train(
         root = from_values(_with_memory(config, data, test), base=Path())
     else:
         root = load_root(Path(config))
-    with _held_run(root, Path(runs), resume) as directory:
+    with _held_run(root, Path(runs), resume) as directory, recorded_run(directory, root.observe):
         return _train_in(directory, root, _sources(root, data, test), module=model, resume=resume, quiet=quiet)
 
 
@@ -109,7 +110,7 @@ def train_supervised(
     """
     root = load_root(config, overrides)
     _refuse_memory(root)
-    with _held_run(root, runs, resume) as directory:
+    with _held_run(root, runs, resume) as directory, recorded_run(directory, root.observe):
         if not is_finished(directory):
             _train_in_child(directory, root, resume=resume, quiet=quiet)
         return read_result(directory)
