@@ -147,8 +147,9 @@ def reindex(
 ) -> JsonObject:
     """Make the index of the folders `runs` and `packages` anew from what lies in them: `num_runs`, `num_packages`.
 
-    Without `packages`, that beside `runs` is meant. Directories that are broken are left out and told under `problems`. What the index knows of other folders and hosts
-    stays. Raises `ConfigError` when `runs` is no folder, `TransientError` when the index cannot be written.
+    Without `packages`, that beside `runs` is meant. Directories that are broken are left out and told under `problems`;
+    what the index knows of other folders and hosts stays. Raises `ConfigError` when `runs` is no folder,
+    `TransientError` when the index cannot be written.
     """
     problems: list[str] = []
     store = open_store(runs, url, problems)

@@ -243,17 +243,17 @@ class _AnyConfig(Section):
 
 def _identity(directory: Path) -> tuple[str, float]:
     """Key and start of a run; those of a run of an earlier release come from its configuration file."""
+    path = directory / RUN_NAME
     try:
-        facts = read_json(directory / RUN_NAME)
-        return _KEY.fullmatch(facts["key"])[0], float(facts["created_s"])  # type: ignore[index] - caught below
+        facts = read_json(path)
     except FileNotFoundError:
-        path = directory / CONFIG_NAME
-        digest = hashlib.sha256(directory.name.encode(errors="replace") + b"\n" + read_file(path))
-        return digest.hexdigest()[:32], path.stat().st_mtime
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{directory / RUN_NAME} must say key and created_s, got {error}; restore it or remove the file"
-        ) from error
+        config = directory / CONFIG_NAME
+        digest = hashlib.sha256(directory.name.encode(errors="replace") + b"\n" + read_file(config))
+        return digest.hexdigest()[:32], config.stat().st_mtime
+    key, created_s = facts.get("key"), number(facts.get("created_s"))
+    if not isinstance(key, str) or _KEY.fullmatch(key) is None or created_s is None:
+        raise ConfigError(f"{path} must say a key of 32 digits and created_s, got {facts!r:.80}; restore or remove it")
+    return key, created_s
 
 
 def _ended_s(directory: Path, status: RunStatus) -> float:

@@ -28,7 +28,7 @@ _METRIC = re.compile(r"[A-Za-z][A-Za-z0-9_./@ -]{0,99}")
 _DIGEST = re.compile(r"[0-9a-f]{32,64}")
 _WITH_PASSWORD = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)(?:[^\s/]*|[^\s/:]+:\S*)@")
 _WITH_QUERY = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s?#]*)[?#][^\s'\"]*")
-_NAMED = re.compile(r"(?i)\b(password|passwd|secret|token|api_?key|access_?key)(\s*[=:]\s*)[^\s,;'\"]+")
+_NAMED = re.compile(r"""(?i)\b(password|passwd|secret|token|api_?key|access_?key)(\s*[=:]\s*["']?)[^\s,;'"]+""")
 
 
 @dataclass(frozen=True, slots=True)
