@@ -71,7 +71,7 @@ def _reported(as_json: bool) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _print(result: Mapping[str, Any], as_json: bool, show: Callable[[Mapping[str, Any]], str]) -> None:
+def _print(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], str]) -> None:
     typer.echo(json.dumps(result, allow_nan=False) if as_json else show(result))
 
 
@@ -87,16 +87,6 @@ def _facts(result: Mapping[str, Any]) -> str:
             shown = _number(value) if isinstance(value, float) else value
             lines.append(f"{key:<{width}}  {shown}")
     return "\n".join(lines)
-
-
-def _listed(result: Mapping[str, Any]) -> str:
-    """Runs as lines: name, status, and their metrics."""
-    lines = [f"{run['name']:<24}  {run['status']:<12}  {_qualities(run)}".rstrip() for run in result["runs"]]
-    return "\n".join([*(lines or ["no runs"]), *(f"note: {note}" for note in result["notes"])])
-
-
-def _qualities(run: Mapping[str, Any]) -> str:
-    return "  ".join(f"{name} {_number(value)}" for name, value in (run.get("metrics") or {}).items())
 
 
 def _trained(result: Mapping[str, Any]) -> str:
@@ -273,14 +263,14 @@ def runs_list(
 ) -> None:
     """List runs, the newest first."""
     with _reported(as_json):
-        _print(rooms.catalogue.list_runs(runs, name, limit=limit), as_json, _listed)
+        _print(rooms.catalogue.list_runs(runs, name, limit=limit), as_json, rooms.catalogue_text.runs_text)
 
 
 @runs_cli.command("show", epilog="Example: corelane runs show runs/digits-001")
 def runs_show(run: Annotated[str, typer.Argument(help="A run's folder, or its name.")], as_json: Json = False) -> None:
     """Show everything that is known of a run."""
     with _reported(as_json):
-        _print(rooms.catalogue.show_run(run), as_json, _facts)
+        _print(rooms.catalogue.show_run(run), as_json, rooms.catalogue_text.run_text)
 
 
 @runs_cli.command("compare", epilog="Example: corelane runs compare runs/digits-001 runs/digits-002")
@@ -289,14 +279,14 @@ def runs_compare(
 ) -> None:
     """Show runs side by side: what differs in their configuration, their data and their metrics."""
     with _reported(as_json):
-        _print(rooms.catalogue.compare_runs(runs), as_json, _facts)
+        _print(rooms.catalogue.compare_runs(runs), as_json, rooms.catalogue_text.comparison_text)
 
 
 @runs_cli.command("lineage", epilog="Example: corelane runs lineage packages/digits/1")
 def runs_lineage(of: Annotated[str, typer.Argument(help="A run or a package.")], as_json: Json = False) -> None:
     """Show where a run or a package comes from, and what became of it."""
     with _reported(as_json):
-        _print(rooms.catalogue.lineage(of), as_json, _facts)
+        _print(rooms.catalogue.lineage(of), as_json, rooms.catalogue_text.lineage_text)
 
 
 @runs_cli.command("reindex", epilog="Example: corelane runs reindex")
@@ -307,7 +297,7 @@ def runs_reindex(
 ) -> None:
     """Make the index of runs anew from the run directories."""
     with _reported(as_json):
-        _print(rooms.catalogue.reindex(runs, packages), as_json, _facts)
+        _print(rooms.catalogue.reindex(runs, packages), as_json, rooms.catalogue_text.reindex_text)
 
 
 def _announce(as_json: bool) -> Callable[[str], None]:

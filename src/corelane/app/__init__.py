@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from corelane.app import catalogue, config, doctor, packaging, project, scoring, serving, training
+    from corelane.app import catalogue, catalogue_text, config, doctor, packaging, project, scoring, serving, training
     from corelane.app.packaging import package
     from corelane.app.scoring import evaluate, load, predict
     from corelane.app.serving import serve
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "catalogue",
+    "catalogue_text",
     "config",
     "doctor",
     "evaluate",
