@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -144,10 +144,13 @@ class MetadataStore:
                 yield connection
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             self._opened = None  # whatever it was, look again at what is there before the next use
-            raise self._explained(error) from error
+            is_file_broken = self._path is not None and is_garbage(error)
+            if is_file_broken:
+                self._move_aside(described(error))
+            raise self._explained(error, may_pass=is_file_broken or is_transient(error)) from error
 
-    def _explained(self, error: Exception) -> CorelaneError:
-        kind = TransientError if is_transient(error) else StateError
+    def _explained(self, error: Exception, *, may_pass: bool) -> CorelaneError:
+        kind = TransientError if may_pass else StateError
         return kind(
             f"the metadata index {self._name} must take records and answer, got: {described(error)}; "
             "training goes on without it, and `corelane runs reindex` makes it again"
@@ -167,7 +170,7 @@ class MetadataStore:
             except Exception as error:
                 if self._path is None or not is_garbage(error):
                     raise
-                self._move_aside(self._path, described(error))
+                self._move_aside(described(error))
                 self._make()
 
     def _make(self) -> None:
@@ -200,12 +203,13 @@ class MetadataStore:
             connection.execute(f"PRAGMA journal_mode={mode}")
             connection.execute("PRAGMA user_version=1")  # so that the file is there and is a database
 
-    def _move_aside(self, path: Path, reason: str) -> None:
-        """Rename what is no database, unless another process has done so and made a good one meanwhile."""
+    def _move_aside(self, reason: str) -> None:
+        """Rename the file that is no database, unless another process has done so and made a good one meanwhile."""
+        path = cast(Path, self._path)
+        aside = path.with_name(f"{path.name}.broken")
         with _directory_locked(path.parent):
             if not _is_broken(path):
                 return
-            aside = path.with_name(f"{path.name}.broken")
             for suffix in ("-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             path.rename(aside)
