@@ -16,10 +16,13 @@ import pytest
 
 from corelane.app import train
 from corelane.app.catalogue import list_runs, reindex
-from corelane.app.recording import INDEX, STALE
+from corelane.app.recording import INDEX, STALE, recorded_run
+from corelane.app.runs import held
 from corelane.machine.backoff import ExponentialBackoff
+from corelane.observe.config import ObserveConfig
 from corelane.store.metadata import MetadataStore
 from corelane.store.metadata_writer import MetadataWriter
+from tests.app.run_directories import RunDirectory
 from tests.servers.postgres import PostgresServer
 from tests.store.metadata_examples import everything, in_process, run
 
@@ -144,6 +147,19 @@ def test_a_deleted_file_is_made_anew(tmp_path: Path) -> None:
         until(lambda: writer.generation == 2)
     assert names(url) == {"digits-002"}
     assert listener.events == ["metadata_made_anew"]
+
+
+def test_a_file_that_another_process_replaced_is_noticed(tmp_path: Path) -> None:
+    """Also when the new file looks like the old one from outside, down to its inode."""
+    url, path = f"sqlite:///{tmp_path / 'index'}", tmp_path / "index"
+    with closing(MetadataStore(url)) as ours, closing(MetadataStore(url)) as other:
+        ours.write([run(1)])
+        for generation in range(2, 6):
+            path.unlink()
+            other.write([run(2)])
+            ours.write([run(3)])
+            assert (ours.generation, other.generation) == (generation, generation - 1)
+    assert names(url) == {"digits-002", "digits-003"}
 
 
 @pytest.mark.parametrize(
@@ -312,3 +328,50 @@ def test_training_with_an_index_that_is_nowhere_ends_as_without(tmp_path: Path, 
     assert "metadata_dropped" in log
     assert "geheim" not in log
     assert [one["status"] for one in list_runs(tmp_path / "runs")["runs"]] == ["finished"]
+
+
+def test_a_live_run_is_followed(tmp_path: Path) -> None:
+    """The index knows of a run while it runs: its state, its values and its checkpoints, and at the end its outcome."""
+    live = RunDirectory(tmp_path)
+    with closing(MetadataStore(f"sqlite:///{tmp_path / INDEX}")) as store, held(live.path):
+        with recorded_run(live.path, ObserveConfig(), poll_s=0.01):
+            until(lambda: [found.status for found in store.runs()] == ["running"])
+            key = store.runs()[0].key
+            live.prepare()
+            live.log(5)
+            live.save()
+            until(lambda: len(store.metrics(key)) == 10 and len(store.checkpoints(key)) == 1)
+            live.log(2)
+            live.go_back(4)
+            until(lambda: len(store.metrics(key)) == 6)
+            live.finish()
+        assert [(found.status, found.num_steps) for found in store.runs()] == [("finished", 3)]
+        assert store.runs()[0].dataset is not None
+
+
+def test_a_run_that_raises_is_not_running(tmp_path: Path) -> None:
+    """What the index says last is that nobody trains it any more, though its lock is still held at that moment."""
+    live = RunDirectory(tmp_path)
+    with pytest.raises(ZeroDivisionError), held(live.path), recorded_run(live.path, ObserveConfig(), poll_s=0.01):
+        raise ZeroDivisionError
+    with closing(MetadataStore(f"sqlite:///{tmp_path / INDEX}")) as store:
+        assert [found.status for found in store.runs()] == ["interrupted"]
+
+
+def test_a_live_run_is_whole_in_an_index_that_was_deleted_meanwhile(tmp_path: Path) -> None:
+    """What was recorded before the file was deleted is recorded again in the new one."""
+    live, path = RunDirectory(tmp_path), tmp_path / INDEX
+    with held(live.path), recorded_run(live.path, ObserveConfig(), poll_s=0.01):
+        live.log(5)
+        until(lambda: path.exists() and counted(path) == 10)
+        path.unlink()
+        live.log(1)
+        until(lambda: path.exists() and counted(path) == 12)
+    assert counted(path) == 12
+
+
+def counted(path: Path) -> int:
+    """How many values the index at `path` holds of the one run."""
+    with closing(MetadataStore(f"sqlite:///{path}")) as store:
+        runs = store.runs()
+        return len(store.metrics(runs[0].key)) if runs else 0

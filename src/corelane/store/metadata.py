@@ -42,7 +42,7 @@ from corelane.store.metadata_records import (
     Serving,
     without_secrets,
 )
-from corelane.store.metadata_schema import MIGRATIONS, Migration, migrate, packages, runs
+from corelane.store.metadata_schema import MIGRATIONS, Migration, migrate, packages, runs, token
 
 
 def tell_nobody(event: str, fields: Mapping[str, Any]) -> None:
@@ -77,7 +77,7 @@ class MetadataStore:
         self._migrations = migrations
         self._lock = threading.Lock()
         self._opened: tuple[int, int] | None = None  # the file that was migrated: a deleted one is noticed by it
-        self._last: tuple[int, int] | None = None  # the file that was written last
+        self._token: str | None = None  # of the database that was met last
 
     def write(self, records: Iterable[Record], *, forget: Sequence[str] = ()) -> None:
         """Write all of `records` or none; the runs whose keys are in `forget` are deleted first."""
@@ -141,6 +141,8 @@ class MetadataStore:
         try:
             self._open()
             with self._begin(writes=writes) as connection:
+                if writes:
+                    self._meet(token(connection))
                 yield connection
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             self._opened = None  # whatever it was, look again at what is there before the next use
@@ -179,13 +181,18 @@ class MetadataStore:
                 if not self._path.exists():
                     self._create(self._path)
         with self._begin(writes=True) as connection:
-            was_empty = migrate(connection, self._migrations)
-        found = self._identity()
-        if was_empty or self.generation == 0 or (self._path is not None and found != self._last):
+            migrate(connection, self._migrations)
+            found = token(connection)
+        self._opened = self._identity()
+        self._meet(found)
+
+    def _meet(self, found: str | None) -> None:
+        """Count another database than the last; a file that was made anew may look the same from outside."""
+        if found != self._token:
             self.generation += 1
-        self._opened = self._last = found
-        if was_empty and self.generation > 1:
-            self._tell("metadata_made_anew", {"action": "corelane runs reindex fills it"})
+            self._token = found
+            if self.generation > 1:
+                self._tell("metadata_made_anew", {"action": "corelane runs reindex fills it"})
 
     def _identity(self) -> tuple[int, int] | None:
         """Which file lies under the path now; the same for ever where there is no file."""

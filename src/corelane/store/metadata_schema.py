@@ -6,6 +6,7 @@ Migrations only go forward, all of them in one transaction under a lock, so that
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -35,7 +36,12 @@ LOCK = 0x636F72656C616E65  # "corelane": the key of PostgreSQL's advisory lock
 
 metadata = MetaData()
 
-schema_version = Table("corelane_schema_version", metadata, Column("version", Integer, nullable=False))
+schema_version = Table(
+    "corelane_schema_version",
+    metadata,
+    Column("version", Integer, nullable=False),
+    Column("token", String(32), nullable=False),  # random: tells a database from the one that lay there before
+)
 
 datasets = Table(
     "corelane_datasets",
@@ -83,6 +89,7 @@ metrics = Table(
     Column("step", BigInteger, primary_key=True, autoincrement=False),
     Column("epoch", BigInteger, nullable=False),
     Column("value", Double, nullable=False),
+    sqlite_with_rowid=False,  # the key is the row: half the size
 )
 
 checkpoints = Table(
@@ -141,8 +148,8 @@ MIGRATIONS: Sequence[Migration] = ()
 """Migration n brings a database of version n + 1 to version n + 2. An empty one gets the tables as they are above."""
 
 
-def migrate(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS) -> bool:
-    """Bring the database to the present version inside the caller's transaction; whether it was empty before.
+def migrate(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+    """Bring the database to the present version inside the caller's transaction.
 
     SQLite's caller holds the write lock already (BEGIN IMMEDIATE); PostgreSQL takes an advisory lock here. Raises
     `StateError` for a database that a newer release has written.
@@ -153,7 +160,7 @@ def migrate(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS
     found, wanted = connection.execute(select(schema_version.c.version)).scalar(), len(migrations) + 1
     if found is None:
         metadata.create_all(connection, tables=list(CONTENT))
-        connection.execute(insert(schema_version).values(version=wanted))
+        connection.execute(insert(schema_version).values(version=wanted, token=secrets.token_hex(16)))
     elif found > wanted:
         raise StateError(
             f"the metadata index must be of version {wanted} or older, got {found}, a newer release wrote it; "
@@ -163,4 +170,8 @@ def migrate(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS
         for migration in migrations[found - 1 :]:
             migration(connection)
         connection.execute(update(schema_version).values(version=wanted))
-    return found is None
+
+
+def token(connection: Connection) -> str | None:
+    """What tells this database from any other that is made under the same URL; None without one."""
+    return connection.execute(select(schema_version.c.token)).scalar()
