@@ -446,6 +446,19 @@ def test_what_other_folders_hold_stays(tmp_path: Path) -> None:
     assert list(statuses(list_runs(tmp_path / "two", url=url))) == ["two-001"]
 
 
+def test_runs_of_one_name_in_two_folders_are_told_apart(tmp_path: Path) -> None:
+    """In a shared index a question about a folder's run is answered about that one."""
+    url = f"sqlite:///{tmp_path / 'shared'}"
+    starts = {"one": 1.0, "two": 2.0}
+    paths = [RunDirectory(tmp_path / name, created_s=start).trained().path for name, start in starts.items()]
+    for path in paths:
+        reindex(path.parent, url=url)
+    for path in paths:
+        assert show_run(path, url=url)["directory"] == str(path)
+        assert lineage(path, url=url)["run"]["directory"] == str(path)
+    assert len(list_runs(tmp_path / "one", url=url)["runs"]) == 2
+
+
 @pytest.mark.needs("postgres")
 def test_postgresql_gives_the_same_answers(tmp_path: Path, database: str) -> None:
     """Both databases say the same of the same directories."""

@@ -24,6 +24,7 @@ from corelane.app.catalogue_answers import (
 )
 from corelane.app.catalogue_index import PACKAGES, level_index, open_store, take_in_packages, take_in_runs
 from corelane.app.recording import STALE, read_servings
+from corelane.app.run_records import run_key
 from corelane.app.runs import CONFIG_NAME
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import ConfigError, NotFoundError
@@ -176,10 +177,16 @@ def _place(run: Path | str, runs: Path | None) -> tuple[Path, str]:
 
 
 def _find(store: MetadataStore, name: str, folder: Path) -> RunRecord:
-    found = store.run(name)
+    found = _run_of(store, name, folder)
     if found is None:
         raise NotFoundError(f"the run must be one of {folder}, got {name!r}; `corelane runs list` shows them")
     return found
+
+
+def _run_of(store: MetadataStore, name: str, folder: Path) -> RunRecord | None:
+    """The run `name` of `folder`; in a shared index another folder, or host, may have one of that name too."""
+    is_here = (folder / name / CONFIG_NAME).is_file()
+    return store.run(run_key(folder / name) if is_here else name)
 
 
 def _package_path(of: Path | str) -> tuple[Path, str] | None:
@@ -193,7 +200,7 @@ def _package_path(of: Path | str) -> tuple[Path, str] | None:
 
 def _chain(store: MetadataStore, folder: Path, name: str) -> tuple[RunRecord | None, Sequence[PackageRecord]]:
     """The run that `name` names with its packages, or the packages that it names with the run of the newest."""
-    if (run := store.run(name)) is not None:
+    if (run := _run_of(store, name, folder)) is not None:
         return run, store.packages(run=run.key)
     title, _, version = name.partition("/")
     published = [one for one in store.packages(title) if version in ("", str(one.version))]

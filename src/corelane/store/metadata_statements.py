@@ -55,12 +55,14 @@ def write(connection: Connection, records: Iterable[Record]) -> None:
 
 
 def forget_runs(connection: Connection, keys: Sequence[str]) -> None:
-    """Delete the runs `keys` with their metrics and checkpoints, and data sets that no run has seen."""
+    """Delete the runs `keys` with their metrics and checkpoints, and their data sets if no other run has seen them."""
+    seen = select(runs.c.dataset).where(runs.c.key.in_(keys), runs.c.dataset.is_not(None))
+    candidates = list(connection.scalars(seen.distinct()))
     for table, column in ((metrics, metrics.c.run), (checkpoints, checkpoints.c.run), (runs, runs.c.key)):
         for key in sorted(keys):
             connection.execute(delete(table).where(column == key))
-    used = select(runs.c.dataset).where(runs.c.dataset.is_not(None))
-    connection.execute(delete(datasets).where(datasets.c.key.not_in(used)))
+    used = select(runs.c.dataset).where(runs.c.dataset.in_(candidates))
+    connection.execute(delete(datasets).where(datasets.c.key.in_(candidates), datasets.c.key.not_in(used)))
 
 
 def forget_packages(connection: Connection, digests: Sequence[str]) -> None:
