@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 import pytest
 
-from corelane.data.checked import check_source, rows_per_piece
+from corelane.data.batch import Batch, Cursor
+from corelane.data.checked import check_piece, raw_pieces, rows_per_piece
 from corelane.data.digest import regroup
-from corelane.data.quarantine import RefusedRow
 from corelane.data.schema import Column, Schema
 from corelane.data.sources.memory import InMemorySource
 from tests.data.examples import LABEL
@@ -32,14 +34,17 @@ def test_positions_stay_with_their_rows_and_refused_ones_are_told() -> None:
     """Accepted rows come with their own index; a refused one is told once, with its place and raw content."""
     ages = [str(index) if index != 4 else "old" for index in range(10)]
     source = InMemorySource({"age": ages, "label": ["yes", "no"] * 5}, batch_rows=3)
-    refused: list[RefusedRow] = []
-    pieces = list(check_source(source, "data", SCHEMA, refused.append))
+    raw = list(raw_pieces(source, 2))
+    assert [piece.rows.num_rows for piece in raw] == [2, 1, 2, 1, 2, 1, 1]
+    pieces = [check_piece(piece, "data", SCHEMA, tells=True) for piece in raw]
     assert [int(position) for piece in pieces for position in piece.positions] == [0, 1, 2, 3, 5, 6, 7, 8, 9]
     assert [age for piece in pieces for age in piece.rows.column("age").to_pylist()] == [0, 1, 2, 3, 5, 6, 7, 8, 9]
-    (row,) = refused
+    (row,) = [row for piece in pieces for row in piece.refused]
     assert (row.source, row.position, row.row_number, row.column) == ("data", 4, 5, "age")
     assert row.row == '{"age": "old", "label": "yes"}'
-    assert [piece.rows for piece in check_source(source, "data", SCHEMA, None)] == [piece.rows for piece in pieces]
+    silent = [check_piece(piece, "data", SCHEMA, tells=False) for piece in raw]
+    assert [piece.rows for piece in silent] == [piece.rows for piece in pieces]
+    assert not any(piece.refused for piece in silent)
 
 
 def test_pieces_of_wide_rows_are_smaller() -> None:
@@ -47,4 +52,19 @@ def test_pieces_of_wide_rows_are_smaller() -> None:
     wide = Schema((Column("image", "tensor", (1000, 1000)),), LABEL, "classification")
     assert rows_per_piece(wide) == 2
     assert rows_per_piece(Schema((Column("image", "tensor", (5000, 1000)),), LABEL, "classification")) == 1
-    assert rows_per_piece(SCHEMA) == 8192
+    assert rows_per_piece(SCHEMA) == 32_768
+
+
+def test_dictionaries_larger_than_their_rows_are_unfolded() -> None:
+    """Texts that hardly repeat are not looked up in a dictionary that is longer than the piece."""
+    many = pa.array([f"text {index}" for index in range(100)]).dictionary_encode()
+    few = pa.array(["a", "b"] * 50).dictionary_encode()
+    table = pa.table({"many": many, "few": few})
+
+    class Source(InMemorySource):
+        def encoded_batches(self) -> Iterator[Batch]:
+            (rows,) = table.to_batches()
+            yield Batch(rows, 0, Cursor("memory", "", 100))
+
+    source = Source({"many": many, "few": few})
+    assert [kind for piece in raw_pieces(source, 50) for kind in piece.rows.schema.types] == [pa.string(), few.type] * 2

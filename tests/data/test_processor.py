@@ -198,3 +198,26 @@ def test_a_small_gather_is_fast(processor: CPUDataProcessor) -> None:
         num_batches = sum(1 for _ in processor.batches(part, order, 64))
         times.append((time.perf_counter() - start) / num_batches)
     assert min(times) < 150e-6
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_items_read_ahead_come_in_order_and_their_source_is_closed(num_workers: int) -> None:
+    """Each item comes once, in order; the generator behind them is closed at the end, on a break and on an error."""
+    closed = []
+
+    def items(num_good: int) -> Iterator[int]:
+        try:
+            yield from range(num_good)
+            raise DataError("damaged")
+        finally:
+            closed.append(num_good)
+
+    with CPUDataProcessor(num_workers) as processor:
+        ahead = processor.ahead(items(5))
+        assert [next(ahead) for _ in range(3)] == [0, 1, 2]
+        ahead.close()  # type: ignore[attr-defined]
+        assert closed == [5]
+        with pytest.raises(DataError, match="damaged"):
+            list(processor.ahead(items(3)))
+        assert closed == [5, 3]
+        assert list(processor.ahead([])) == []

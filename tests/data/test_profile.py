@@ -57,3 +57,21 @@ def test_bytes_that_are_no_images() -> None:
         DataError, match="x must hold images, got none among its first values; the first of them must be"
     ):
         profile(pa.array([b"none"] * 101 + [encoded(picture(4, 5, 3))]))
+
+
+@pytest.mark.parametrize("is_target", [False, True])
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["1", " 2 ", None, "2.5", "1", "NA"],
+        ["a", "b", None, "a", "", "a"],
+        ["2024-01-02", "2024-01-02", "x", None],
+        [None, "NA"],
+    ],
+)
+def test_a_dictionary_is_seen_as_its_rows(texts: list[str | None], *, is_target: bool) -> None:
+    """Counts, labels and what the column is do not depend on how texts are stored; unused entries do not count."""
+    plain, spare = pa.array([*texts, "spare"]), len(texts)
+    expected, seen = profile(plain[:spare], is_target=is_target), ColumnProfile("x", is_target)
+    seen.update(plain.dictionary_encode()[:spare])
+    assert vars(seen) == vars(expected)

@@ -34,26 +34,40 @@ class Appender(Protocol):
 class FileAppender:
     """Writes an `.npy` file in one sequential pass; a context manager that closes it in any case.
 
-    A full disk is an `OSError` here. Through a memory map it would be a signal that kills the process.
+    A full disk is an `OSError` here. Through a memory map it would be a signal that kills the process. `digest` is the
+    file's SHA-256 (hex) when it is finished, None when fewer rows came than were announced: the header, which comes
+    first, says how many there are.
     """
 
     def __init__(self, path: Path, dtype: np.dtype[Any], row_shape: tuple[int, ...], *, max_rows: int) -> None:
         self._dtype = dtype
         self._row_shape = row_shape
         self._num_rows = 0
-        self._file = path.open("wb")
-        self._file.write(npy_header(dtype, (max_rows, *row_shape)))
+        self._max_rows = max_rows
+        self._hash = hashlib.sha256()
+        self.digest: str | None = None
+        self._file = path.open("wb", buffering=0)  # the rows come in large pieces
+        self._write(npy_header(dtype, (max_rows, *row_shape)))
 
     def append(self, rows: Array) -> None:
         """Add `rows` [n, *row_shape]."""
-        self._file.write(np.ascontiguousarray(rows, self._dtype).data)
+        self._write(np.ascontiguousarray(rows, self._dtype).reshape(-1).view(np.uint8).data)
         self._num_rows += len(rows)
 
     def finish(self) -> None:
-        """Write the true number of rows into the header and close the file."""
-        self._file.seek(0)
-        self._file.write(npy_header(self._dtype, (self._num_rows, *self._row_shape)))
+        """Write the true number of rows into the header, where it is another, and close the file."""
+        if self._num_rows == self._max_rows:
+            self.digest = self._hash.hexdigest()
+        else:
+            self._file.seek(0)
+            self._write(npy_header(self._dtype, (self._num_rows, *self._row_shape)))
         self._file.close()
+
+    def _write(self, data: bytes | memoryview) -> None:
+        self._hash.update(data)
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) :]
 
     def __enter__(self) -> Self:
         return self

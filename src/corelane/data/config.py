@@ -39,7 +39,7 @@ class FileSystemConfig(Section):
     storage_options: dict[str, Any] = Field(
         default={}, description="URLs only: options of the file system, such as endpoint_url; ${NAME} is read at start"
     )
-    batch_rows: int = Field(default=8192, ge=1, le=1_000_000, description="At most this many rows are read at a time")
+    batch_rows: int = Field(default=32_768, ge=1, le=1_000_000, description="At most this many rows are read at a time")
 
     @field_validator("delimiter")
     @classmethod

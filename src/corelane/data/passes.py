@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ import pyarrow as pa
 from corelane.core.errors import DataError
 from corelane.core.types import Array, IntArray
 from corelane.data.appender import Appender
-from corelane.data.checked import CheckedRows, check_source, rows_per_piece
+from corelane.data.checked import CheckedRows, RawRows, check_piece, raw_pieces, rows_per_piece
 from corelane.data.config import DataConfig
 from corelane.data.digest import regroup
 from corelane.data.pipeline import Pipeline, UnfittedPipeline
@@ -36,6 +37,16 @@ _SAMPLE_ROWS = 1000
 _MAX_SAMPLE_BYTES = 64 << 20  # large images: fewer rows, so that three samples fit in memory
 
 
+DATA, TEST_DATA = "data", "test"  # the sources' names in the quarantine
+
+
+class NamedSource(NamedTuple):
+    """A source and its name in the quarantine."""
+
+    name: str
+    rows: DataSource
+
+
 @dataclass(frozen=True)
 class Job:
     """What is prepared: the sources, what was configured, and the pipeline to fit."""
@@ -47,8 +58,16 @@ class Job:
     seed: int
     processor: CPUDataProcessor
 
-    def parts_of(self, positions: IntArray) -> Array:
-        """The part of the source's rows at `positions` [n]: int8 [n]."""
+    def sources(self) -> Iterator[NamedSource]:
+        """The source, then the test source where there is one."""
+        yield NamedSource(DATA, self.source)
+        if self.test_source is not None:
+            yield NamedSource(TEST_DATA, self.test_source)
+
+    def parts_of(self, source: str, positions: IntArray) -> Array:
+        """The part of the rows at `positions` [n] of the source of that name: int8 [n]."""
+        if source == TEST_DATA:
+            return np.full(len(positions), TEST, dtype=np.int8)
         return part_of(self.seed, positions, self.config.split, has_test_source=self.test_source is not None)
 
 
@@ -75,13 +94,13 @@ def survey(job: Job, quarantine: Quarantine) -> Survey:
     counts = np.zeros(len(PARTS), dtype=np.int64)
 
     def training_rows() -> Iterator[pa.RecordBatch]:
-        for piece in check_source(job.source, "data", schema, quarantine.add):
-            parts = job.parts_of(piece.positions)
-            counts[:] += np.bincount(parts, minlength=len(PARTS))
-            yield piece.rows.filter(pa.array(parts == TRAIN))
-        if job.test_source is not None:
-            for piece in check_source(job.test_source, "test", schema, quarantine.add):
-                counts[TEST] += piece.rows.num_rows
+        for source in job.sources():
+            look = partial(_look, job, source.name)
+            for piece in job.processor.map(look, job.processor.ahead(raw_pieces(source.rows, rows_per_piece(schema)))):
+                for row in piece.refused:
+                    quarantine.add(row)
+                counts[:] += piece.counts
+                yield piece.training_rows
         check_share(quarantine, int(counts.sum()) + quarantine.num_rows, job.config)
 
     pipeline = job.unfitted.fit(regroup(training_rows(), rows_per_piece(schema)))
@@ -99,13 +118,18 @@ def fill(job: Job, found: Survey, quarantine: Quarantine, make: MakeAppender) ->
         for part, most in zip(PARTS, found.num_rows, strict=True)
     ]
     samples = [RowSample(_sample_rows(job), job.seed) for _ in PARTS]
-    pieces = _cut(_labelled(job, found.pipeline, quarantine), max(1, _MAX_ARRAY_BYTES // _row_bytes(found.pipeline)))
+    num_rows = min(rows_per_piece(job.unfitted.schema), max(1, _MAX_ARRAY_BYTES // _row_bytes(found.pipeline)))
     typed = pa.schema([])
-    for piece, arrays in job.processor.map(lambda piece: (piece, _transform(found.pipeline, piece)), pieces):
-        for name, values in arrays.items():
-            appenders[piece.part][name].append(values)
-        samples[piece.part].add(piece.rows, piece.positions)
-        typed = piece.rows.schema
+    for source in job.sources():
+        make_arrays = partial(_make_arrays, job, found.pipeline, source.name)
+        for piece in job.processor.map(make_arrays, job.processor.ahead(raw_pieces(source.rows, num_rows))):
+            for row in piece.refused:
+                quarantine.add(row)
+            for part, chosen in enumerate(piece.chosen):
+                for name, values in piece.arrays[part].items():
+                    appenders[part][name].append(values)
+                samples[part].add(piece.rows, piece.positions, chosen)
+            typed = piece.rows.schema
     for appender in (appender for part in appenders for appender in part.values()):
         appender.finish()
     check_share(quarantine, found.num_read, job.config)
@@ -134,62 +158,71 @@ def check_share(quarantine: Quarantine, num_read: int, config: DataConfig) -> No
     )
 
 
-# --- the second pass --------------------------------------------------------------------------------------------------
+# --- on the threads ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    """Checked rows of one part with their encoded target [n] and their places [n]."""
+class _Looked:
+    """What the first pass takes of a piece: its training rows, rows per part [3], and what was refused."""
 
-    part: int
+    training_rows: pa.RecordBatch
+    counts: IntArray
+    refused: tuple[RefusedRow, ...]
+
+
+def _look(job: Job, source: str, raw: RawRows) -> _Looked:
+    checked = check_piece(raw, source, job.unfitted.schema, tells=True)
+    parts = job.parts_of(source, checked.positions)
+    training_rows = checked.rows.filter(pa.array(parts == TRAIN))
+    return _Looked(training_rows, np.bincount(parts, minlength=len(PARTS)), checked.refused)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What the second pass takes of a piece: checked rows with their places [n], which of them belong to each part,
+    and each part's arrays by name.
+    """
+
     rows: pa.RecordBatch
     positions: IntArray
-    target: Array
+    chosen: tuple[IntArray, ...]
+    arrays: tuple[dict[str, Array], ...]
+    refused: tuple[RefusedRow, ...]
 
 
-def _labelled(job: Job, pipeline: Pipeline, quarantine: Quarantine) -> Iterator[_Piece]:
-    schema = job.unfitted.schema
-    for checked in check_source(job.source, "data", schema, None):
-        known = _encode(checked, "data", pipeline, quarantine)
-        parts = job.parts_of(known.positions)
-        for part in range(len(PARTS)):
-            if (chosen := parts == part).any():
-                rows = known.rows.filter(pa.array(chosen))
-                yield _Piece(part, rows, known.positions[chosen], known.target[chosen])
-    if job.test_source is not None:
-        for checked in check_source(job.test_source, "test", schema, None):
-            yield _encode(checked, "test", pipeline, quarantine)
+def _make_arrays(job: Job, pipeline: Pipeline, source: str, raw: RawRows) -> _Made:
+    """Whole pieces are transformed and then divided: rows of one array are copied faster than those of many columns."""
+    checked = check_piece(raw, source, job.unfitted.schema, tells=False)
+    rows, positions, target, refused = _encode(checked, source, pipeline)
+    inputs = pipeline.transform(rows)
+    whole = {str(index): inputs[name] for index, name in enumerate(pipeline.outputs)}
+    whole |= {"target": target, "positions": positions}
+    parts = job.parts_of(source, positions)
+    chosen = tuple(np.flatnonzero(parts == part) for part in range(len(PARTS)))
+    arrays = tuple({name: values.take(places, axis=0) for name, values in whole.items()} for places in chosen)
+    return _Made(rows, positions, chosen, arrays, refused)
 
 
-def _cut(pieces: Iterator[_Piece], num_rows: int) -> Iterator[_Piece]:
-    """The same rows in pieces of at most `num_rows`."""
-    for piece in pieces:
-        for start in range(0, len(piece.positions), num_rows):
-            taken = slice(start, start + num_rows)
-            rows = piece.rows.slice(start, num_rows)
-            yield _Piece(piece.part, rows, piece.positions[taken], piece.target[taken])
-
-
-def _encode(checked: CheckedRows, source: str, pipeline: Pipeline, quarantine: Quarantine) -> _Piece:
-    """The target of `checked` rows; rows with a label that training never saw are refused."""
+def _encode(
+    checked: CheckedRows, source: str, pipeline: Pipeline
+) -> tuple[pa.RecordBatch, IntArray, Array, tuple[RefusedRow, ...]]:
+    """Rows, places and target of `checked` rows; those with a label that training never saw are refused."""
     rows, positions = checked.rows, checked.positions
     name = pipeline.target.column
     target = pipeline.target.encode(rows.column(name))
-    if pipeline.target.task == "classification" and (target < 0).any():
-        is_known = target >= 0
-        for index in np.flatnonzero(~is_known).tolist():
-            label = rows.column(name)[index].as_py()
-            reason = f"{name} must be a label of the training rows, got {label!r}"
-            row = describe_row(rows, index)
-            quarantine.add(RefusedRow(source, int(positions[index]), name, "unseen_label", reason, row))
-        rows, positions, target = rows.filter(pa.array(is_known)), positions[is_known], target[is_known]
-    return _Piece(TEST, rows, positions, target)
+    if pipeline.target.task != "classification" or not (target < 0).any():
+        return rows, positions, target, ()
+    is_known = target >= 0
+    refused = []
+    for index in np.flatnonzero(~is_known).tolist():
+        label = rows.column(name)[index].as_py()
+        reason = f"{name} must be a label of the training rows, got {label!r}"
+        row = describe_row(rows, index)
+        refused.append(RefusedRow(source, int(positions[index]), name, "unseen_label", reason, row))
+    return rows.filter(pa.array(is_known)), positions[is_known], target[is_known], tuple(refused)
 
 
-def _transform(pipeline: Pipeline, piece: _Piece) -> dict[str, Array]:
-    inputs = pipeline.transform(piece.rows)
-    arrays = {str(index): inputs[name] for index, name in enumerate(pipeline.outputs)}
-    return {**arrays, "target": piece.target, "positions": piece.positions}
+# --- samples ----------------------------------------------------------------------------------------------------------
 
 
 def _sample_rows(job: Job) -> int:

@@ -21,6 +21,7 @@ import numpy as np
 from corelane.core.errors import BundleError, DiskFullError
 from corelane.core.types import JsonObject
 from corelane.data.appender import FileAppender, MemoryAppender
+from corelane.data.checked import batches_of
 from corelane.data.config import DataConfig, PipelineConfig
 from corelane.data.infer import infer_schema
 from corelane.data.passes import Job, Survey, fill, survey
@@ -50,7 +51,7 @@ from corelane.store.entry import open_or_build
 
 __all__ = ["PreparedData", "PreparedPart", "prepare"]
 
-_VERSION = 2  # of the passes and the files; raised when the same key would give other content
+_VERSION = 3  # of the passes and the files; raised when the same key would give other content
 _DATA_SHARE = 0.3  # of the memory, when nothing else is said: the data pool's part
 
 
@@ -83,7 +84,7 @@ def prepare(
         source = owned.enter_context(spooled(source, cache_directory, tell=tell))
         if test_source is not None:
             test_source = owned.enter_context(spooled(test_source, cache_directory, tell=tell))
-        schema = _find_schema(source, config, pipeline, cache_directory, logger)
+        schema = _find_schema(source, config, pipeline, cache_directory, logger, processor)
         unfitted = Pipeline.build(schema, pipeline)
         job = Job(source, test_source, config, unfitted, seed, processor)
         entry = cache_directory / "prepared" / _key(job)
@@ -126,12 +127,17 @@ def _hash(facts: JsonObject) -> str:
 
 
 def _find_schema(
-    source: DataSource, config: DataConfig, pipeline: PipelineConfig, cache_directory: Path, logger: SystemLogger
+    source: DataSource,
+    config: DataConfig,
+    pipeline: PipelineConfig,
+    cache_directory: Path,
+    logger: SystemLogger,
+    processor: CPUDataProcessor,
 ) -> Schema:
     """The schema inferred from all of `source`, or the one that was inferred from the same data before."""
 
     def infer() -> Schema:
-        return infer_schema((batch.rows for batch in source.batches()), config, pipeline)
+        return infer_schema((batch.rows for batch in processor.ahead(batches_of(source))), config, pipeline)
 
     def build(directory: Path) -> None:
         (directory / "schema.json").write_text(json.dumps(infer().to_json()), encoding="utf-8")
@@ -154,8 +160,9 @@ def _find_schema(
 # --- building ---------------------------------------------------------------------------------------------------------
 
 
-def _build(job: Job, directory: Path, quarantine: Path, logger: SystemLogger) -> None:
-    """Write the files of a prepared bundle into `directory`."""
+def _build(job: Job, directory: Path, quarantine: Path, logger: SystemLogger) -> dict[str, str]:
+    """Write the files of a prepared bundle into `directory`; gives the digests of the arrays."""
+    appenders: dict[str, FileAppender] = {}
     with open_quarantine(quarantine) as refused:
         found = survey(job, refused)
         _check_space(directory, found)
@@ -164,7 +171,8 @@ def _build(job: Job, directory: Path, quarantine: Path, logger: SystemLogger) ->
             def make(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], most: int) -> FileAppender:
                 path = directory / name
                 path.parent.mkdir(exist_ok=True)
-                return files.enter_context(FileAppender(path, dtype, shape, max_rows=most))
+                appenders[name] = files.enter_context(FileAppender(path, dtype, shape, max_rows=most))
+                return appenders[name]
 
             samples = fill(job, found, refused, make)
         _tell(found, refused, logger)
@@ -174,6 +182,7 @@ def _build(job: Job, directory: Path, quarantine: Path, logger: SystemLogger) ->
     (directory / PIPELINE_FILE).write_text(json.dumps(found.pipeline.to_json()), encoding="utf-8")
     (directory / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
     shutil.copyfile(quarantine, directory / QUARANTINE_FILE)
+    return {name: appender.digest for name, appender in appenders.items() if appender.digest is not None}
 
 
 def _build_in_memory(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from itertools import cycle
@@ -29,6 +29,7 @@ TrainingBatch: TypeAlias = tuple[dict[str, Array], Array]
 
 ALIGNMENT = 64  # a cache line, and the widest vector register (AVX-512)
 
+_END = object()  # behind the last item
 _TARGET = "\0target"  # beside the inputs' names, none of which holds a NUL
 
 _THREADED_BYTES = 1 << 20
@@ -65,6 +66,7 @@ class CPUDataProcessor:
         self._pipeline = pipeline
         self._memory = memory or MemoryManager()
         self._threads = ThreadPoolExecutor(max(1, num_workers), thread_name_prefix="corelane-data")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="corelane-read")
 
     def process_batch(self, batch: pa.RecordBatch) -> dict[str, Array]:
         """Checked rows [n] through the pipeline: 64-byte aligned C-contiguous arrays [n, ...] by name.
@@ -95,6 +97,22 @@ class CPUDataProcessor:
         finally:
             for future in waiting:
                 future.cancel()
+
+    def ahead(self, items: Iterable[Any]) -> Iterator[Any]:
+        """`items`, the next one read by a thread while one is worked on. Without workers, none is read ahead."""
+        if self.num_workers == 0:
+            yield from items
+            return
+        iterator = iter(items)
+        coming = self._reader.submit(next, iterator, _END)
+        try:
+            while (item := coming.result()) is not _END:
+                coming = self._reader.submit(next, iterator, _END)
+                yield item
+        finally:
+            wait([coming])  # a generator cannot be closed while it runs
+            if isinstance(iterator, Generator):
+                iterator.close()
 
     def batches(
         self, part: PreparedPart, order: Array, batch_size: int, *, start: int = 0, drop_last: bool = True
@@ -152,6 +170,7 @@ class CPUDataProcessor:
     def close(self) -> None:
         """Wait for running work and end the threads."""
         self._threads.shutdown(cancel_futures=True)
+        self._reader.shutdown(cancel_futures=True)
 
     def __enter__(self) -> Self:
         return self

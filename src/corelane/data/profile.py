@@ -41,40 +41,73 @@ class ColumnProfile:
     def update(self, values: pa.Array) -> None:
         """Take the column's part of one batch."""
         if pa.types.is_dictionary(values.type):
+            if is_text(values.type.value_type):
+                self.physical = values.type.value_type
+                self._update_encoded(values)
+                return
             values = values.dictionary_decode()
         self.physical = values.type
         if is_text(values.type):
             self._update_text(values)
             return
+        if not self._is_target and is_number(values.type) and not pa.types.is_boolean(values.type):
+            self._count_numbers(values)
+            return
         if is_scalar(values.type):
-            self._update_scalars(values.drop_null())
+            self._update_scalars(values)
             return
         self.num_present += len(values) - values.null_count
         if self.num_present and self.shape is None and self.image is None:
             self._look_at(values)
+
+    def _count_numbers(self, values: pa.Array) -> None:
+        """As `_update_scalars`, where their number is all that is asked for."""
+        num_absent = values.null_count
+        if pa.types.is_floating(values.type):
+            num_absent += pc.sum(pc.is_nan(values)).as_py() or 0
+        self.num_present += len(values) - num_absent
+        self.num_numbers += len(values) - num_absent
+
+    def _update_encoded(self, values: pa.Array) -> None:
+        """As `_update_text`, from how often each of the dictionary's texts occurs."""
+        counts = np.bincount(values.indices.drop_null().to_numpy(), minlength=len(values.dictionary))
+        trimmed = pc.utf8_trim_whitespace(values.dictionary.cast(pa.string()))
+        is_absent = pc.is_in(trimmed, value_set=_MISSING).to_numpy(zero_copy_only=False)
+        is_present = (counts > 0) & ~is_absent & trimmed.is_valid().to_numpy(zero_copy_only=False)
+        present, counts = trimmed.filter(pa.array(is_present)), counts[is_present]
+        numbers, _ = parse_numbers(present)
+        is_number = numbers.is_valid().to_numpy(zero_copy_only=False)
+        self.num_present += int(counts.sum())
+        self._update_numbers(numbers.drop_null(), int(counts[is_number].sum()))
+        if not self.is_numeric and looks_like_dates(present):
+            self.num_dates += looks_like_dates(present.take(pa.array(np.repeat(np.arange(len(counts)), counts))))
+        self._collect_labels(present)
 
     def _update_text(self, values: pa.Array) -> None:
         trimmed = pc.utf8_trim_whitespace(values.cast(pa.string())).drop_null()
         present = trimmed.filter(pc.invert(pc.is_in(trimmed, value_set=_MISSING)))
         self.num_present += len(present)
         numbers, _ = parse_numbers(present)
-        self._update_numbers(numbers.drop_null())
+        numbers = numbers.drop_null()
+        self._update_numbers(numbers, len(numbers))
         if not self.is_numeric:
             self.num_dates += looks_like_dates(present)
         self._collect_labels(present)
 
-    def _update_scalars(self, present: pa.Array) -> None:
+    def _update_scalars(self, values: pa.Array) -> None:
+        present = values.drop_null()
         if pa.types.is_floating(present.type):
             present = present.filter(pc.invert(pc.is_nan(present)))
         self.num_present += len(present)
         if is_number(present.type) and not pa.types.is_boolean(present.type):
-            self._update_numbers(present.cast(pa.float64(), safe=False))
+            self._update_numbers(present.cast(pa.float64(), safe=False), len(present))
         if pa.types.is_timestamp(present.type) or pa.types.is_date(present.type):
             self.num_dates += len(present)
         self._collect_labels(present)
 
-    def _update_numbers(self, numbers: pa.Array) -> None:
-        self.num_numbers += len(numbers)
+    def _update_numbers(self, numbers: pa.Array, num_rows: int) -> None:
+        """Take `numbers`, each distinct one at least once, that `num_rows` rows hold."""
+        self.num_numbers += num_rows
         if self._is_target and self.are_integers:
             values = numbers.to_numpy(zero_copy_only=False)
             self.are_integers = bool((values == np.floor(values)).all() and np.isfinite(values).all())

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from corelane.core.types import IntArray
 from corelane.data.order import mix
+from corelane.data.sources.plain import plain_rows, plain_schema
 
 
 class RowSample:
@@ -19,20 +20,22 @@ class RowSample:
         self._seed = seed
         self._threshold = np.uint64(2**64 - 1)
 
-    def add(self, rows: pa.RecordBatch, positions: IntArray) -> None:
-        """Show `rows` [n] that lie at `positions` [n] of their source."""
-        chosen = np.flatnonzero(self._keys(positions) <= self._threshold)
+    def add(self, rows: pa.RecordBatch, positions: IntArray, shown: IntArray | None = None) -> None:
+        """Show those of `rows` [n], which lie at `positions` [n] of their source, with the indices `shown` (all)."""
+        shown = np.arange(len(positions)) if shown is None else shown
+        chosen = shown[self._keys(positions[shown]) <= self._threshold]
         if not len(chosen):
             return
-        self._pool.append(rows.take(pa.array(chosen)))
+        taken = rows.take(pa.array(chosen))
+        self._pool.append(plain_rows(taken, plain_schema(taken.schema)))
         self._positions = np.concatenate([self._positions, positions[chosen]])
         if len(self._positions) > 2 * self._size:
             self._prune()
 
     def table(self, schema: pa.Schema) -> pa.Table:
-        """The sample, by position; `schema` is that of the rows and matters when there were none."""
+        """The sample, by position, dictionaries unfolded; `schema` is that of the rows, for when there were none."""
         self._prune()
-        return pa.Table.from_batches(self._pool, schema)
+        return pa.Table.from_batches(self._pool, plain_schema(schema))
 
     def _prune(self) -> None:
         if not self._pool:

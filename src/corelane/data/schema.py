@@ -50,8 +50,9 @@ class Reject:
 class Checked:
     """What a check made of a batch of n raw rows.
 
-    `rows` are the accepted rows with typed columns: numeric float64 (null = missing), categorical string (null =
-    missing), date timestamp[us] in UTC (null = missing), tensor fixed-shape float32, image fixed-shape uint8 [h, w, c]
+    `rows` are the accepted rows with typed columns: numeric float64 (null = missing), categorical string, or a
+    dictionary of strings where the raw column was one (null = missing), date timestamp[us] in UTC (null = missing),
+    tensor fixed-shape float32, image fixed-shape uint8 [h, w, c]
     or binary when encoded; the target comes last. `accepted` [n] marks them; `rejects` holds one entry per refused row,
     by index.
     """

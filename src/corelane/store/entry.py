@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,24 +19,31 @@ from corelane.store.durable import remove_temporaries, temporary_directory
 
 
 def open_or_build(
-    target: Path, kind: str, build: Callable[[Path], None], *, on_broken: Callable[[BundleError], None]
+    target: Path,
+    kind: str,
+    build: Callable[[Path], Mapping[str, str] | None],
+    *,
+    on_broken: Callable[[BundleError], None],
 ) -> tuple[Bundle, bool]:
     """The verified bundle `target` of `kind`, and whether it was found (True) or had to be built (False).
 
-    `build(directory)` writes its files. A broken entry is reported to `on_broken`, removed and built again; leftovers
-    of crashed writers beside it are removed. Raises what `build` raises, and what `write_bundle` raises.
+    `build(directory)` writes its files, and may give the SHA-256 of some, by name, that it knows from writing them.
+    A broken entry is reported to `on_broken`, removed and built again; leftovers of crashed writers beside it are
+    removed. Raises what `build` raises, and what `write_bundle` raises.
     """
     found = _open(target, kind, on_broken)
     if found is not None:
         return found, True
     remove_temporaries(target.parent)
     try:
-        with write_bundle(target, kind) as directory:
-            build(directory)
+        digests: dict[str, str] = {}
+        with write_bundle(target, kind, digests=digests) as directory:
+            digests.update(build(directory) or {})
     except ConfigError:
         if not os.path.lexists(target):
             raise  # not a lost race, but the build's own complaint
-    return verify_bundle(target, kind), False
+        return verify_bundle(target, kind), False
+    return verify_bundle(target, kind, reads=False), False
 
 
 def _open(target: Path, kind: str, on_broken: Callable[[BundleError], None]) -> Bundle | None:

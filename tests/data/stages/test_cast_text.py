@@ -71,10 +71,11 @@ def test_a_number_too_long_to_write_is_no_category() -> None:
     ],
 )
 def test_typed_columns(raw: pa.Array, texts: list[str | None]) -> None:
-    """Every scalar Arrow type becomes text, null where missing."""
+    """Every scalar Arrow type becomes text, null where missing; dictionaries stay dictionaries."""
     cast = cast_text(COLOUR, raw)
     assert cast.bad is None
-    assert cast.values.type == pa.string()
+    is_encoded = pa.types.is_dictionary(raw.type)
+    assert cast.values.type == (pa.dictionary(pa.int32(), pa.string()) if is_encoded else pa.string())
     assert cast.values.to_pylist() == texts
 
 
@@ -103,3 +104,11 @@ def test_lists_are_refused_cell_by_cell() -> None:
     assert cast.bad is not None
     assert cast.bad.all()
     assert cast.explain(0).reason == "colour must be text, a number or a boolean, got ['a']"
+
+
+def test_a_dictionary_with_a_missing_text_is_unfolded() -> None:
+    """A null that hides among a dictionary's values would be overlooked: the column becomes plain text."""
+    raw = pa.DictionaryArray.from_arrays(pa.array([0, 1, None], pa.int32()), pa.array(["NA", "b"]))
+    cast = cast_text(COLOUR, raw)
+    assert cast.bad is None
+    assert cast.values.equals(pa.array([None, "b", None], pa.string()))

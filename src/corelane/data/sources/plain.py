@@ -39,6 +39,20 @@ def plain_rows(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
+def with_dictionaries(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """As `plain_rows`, but columns whose values have the type in `schema` stay dictionaries of them."""
+    columns = [rows.column(field.name) for field in schema]
+    plain = [
+        column if _holds(column, field.type) else _plain_column(column, field.type)
+        for column, field in zip(columns, schema, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(plain, names=schema.names)
+
+
+def _holds(column: pa.Array, kind: pa.DataType) -> bool:
+    return bool(pa.types.is_dictionary(column.type) and column.type.value_type == kind)
+
+
 def _plain_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()

@@ -96,6 +96,7 @@ def is_unicode(text: str) -> bool:
 def cast_text(column: Column, raw: pa.Array) -> Cast:
     """Cast a raw column [n] of text, numbers, booleans or times to string [n], null where missing.
 
+    A dictionary stays one where each of its values has a text: whoever reads it looks at each distinct text once.
     With declared categories a text outside them is refused; without, any text up to `MAX_TEXT_LENGTH` is taken.
     """
     reader = CategoryReader(column)
@@ -104,7 +105,11 @@ def cast_text(column: Column, raw: pa.Array) -> Cast:
         return Cast(pa.nulls(len(raw), pa.string()), bad, lambda row: reader.explain(raw[row].as_py()))
     encoded = raw if pa.types.is_dictionary(raw.type) else raw.dictionary_encode()
     read = [reader.read(value) for value in encoded.dictionary.to_pylist()]
-    values = pa.array([text for text, _ in read], pa.string()).take(encoded.indices)
+    texts = pa.array([text for text, _ in read], pa.string())
+    if encoded is raw and not texts.null_count:
+        values: pa.Array = pa.DictionaryArray.from_arrays(encoded.indices, texts)
+    else:
+        values = texts.take(encoded.indices)
     fits = np.array([is_taken for _, is_taken in read], dtype=np.bool_)
     bad_rows = _spread(fits, encoded.indices, nullable=column.nullable)
     return Cast(values, bad_rows, lambda row: reader.explain(raw[row].as_py()))

@@ -59,3 +59,31 @@ def test_damage_is_named(tmp_path: Path) -> None:
         list(FileSystemSource(FileSystemConfig(path="rows.parquet"), tmp_path).batches())
     with pytest.raises(DataError, match="different names"):
         _source(tmp_path, pa.Table.from_arrays([[1], [2]], names=["a", "a"]))
+
+
+def test_texts_that_repeat_are_read_as_dictionaries_of_the_same_rows(tmp_path: Path) -> None:
+    """Stored indices are not unfolded on the way; texts that hardly repeat, and everything in `batches`, are plain."""
+    table = pa.table(
+        {
+            "level": [None if index % 10 == 3 else f"level {index % 7}" for index in range(5000)],
+            "text": [f"a text of its own, number {index}" for index in range(5000)],
+            "number": list(range(5000)),
+        }
+    )
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=2000)
+    source = FileSystemSource(FileSystemConfig(path="rows.parquet", batch_rows=900), tmp_path)
+    encoded, plain = list(source.encoded_batches()), list(source.batches())
+    kinds = [pa.dictionary(pa.int32(), pa.string()), pa.string(), pa.int64()]
+    assert all(batch.rows.schema.types == kinds for batch in encoded)
+    assert all(batch.rows.schema == source.schema() for batch in plain)
+    for batches in (encoded, plain):
+        assert [row for batch in batches for row in batch.rows.to_pylist()] == table.to_pylist()
+        assert [batch.first_position for batch in batches] == [batch.first_position for batch in plain]
+
+
+def test_batches_of_wide_rows_are_smaller(tmp_path: Path) -> None:
+    """However many rows are asked for, a batch has about 32 MiB at most."""
+    table = pa.table({"bytes": [bytes(1 << 20)] * 80})
+    pq.write_table(table, tmp_path / "rows.parquet", use_dictionary=False, compression="none")
+    source = FileSystemSource(FileSystemConfig(path="rows.parquet"), tmp_path)
+    assert max(batch.rows.num_rows for batch in source.batches()) <= 32

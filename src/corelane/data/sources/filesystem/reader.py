@@ -35,7 +35,10 @@ class Reader(Protocol):
         ...
 
     def read(self, start: int) -> Iterator[Chunk]:
-        """Bounded chunks from row `start` on; files are open only while the iterator lives."""
+        """Bounded chunks from row `start` on; files are open only while the iterator lives.
+
+        Columns of texts may be dictionaries of them, whatever the schema says.
+        """
         ...
 
 
@@ -88,11 +91,11 @@ class PartitionReader:
 
     def read(self, start: int) -> Iterator[Chunk]:
         """The reader's chunks with the further columns."""
-        schema = self.schema()
+        names = self.schema().names
         for chunk in self._reader.read(start):
             num_rows = chunk.rows.num_rows
             added = [pa.repeat(pa.scalar(value, pa.string()), num_rows) for value in self._values.values()]
-            rows = pa.RecordBatch.from_arrays([*chunk.rows.columns, *added], schema=schema)
+            rows = pa.RecordBatch.from_arrays([*chunk.rows.columns, *added], names=names)
             yield replace(chunk, rows=rows)
 
 

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +32,7 @@ from corelane.data.sources.filesystem.listing import candidates, check_root, has
 from corelane.data.sources.filesystem.npz_format import NpzReader
 from corelane.data.sources.filesystem.parquet_format import ParquetReader
 from corelane.data.sources.filesystem.reader import ConcatenatedReader, PartitionReader, Reader
+from corelane.data.sources.plain import plain_rows
 
 Format = Literal["csv", "parquet", "arrow", "jsonl", "npz", "idx", "images"]
 
@@ -123,6 +125,12 @@ class FileSystemSource:
 
     def batches(self, start: Cursor | None = None) -> Iterator[Batch]:
         """Batches of at most `batch_rows` rows; see `DataSource.batches`."""
+        schema = self.schema()
+        for batch in self.encoded_batches(start):
+            yield replace(batch, rows=plain_rows(batch.rows, schema))
+
+    def encoded_batches(self, start: Cursor | None = None) -> Iterator[Batch]:
+        """`batches`, but columns of texts that repeat may be dictionaries of them: what preparing reads faster."""
         fingerprint = self.fingerprint()
         for chunk in self._reader.read(start_position(start, self.name, fingerprint)):
             yield Batch(chunk.rows, chunk.first, Cursor(self.name, fingerprint.digest, chunk.end), chunk.broken)
