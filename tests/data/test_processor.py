@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pytest
 
 from corelane.core.errors import ConfigError, DataError
 from corelane.core.types import Array
+from corelane.data.order import epoch_order
 from corelane.data.prepared import PreparedPart
 from corelane.data.processor import ALIGNMENT, CPUDataProcessor, align, aligned_empty
 from corelane.data.schema import Column
@@ -221,3 +223,27 @@ def test_items_read_ahead_come_in_order_and_their_source_is_closed(num_workers: 
             list(processor.ahead(items(3)))
         assert closed == [5, 3]
         assert list(processor.ahead([])) == []
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_epoch_of_several_windows_is_gathered_as_its_order_says(tmp_path: Path, num_workers: int) -> None:
+    """Rows on disk come in the epoch's order, across windows, with their indices, from any position on."""
+    values = np.arange(3000, dtype=np.float32)[:, None] + np.zeros(12_000, np.float32)  # 144 MB: three windows
+    np.save(tmp_path / "x.npy", values)
+    part = PreparedPart(
+        {"features": np.asarray(np.load(tmp_path / "x.npy", mmap_mode="r"))}, np.arange(3000), np.arange(3000)
+    )
+    order = epoch_order(7, 3, part.num_rows, part.row_bytes)
+    assert order.num_windows == 3
+    expected = np.concatenate(list(order.rows()))
+    with CPUDataProcessor(num_workers) as processor:
+        for start in (0, 1307):
+            taken = []
+            for rows, (inputs, target) in processor.indexed_batches(part, order, 77, start=start, drop_last=False):
+                assert np.array_equal(rows, target)
+                assert np.array_equal(inputs["features"][:, 5], rows)
+                taken.append(rows)
+            assert np.array_equal(np.concatenate(taken), expected[start:])
+        first = processor.batches(part, order, 77)
+        next(first)
+        first.close()  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,11 @@ class PreparedPart:
     def num_rows(self) -> int:
         """How many rows the part has."""
         return len(self.target)
+
+    @property
+    def row_bytes(self) -> int:
+        """What a row's inputs and target take."""
+        return sum(math.prod(array.shape[1:]) * array.itemsize for array in (*self.inputs.values(), self.target))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import cycle
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -19,23 +19,23 @@ import numpy as np
 import pyarrow as pa
 
 from corelane.core.errors import ConfigError, DataError, MemoryBudgetError
-from corelane.core.types import Array
+from corelane.core.types import Array, IntArray
+from corelane.data.order import EpochOrder
 from corelane.data.pipeline import Pipeline
 from corelane.data.prepared import PreparedPart
+from corelane.data.readahead import Readahead
+from corelane.data.slot import Slot, TrainingBatch
 from corelane.machine.memory import MemoryManager
-
-TrainingBatch: TypeAlias = tuple[dict[str, Array], Array]
-"""Inputs by name, [batch_size, ...] each, and the target [batch_size]."""
 
 ALIGNMENT = 64  # a cache line, and the widest vector register (AVX-512)
 
 _END = object()  # behind the last item
-_TARGET = "\0target"  # beside the inputs' names, none of which holds a NUL
+Order: TypeAlias = IntArray | EpochOrder
+"""Indices of a part's rows [m]: given, or an epoch's."""
 
 _THREADED_BYTES = 1 << 20
 """Batches from this size on are gathered by a thread while the one before computes. Below it the thread switches cost
 more than they hide: on two cores both ways took as long at about 0.75 MiB; at 0.2 MiB inline was twice as fast."""
-
 
 _FEWEST_SLOTS = 2  # one that is read and one that is written
 
@@ -115,57 +115,84 @@ class CPUDataProcessor:
                 iterator.close()
 
     def batches(
-        self, part: PreparedPart, order: Array, batch_size: int, *, start: int = 0, drop_last: bool = True
+        self, part: PreparedPart, order: Order, batch_size: int, *, start: int = 0, drop_last: bool = True
     ) -> Iterator[TrainingBatch]:
-        """Rows of `part` in the order of the indices `order` [m], `batch_size` at a time, as aligned copies.
+        """Rows of `part` in the order `order` of an epoch, or of the indices [m], `batch_size` at a time, as aligned
+        copies.
 
-        `start` is how many entries of `order` were taken before: the position in the epoch. Without `drop_last` a last,
+        `start` is how many rows of `order` were taken before: the position in the epoch. Without `drop_last` a last,
         smaller batch follows. The arrays of a batch are valid until `prefetch_factor` more batches were taken; they are
-        then written again. Raises `DataError` when an index lies outside `part`.
+        then written again. Rows on disk are read a window of the order ahead. Raises `DataError` when an index lies
+        outside `part`.
         """
+        batches = self.indexed_batches(part, order, batch_size, start=start, drop_last=drop_last)
+        return (batch for _, batch in batches)
+
+    def indexed_batches(
+        self, part: PreparedPart, order: Order, batch_size: int, *, start: int = 0, drop_last: bool = True
+    ) -> Iterator[tuple[IntArray, TrainingBatch]]:
+        """`batches`, each with the indices of its rows in `part` [batch_size]."""
         if batch_size < 1 or start < 0:
             raise ConfigError(f"batch_size must be at least 1 and start at least 0, got {batch_size} and {start}")
-        if order.size and not (int(order.min()) >= 0 and int(order.max()) < part.num_rows):
-            raise DataError(f"order must hold indices below {part.num_rows}, got {order.min()} to {order.max()}")
-        end = len(order) - (len(order) - start) % batch_size if drop_last else len(order)
-        chosen = (order[first : first + batch_size] for first in range(start, end, batch_size))
-        if batch_size * _row_bytes(part) < _THREADED_BYTES:
+        _check_within(order, part.num_rows)
+        chosen = _cut(self._windows(part, order, start), batch_size, drop_last=drop_last)
+        if batch_size * part.row_bytes < _THREADED_BYTES:
             return self._gather_inline(part, batch_size, chosen)
         return self._gather_ahead(part, batch_size, chosen)
 
+    def _windows(self, part: PreparedPart, order: Order, start: int) -> Iterator[IntArray]:
+        """The indices from `start` on, a window at a time; the rows of the next window are read meanwhile."""
+        if not isinstance(order, EpochOrder):
+            return iter((order[start:],))
+        if order.num_windows == 1:
+            return order.rows(start)
+        readahead = Readahead([*part.inputs.values(), part.target])
+
+        def read() -> Iterator[IntArray]:
+            first, begin = order.window_at(start)
+            for index in range(first, order.num_windows):
+                readahead.fetch(order.ranges(index))
+                yield order.window(index)[start - begin if index == first else 0 :]
+
+        return self.ahead(read())
+
     @contextmanager
-    def _ring(self, part: PreparedPart, batch_size: int) -> Iterator[list[_Slot]]:
+    def _ring(self, part: PreparedPart, batch_size: int) -> Iterator[list[Slot]]:
         """Slots for `prefetch_factor` batches ahead, leased while the context lasts; fewer when memory is short."""
         with ExitStack() as leases:
-            ring: list[_Slot] = []
+            ring: list[Slot] = []
             while len(ring) <= self.prefetch_factor:
                 try:
-                    ring.append(leases.enter_context(_Slot(part, batch_size, self._memory)))
+                    ring.append(leases.enter_context(Slot(part, batch_size, self._memory)))
                 except MemoryBudgetError:
                     if len(ring) < _FEWEST_SLOTS:
                         raise
                     break
             yield ring
 
-    def _gather_inline(self, part: PreparedPart, batch_size: int, chosen: Iterable[Array]) -> Iterator[TrainingBatch]:
-        with self._ring(part, batch_size) as ring:
+    def _gather_inline(
+        self, part: PreparedPart, batch_size: int, chosen: Generator[IntArray]
+    ) -> Iterator[tuple[IntArray, TrainingBatch]]:
+        with closing(chosen), self._ring(part, batch_size) as ring:
             for slot, indices in zip(cycle(ring), chosen, strict=False):
-                yield slot.gather(indices)
+                yield indices, slot.gather(indices)
 
-    def _gather_ahead(self, part: PreparedPart, batch_size: int, chosen: Iterable[Array]) -> Iterator[TrainingBatch]:
+    def _gather_ahead(
+        self, part: PreparedPart, batch_size: int, chosen: Generator[IntArray]
+    ) -> Iterator[tuple[IntArray, TrainingBatch]]:
         """One batch ahead: it is written into the slot whose batch has just ceased to be valid."""
-        ahead: Future[TrainingBatch] | None = None
-        with self._ring(part, batch_size) as ring:
+        ahead: tuple[IntArray, Future[TrainingBatch]] | None = None
+        with closing(chosen), self._ring(part, batch_size) as ring:
             try:
                 for slot, indices in zip(cycle(ring), chosen, strict=False):
-                    ready, ahead = ahead, self._threads.submit(slot.gather, indices)
+                    ready, ahead = ahead, (indices, self._threads.submit(slot.gather, indices))
                     if ready is not None:
-                        yield ready.result()
+                        yield ready[0], ready[1].result()
                 if ahead is not None:
-                    yield ahead.result()
+                    yield ahead[0], ahead[1].result()
             finally:
                 if ahead is not None:
-                    wait([ahead])  # nothing writes once the iterator is closed
+                    wait([ahead[1]])  # nothing writes once the iterator is closed
 
     def close(self) -> None:
         """Wait for running work and end the threads."""
@@ -198,57 +225,32 @@ def align(values: Array) -> Array:
     return copy
 
 
-# --- gathering --------------------------------------------------------------------------------------------------------
+# --- indices ----------------------------------------------------------------------------------------------------------
 
 
-def _row_bytes(part: PreparedPart) -> int:
-    return sum(math.prod(array.shape[1:]) * array.itemsize for array in (*part.inputs.values(), part.target))
+def _check_within(order: Order, num_rows: int) -> None:
+    if isinstance(order, EpochOrder):
+        lowest, highest = 0, len(order) - 1
+    elif order.size:
+        lowest, highest = int(order.min()), int(order.max())
+    else:
+        return
+    if lowest < 0 or highest >= num_rows:
+        raise DataError(f"order must hold indices below {num_rows}, got {lowest} to {highest}")
 
 
-class _Slot:
-    """The leased arrays that one batch after another is gathered into."""
-
-    def __init__(self, part: PreparedPart, batch_size: int, memory: MemoryManager) -> None:
-        sources = {**part.inputs, _TARGET: part.target}
-        self._memory = memory
-        self._leased: list[Array] = []
-        try:
-            targets = {
-                name: self._lease((batch_size, *source.shape[1:]), source.dtype) for name, source in sources.items()
-            }
-        except MemoryBudgetError:
-            self._release()
-            raise
-        # plain arrays, not memmaps: every call on the subclass costs microseconds
-        self._pairs = [(np.asarray(source), targets[name]) for name, source in sources.items()]
-        target = targets.pop(_TARGET)
-        self._whole: TrainingBatch = (targets, target)
-        self._batch_size = batch_size
-
-    def _lease(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        self._leased.append(self._memory.allocate_tensor(shape, dtype))
-        return self._leased[-1]
-
-    def _release(self) -> None:
-        while self._leased:
-            self._memory.release(self._leased.pop())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._release()
-
-    def gather(self, indices: Array) -> TrainingBatch:
-        """Copy the rows at `indices` in; fewer than a whole batch give views of the first rows."""
-        num_rows = len(indices)
-        if num_rows == self._batch_size:
-            for source, target in self._pairs:
-                source.take(indices, axis=0, out=target, mode="clip")  # checked before; "raise" would buffer
-            return self._whole
-        for source, target in self._pairs:
-            source.take(indices, axis=0, out=target[:num_rows], mode="clip")
-        inputs, target = self._whole
-        return {name: values[:num_rows] for name, values in inputs.items()}, target[:num_rows]
+def _cut(pieces: Iterator[IntArray], batch_size: int, *, drop_last: bool) -> Generator[IntArray]:
+    """Pieces of indices as arrays of `batch_size`, and the rest unless it is dropped."""
+    rest: IntArray = np.empty(0, dtype=np.int64)
+    try:
+        for piece in pieces:
+            joined = np.concatenate([rest, piece]) if len(rest) else piece
+            whole = len(joined) - len(joined) % batch_size
+            for first in range(0, whole, batch_size):
+                yield joined[first : first + batch_size]
+            rest = joined[whole:]
+        if len(rest) and not drop_last:
+            yield rest
+    finally:
+        if isinstance(pieces, Generator):
+            pieces.close()

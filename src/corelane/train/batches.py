@@ -9,7 +9,7 @@ from torch import Tensor
 
 from corelane.core.types import IntArray
 from corelane.data.prepared import PreparedPart
-from corelane.data.processor import CPUDataProcessor
+from corelane.data.processor import CPUDataProcessor, Order
 
 TensorBatch = tuple[list[Tensor], Tensor]
 """The module's inputs in order, each [n, ...], and the target [n]; valid until the next few batches are taken."""
@@ -34,21 +34,19 @@ class TensorBatches:
     def of(
         self,
         part: PreparedPart,
-        order: IntArray,
+        order: Order,
         batch_size: int,
         *,
         start: int = 0,
         drop_last: bool = False,
         change: Change = unchanged,
     ) -> Iterator[TensorBatch]:
-        """Batches of `batch_size` rows of `part`, gathered at the positions `order`, of which `start` were taken.
+        """Batches of `batch_size` rows of `part`, in the order `order`, of which `start` were taken.
 
         `change` makes of each batch, and of the rows' indices in the part, what is trained on.
         """
-        taken = start
-        for arrays, target in self._processor.batches(part, order, batch_size, start=start, drop_last=drop_last):
-            rows = order[taken : taken + len(target)]
-            taken += len(target)
+        batches = self._processor.indexed_batches(part, order, batch_size, start=start, drop_last=drop_last)
+        for rows, (arrays, target) in batches:
             inputs, labels = change(
                 [torch.from_numpy(array) for array in arrays.values()], torch.from_numpy(target), rows
             )

@@ -127,7 +127,7 @@ class Trainer:
 
     def _epoch_batches(self) -> Iterator[TensorBatch]:
         at, part = self._state.counters, self._data.train
-        order = epoch_order(self._seed, at.epoch, part.num_rows)
+        order = epoch_order(self._seed, at.epoch, part.num_rows, part.row_bytes)
         change = partial(self._augment.apply, epoch=at.epoch)
         start = at.batch * self._batch_size
         return self._batches.of(part, order, self._batch_size, start=start, drop_last=True, change=change)
