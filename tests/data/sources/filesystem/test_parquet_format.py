@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -87,3 +89,28 @@ def test_batches_of_wide_rows_are_smaller(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "rows.parquet", use_dictionary=False, compression="none")
     source = FileSystemSource(FileSystemConfig(path="rows.parquet"), tmp_path)
     assert max(batch.rows.num_rows for batch in source.batches()) <= 32
+
+
+READ = """
+import resource, sys
+from corelane.data.config import FileSystemConfig
+from corelane.data.sources.filesystem.source import FileSystemSource
+for batch in FileSystemSource(FileSystemConfig(path=sys.argv[1])).encoded_batches():
+    pass
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_the_file_nor_its_row_groups(tmp_path: Path) -> None:
+    """Ten times the rows, all in one row group (90 MB more), take no more than 40 MB more at the peak."""
+    peaks = []
+    for num_rows in (50_000, 500_000):
+        values = np.random.default_rng(0).random((20, num_rows))
+        path = tmp_path / f"{num_rows}.parquet"
+        pq.write_table(pa.table({f"x{index}": column for index, column in enumerate(values)}), path)
+        assert pq.read_metadata(path).num_row_groups == 1
+        result = subprocess.run(
+            [sys.executable, "-c", READ, str(path)], check=True, capture_output=True, text=True, timeout=60
+        )
+        peaks.append(int(result.stdout) / 1024)
+    assert peaks[1] - peaks[0] < 40, peaks

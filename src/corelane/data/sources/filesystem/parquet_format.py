@@ -13,6 +13,8 @@ from corelane.data.sources.filesystem.files import FrozenFile
 from corelane.data.sources.filesystem.reader import MAX_BATCH_BYTES, Chunk, drop_before
 from corelane.data.sources.plain import check_names, plain_schema, with_dictionaries
 
+_BUFFER_BYTES = 1 << 20  # of a column, read at a time: otherwise Arrow holds the file, or at least whole row groups
+_LEAST_BUFFER_BYTES = 1 << 14
 _MOST_DICTIONARY_BYTES = 3.0
 """A value: texts stored in fewer are indices into a dictionary, and are read as such, four times as fast as unfolded.
 Above it their dictionary was too large for its page, and most are stored one by one."""
@@ -24,11 +26,15 @@ class ParquetReader:
     def __init__(self, file: FrozenFile, batch_rows: int) -> None:
         self.files: tuple[FrozenFile, ...] = (file,)
         self._file = file
+        self._buffer_bytes = 0
         with self._open() as parquet:
             self._schema = plain_schema(parquet.schema_arrow)
             metadata = parquet.metadata
             self._group_rows = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
             self._batch_rows = max(1, min(batch_rows, MAX_BATCH_BYTES // _row_bytes(metadata)))
+            self._buffer_bytes = max(
+                _LEAST_BUFFER_BYTES, min(_BUFFER_BYTES, MAX_BATCH_BYTES // max(1, metadata.num_columns))
+            )
             self._encoded = [name for name in _encoded_columns(metadata) if _is_text(self._schema, name)]
         check_names(self._schema.names, str(file.path))
 
@@ -60,7 +66,9 @@ class ParquetReader:
     def _open(self, encoded: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
         with self._file.open() as content:
             try:
-                with pq.ParquetFile(content, read_dictionary=list(encoded)) as parquet:
+                with pq.ParquetFile(
+                    content, read_dictionary=list(encoded), pre_buffer=False, buffer_size=self._buffer_bytes
+                ) as parquet:
                     yield parquet
             except (pa.ArrowException, OSError) as error:
                 message = f"{self._file.path} must be a whole Parquet file, got a damaged one; write it again"
