@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import hashlib
 from pathlib import Path
-from typing import Any, BinaryIO
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+from typing import Any
 
 import orjson
 
@@ -13,12 +12,12 @@ from corelane.core.clock import Clock
 from corelane.core.errors import DataError, SourceReadError
 from corelane.data.config import HTTPConfig, PagingConfig
 from corelane.data.source import Tell
-from corelane.data.sources.http.download import RETRIED, retry_after_s
-from corelane.data.sources.http.exchange import Exchange, Reply, shown
-from corelane.machine.backoff import ExponentialBackoff
+from corelane.data.sources.http.exchange import Exchange, Reply
+from corelane.data.sources.http.next_page import next_target, value_at
+from corelane.data.sources.http.retry import Retries, refusal
+from corelane.data.sources.http.target import Target
 
 MAX_PAGE_BYTES = 64 << 20  # a page is parsed in memory
-_NEXT_LINK = re.compile(r'<([^>]*)>[^,]*;\s*rel="?next"?')  # RFC 8288
 
 
 class Pages:
@@ -32,86 +31,84 @@ class Pages:
         self._exchange = exchange
         self._clock = clock
         self._tell = tell
-        self._shown = shown(config.url)
+        self._shown = exchange.target.shown
 
-    def write(self, target: Path) -> None:
-        """Write every record of every page as a line. Raises `DataError` for pages that are not what was configured,
-        lead in a circle or are too many, `SourceReadError` when the retries of a page are used up.
+    def write(self, path: Path) -> str:
+        """Write every record of every page as a line of `path`; the SHA-256 (hex) of the file.
+
+        Raises `DataError` for pages that are not what was configured, lead in a circle or are too many,
+        `SourceReadError` when the retries of a page are used up.
         """
-        url: str | None = self._config.url
-        seen: set[str] = set()
-        num_bytes = 0
-        with target.open("wb") as file:
-            while url is not None:
-                if url in seen or len(seen) >= self._paging.max_pages:
-                    raise DataError(
-                        f"the pages of {self._shown} must end, got a circle or over {self._paging.max_pages} pages; "
-                        "check data.source.paging"
-                    )
-                seen.add(url)
-                page, link = self._page(url)
-                num_bytes += self._write(page, file)
-                if num_bytes > self._config.max_bytes:
-                    raise DataError(f"{self._shown} must have at most {self._config.max_bytes} bytes, got more")
-                url = self._next(url, page, link)
+        target: Target | None = self._exchange.target
+        seen: set[bytes] = set()
+        digest, num_bytes = hashlib.sha256(), 0
+        with path.open("wb") as file:
+            while target is not None:
+                self._check_new(target, seen)
+                page, link = self._page(target)
+                lines = self._lines(page)
+                num_bytes += len(lines)
+                self._check_size(num_bytes)
+                digest.update(lines)
+                file.write(lines)
+                target = next_target(self._paging, target, page, link)
+        self._tell("source_downloaded", {"source": self._shown, "num_bytes": num_bytes, "num_pages": len(seen)})
+        return digest.hexdigest()
 
-    def _page(self, url: str) -> tuple[Any, str]:
+    def _check_new(self, target: Target, seen: set[bytes]) -> None:
+        fingerprint = hashlib.sha256(target.url.encode()).digest()[:16]  # a URL may have kilobytes, and they are many
+        if fingerprint in seen:
+            raise DataError(
+                f"the pages of {self._shown} must end, got a circle: page {len(seen)} leads back; "
+                "check data.source.paging"
+            )
+        if len(seen) >= self._paging.max_pages:
+            raise DataError(
+                f"the pages of {self._shown} must end, got over {self._paging.max_pages} pages; "
+                "raise data.source.paging.max_pages if they are meant"
+            )
+        seen.add(fingerprint)
+
+    def _page(self, target: Target) -> tuple[Any, str]:
         """The parsed page, and its `Link` header."""
-        backoff = ExponentialBackoff(self._config.max_retries, clock=self._clock)
-        for attempt in backoff.attempts(on=SourceReadError):
-            with attempt, self._exchange.get(url, {}) as reply:
-                self._check(reply)
-                data = bytearray()
-                for piece in reply.body:
-                    data += piece
-                    if len(data) > MAX_PAGE_BYTES:
-                        raise DataError(f"a page of {self._shown} must have at most {MAX_PAGE_BYTES} bytes, got more")
-                link = reply.headers.get("link", "")
-        try:
-            return orjson.loads(bytes(data)), link
-        except orjson.JSONDecodeError as error:
-            raise DataError(f"a page of {self._shown} must be JSON, got: {error}; check the URL") from error
+        retries = Retries(self._config, self._exchange.pace, self._shown, clock=self._clock, tell=self._tell)
+        while True:
+            try:
+                with self._exchange.get(target, {}) as reply:
+                    return self._parsed(reply), reply.headers.get("link", "")
+            except SourceReadError as error:
+                retries.wait(error)
 
-    def _check(self, reply: Reply) -> None:
-        if reply.status in RETRIED:
-            delay_s = retry_after_s(reply.headers.get("retry-after"), self._clock)
-            if delay_s is not None and delay_s < self._exchange.left_s():
-                self._clock.sleep(delay_s)
-            self._tell("source_retrying", {"source": self._shown, "status": reply.status})
-            raise SourceReadError(f"{self._shown} must answer 200, got {reply.status}; it is tried again")
+    def _parsed(self, reply: Reply) -> Any:
         if reply.status != 200:
-            raise DataError(f"{self._shown} must answer 200, got {reply.status}; check the URL and data.source.headers")
+            raise refusal(reply, self._clock)
+        if reply.encoding != "identity":
+            raise DataError(f"a page of {self._shown} must be sent as it is, got it packed; ask for another form")
+        data = bytearray()
+        for piece in reply.body:
+            data += piece
+            if len(data) > MAX_PAGE_BYTES:
+                raise DataError(f"a page of {self._shown} must have at most {MAX_PAGE_BYTES} bytes, got more")
+        try:
+            return orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            if reply.has_end:
+                raise DataError(f"a page of {self._shown} must be JSON, got: {error}; check the URL") from error
+            message = f"a page of {self._shown} must be whole JSON, got a part or none; it is tried again"
+            raise SourceReadError(message) from error
 
-    def _write(self, page: Any, file: BinaryIO) -> int:
-        records = _at(page, self._paging.records)
+    def _lines(self, page: Any) -> bytes:
+        records = value_at(page, self._paging.records)
         if not isinstance(records, list):
             where = self._paging.records or "a page"
             raise DataError(
                 f"{where} of {self._shown} must be a list of records, got {type(records).__name__}; "
                 "check data.source.paging.records"
             )
-        return sum(file.write(orjson.dumps(record) + b"\n") for record in records)
+        return b"".join(orjson.dumps(record) + b"\n" for record in records)
 
-    def _next(self, url: str, page: Any, link: str) -> str | None:
-        paging = self._paging
-        if paging.next_cursor is not None:
-            cursor = _at(page, paging.next_cursor)
-            return None if cursor in (None, "", False) else _with_parameter(url, paging.cursor_param, str(cursor))
-        if paging.next_link == "header":
-            match = _NEXT_LINK.search(link)
-            return urljoin(url, match[1]) if match else None
-        found = _at(page, paging.next_link or "")
-        return urljoin(url, str(found)) if found else None
-
-
-def _at(page: Any, path: str) -> Any:
-    """What lies at the dotted `path` of a page; None where there is nothing."""
-    for part in path.split(".") if path else ():
-        page = page.get(part) if isinstance(page, dict) else None
-    return page
-
-
-def _with_parameter(url: str, name: str, value: str) -> str:
-    parts = urlsplit(url)
-    query = [(key, old) for key, old in parse_qsl(parts.query, keep_blank_values=True) if key != name]
-    return urlunsplit(parts._replace(query=urlencode([*query, (name, value)])))
+    def _check_size(self, size: int) -> None:
+        if size > self._config.max_bytes:
+            raise DataError(
+                f"{self._shown} must have at most {self._config.max_bytes} bytes, got more; raise data.source.max_bytes"
+            )

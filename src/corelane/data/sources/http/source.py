@@ -6,40 +6,35 @@ Called through `DataSourceManager` and by `app`.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import closing
-from dataclasses import asdict
+from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import pyarrow as pa
 
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.config import validate_config
-from corelane.core.errors import BundleError, DataError
+from corelane.core.errors import DataError
 from corelane.data.batch import Batch, Cursor, Fingerprint
-from corelane.data.config import FileSystemConfig, HTTPConfig
+from corelane.data.config import FileSystemConfig, HTTPConfig, PagingConfig
 from corelane.data.source import Tell, iterate_rows, tell_nobody
-from corelane.data.sources.filesystem.files import FrozenFile
 from corelane.data.sources.filesystem.source import FileSystemSource
 from corelane.data.sources.http.address import Resolve, resolve
-from corelane.data.sources.http.download import Download, Validators
-from corelane.data.sources.http.exchange import Exchange, shown
+from corelane.data.sources.http.download import Download
+from corelane.data.sources.http.exchange import Exchange
+from corelane.data.sources.http.kept import Kept
 from corelane.data.sources.http.paging import Pages
-from corelane.store.bundle import verify_bundle, write_atomic
+from corelane.data.sources.http.target import Target
+from corelane.data.sources.http.unpack import check_unpacked, decode
 from corelane.store.durable import full_disk_reported, remove_temporaries, temporary_directory
-from corelane.store.entry import open_or_build
 
-KIND = "download"
-MAX_RATIO = 1000  # unpacked to packed: Deflate itself cannot do more than 1,032
-_UNPACK_BYTES = 1 << 20
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -70,6 +65,7 @@ class HTTPSource:
             downloads = Path(tempfile.mkdtemp(prefix="corelane-http-"))
             weakref.finalize(self, shutil.rmtree, downloads, ignore_errors=True)
         self._downloads = downloads
+        self._lock = Lock()
         self._file: FileSystemSource | None = None
 
     @classmethod
@@ -101,106 +97,82 @@ class HTTPSource:
             )
 
     def _local(self) -> FileSystemSource:
-        if self._file is None:
-            config = self._config
-            path = self._downloaded()
-            is_paged = config.paging is not None
-            self._file = FileSystemSource(
-                FileSystemConfig(
-                    path=str(path),
-                    format="jsonl" if is_paged else config.format,
-                    delimiter=config.delimiter,
-                    batch_rows=config.batch_rows,
-                )
+        """The downloaded file. Whoever comes meanwhile, in another thread, waits: all read the same content."""
+        with self._lock:
+            if self._file is None:
+                self._file = self._opened(self._downloaded())
+            return self._file
+
+    def _opened(self, path: Path) -> FileSystemSource:
+        config = self._config
+        return FileSystemSource(
+            FileSystemConfig(
+                path=str(path),
+                format=config.format if config.paging is None else "jsonl",
+                delimiter=config.delimiter,
+                batch_rows=config.batch_rows,
             )
-        return self._file
+        )
 
     # --- downloading --------------------------------------------------------------------------------------------------
 
     def _downloaded(self) -> Path:
         """The file of the kept download when the server says it is the newest, else of a new one."""
-        kept = self._kept()
+        kept = Kept(self._downloads, self._config, clock=self._clock, tell=self._tell)
         remove_temporaries(self._downloads)
-        exchange = Exchange(self._config, clock=self._clock, tell=self._tell, lookup=self._lookup)
-        with closing(exchange), temporary_directory(self._downloads / self._key) as folder, full_disk_reported(folder):
-            target = folder / self._file_name()
-            if self._config.paging is not None:
-                Pages(self._config, self._config.paging, exchange, clock=self._clock, tell=self._tell).write(target)
-                return self._publish(target, None)
-            download = Download(self._config, exchange, target, clock=self._clock, tell=self._tell)
-            validators = download.run(kept[1] if kept is not None else None)
-            if validators is None and kept is not None:
-                return kept[0]
-            self._check_unpacked(target)
-            return self._publish(target, validators)
+        if self._config.paging is not None:
+            return self._fetch_pages(kept, self._config.paging)
+        with full_disk_reported(self._downloads), kept.alone(self._config.total_timeout_s):
+            return self._fetch_file(kept)
 
-    def _kept(self) -> tuple[Path, Validators] | None:
-        """The file of an earlier download and its version, if it is there, whole and of the configured digest."""
-        try:
-            note = json.loads(self._note.read_bytes())
-            bundle = verify_bundle(self._downloads / str(note["entry"]), KIND)
-            (name,) = bundle.files
-            if self._config.sha256 not in (None, bundle.files[name].sha256):
-                return None
-            validators = Validators(note["etag"], note["last_modified"])
-        except BundleError as error:
-            self._tell("cache_entry_broken", {"reason": error.message})
-            return None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return bundle.path / name, validators
+    def _fetch_pages(self, kept: Kept, paging: PagingConfig) -> Path:
+        with self._exchange() as exchange, self._folder(kept) as folder:
+            file = folder / "pages.jsonl"
+            pages = Pages(self._config, paging, exchange, clock=self._clock, tell=self._tell)
+            digest = pages.write(file)
+            self._check_digest(digest)
+            return kept.keep(file, None, (digest,))
 
-    def _publish(self, target: Path, validators: Validators | None) -> Path:
-        with target.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        entry = f"{self._key}-{digest[:32]}"
-        open_or_build(
-            self._downloads / entry,
-            KIND,
-            lambda folder: _move(target, folder),
-            on_broken=lambda error: self._tell("cache_entry_broken", {"reason": error.message}),
-        )
-        if validators is not None and validators.conditions:
-            note = {"version": 1, "entry": entry, **asdict(validators)}
-            write_atomic(self._note, json.dumps(note).encode())
-        return self._downloads / entry / target.name
+    def _fetch_file(self, kept: Kept) -> Path:
+        newest = kept.newest(self._config.sha256)
+        with self._exchange() as exchange, self._folder(kept) as folder:
+            shown = exchange.target.shown
+            file = folder / _file_name(exchange.target)
+            download = Download(self._config, exchange, file, clock=self._clock, tell=self._tell)
+            validators = download.run(None if newest is None else newest[1])
+            if newest is not None and validators is None:
+                return newest[0]
+            digests: tuple[str, ...] = (download.sha256,)
+            if download.encoding == "gzip":
+                packed = file.rename(folder / "packed")
+                digests += (decode(packed, file, max_bytes=self._config.max_bytes, shown=shown),)
+            self._check_digest(*digests)
+            check_unpacked(file, max_bytes=self._config.max_bytes, shown=shown)
+            self._tell("source_downloaded", {"source": shown, "num_bytes": file.stat().st_size})
+            return kept.keep(file, validators, digests)
 
-    def _check_unpacked(self, target: Path) -> None:
-        """Raise `DataError` when the file is packed and unfolds beyond what is allowed."""
-        packed = FrozenFile.freeze(target, "the download")
-        if packed.size == 0:
-            return
-        most = min(self._config.max_bytes, packed.size * MAX_RATIO)
-        with packed.open_content() as content:
-            if not packed.is_packed():
-                return
-            size = 0
-            while piece := content.read(_UNPACK_BYTES):
-                size += len(piece)
-                if size > most:
-                    raise DataError(
-                        f"{shown(self._config.url)} must unpack to at most {most} bytes, got more; "
-                        "raise data.source.max_bytes if it is no bomb"
-                    )
+    def _exchange(self) -> closing[Exchange]:
+        return closing(Exchange(self._config, clock=self._clock, tell=self._tell, lookup=self._lookup))
 
-    @property
-    def _key(self) -> str:
-        config = self._config
-        facts = [config.url, None if config.paging is None else config.paging.model_dump()]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+    @contextmanager
+    def _folder(self, kept: Kept) -> Iterator[Path]:
+        """A temporary folder for what is being downloaded."""
+        with full_disk_reported(self._downloads), temporary_directory(self._downloads / kept.key) as folder:
+            yield folder
 
-    @property
-    def _note(self) -> Path:
-        return self._downloads / f"{self._key}.json"
-
-    def _file_name(self) -> str:
-        """The last part of the URL's path as a plain file name: its ending may tell the format."""
-        name = unquote(urlsplit(self._config.url).path.rpartition("/")[2])
-        return _UNSAFE.sub("_", name)[-100:].lstrip(".") or "download"
+    def _check_digest(self, *digests: str) -> None:
+        """The configured digest may be that of the bytes as they were sent, or of what they unpack to."""
+        if self._config.sha256 not in (None, *digests):
+            raise DataError(
+                f"{Target.parse(self._config.url).shown} must have the digest of data.source.sha256, got "
+                f"{' unpacked to '.join(digests)}; check both"
+            )
 
 
-def _move(file: Path, folder: Path) -> None:
-    file.rename(folder / file.name)
+def _file_name(target: Target) -> str:
+    """The last part of the URL's path as a plain file name: its ending may tell the format."""
+    name = unquote(target.path.partition("?")[0].rpartition("/")[2])
+    return _UNSAFE.sub("_", name)[-100:].lstrip(".") or "download"
 
 
 def _inner_name(source: str) -> str:
