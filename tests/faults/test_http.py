@@ -584,3 +584,67 @@ def test_a_next_link_cannot_lead_inside(server: FaultServer) -> None:
     server.routes["/api"] = reply(b'{"data": [], "next": "http://169.254.169.254/"}')
     with pytest.raises(DataError, match="public internet"):
         rows_of(source(server.url + "/api", paging={"records": "data", "next_link": "next"}))
+
+
+# --- what must not be lost silently -----------------------------------------------------------------------------------
+
+
+def test_a_part_of_unknown_end_is_not_the_whole(server: FaultServer) -> None:
+    """A part that names no total cannot shorten the file: the length of the whole answer still holds."""
+    server.script = [
+        torn(server.routes["/rows.csv"], 50_000),
+        reply(CSV[50_000:50_010], 206, Content_Range="bytes 50000-50009/*", ETag='"1"'),
+    ]
+    assert rows_of(source(server.url + "/rows.csv")) == ROWS
+    chunked = b'HTTP/1.1 200 x\r\nETag: "1"\r\nTransfer-Encoding: chunked\r\n\r\n8\r\na\nw0\nw1\n\r\n'
+    part = reply(b"w2\n", 206, Content_Range="bytes 8-10/*", ETag='"1"')
+    server.script = [raw(chunked), part]
+    assert rows_of(source(server.url + "/rows.csv")) == ROWS
+
+
+def test_the_digest_told_at_first_holds_for_a_resumed_file(server: FaultServer) -> None:
+    """A rest that is altered on the way is found by the digest that the first answer told."""
+    told = base64.b64encode(hashlib.sha256(CSV).digest()).decode()
+    whole = reply(CSV, ETag='"1"', Repr_Digest=f"sha-256=:{told}:")
+    altered = CSV[50_000:].replace(b"w1", b"w2")
+    span = f"bytes 50000-{len(CSV) - 1}/{len(CSV)}"
+    server.script = [torn(whole, 50_000), reply(altered, 206, Content_Range=span, ETag='"1"')]
+    server.routes["/rows.csv"] = whole
+    assert rows_of(source(server.url + "/rows.csv")) == ROWS
+
+
+def test_a_second_link_header_is_read(server: FaultServer) -> None:
+    """The next link may stand behind another, in the same header or in one of its own."""
+    body = b'[{"a": "0"}]'
+    head = f"HTTP/1.1 200 x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
+    links = f'Link: </first>; rel="first"\r\nLink: <{server.url}/two>; rel="next"\r\n\r\n'
+    server.routes["/one"] = raw((head + links).encode() + body)
+    server.routes["/two"] = reply(b'[{"a": "1"}]')
+    assert rows_of(source(server.url + "/one", paging={"next_link": "header"})) == ["0", "1"]
+
+
+def test_a_key_with_a_dot_is_found(server: FaultServer) -> None:
+    """OData names its next link `@odata.nextLink`: the dot belongs to the key."""
+    server.routes["/one"] = reply(b'{"value": [{"a": "0"}], "@odata.nextLink": "/two"}')
+    server.routes["/two"] = reply(b'{"value": [{"a": "1"}]}')
+    paging = {"records": "value", "next_link": "@odata.nextLink"}
+    assert rows_of(source(server.url + "/one", paging=paging)) == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    "begin", [b"HTTP/1.1 200 x\r\nX: ", b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n1;x="]
+)
+def test_a_head_or_chunk_line_that_trickles_ends_in_time(server: FaultServer, begin: bytes) -> None:
+    """Bytes that keep coming without an end do not outlive the total time."""
+
+    def trickle(asked: Asked, connection: Any) -> None:
+        connection.sendall(begin)
+        for _ in range(400):
+            time.sleep(0.05)
+            connection.sendall(b"x")
+
+    server.script = [trickle] * 9
+    began = time.monotonic()
+    with pytest.raises((DataError, SourceReadError)):
+        rows_of(source(server.url + "/rows.csv", idle_timeout_s=5.0, total_timeout_s=1.0))
+    assert time.monotonic() - began < 8.0
