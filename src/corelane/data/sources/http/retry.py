@@ -26,6 +26,8 @@ _ADVICE = {
 class BusyError(SourceReadError):
     """The server answered that it may work later; `retry_after_s` is when, if it said so."""
 
+    code = "source_busy"
+
     def __init__(self, message: str, retry_after_s: float | None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
