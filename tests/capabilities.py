@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.faults.memory_group import can_limit_memory
+
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -42,6 +44,7 @@ def _has_postgres() -> bool:
 
 CAPABILITIES: dict[str, Capability] = {
     "fashion-mnist": Capability(FASHION_MNIST.is_dir, "dataset-fashion-mnist"),
+    "memory-group": Capability(can_limit_memory, "none: run as root, where control groups can be made"),
     "mount": Capability(_can_mount, "mount, and run as root"),
     "nginx": Capability(_program("nginx"), "nginx-light"),
     "haproxy": Capability(_program("haproxy"), "haproxy"),
