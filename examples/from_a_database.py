@@ -1,4 +1,4 @@
-"""Rows of a database: any SELECT, with values bound to it. Here SQLite; `postgresql://user@host/name` works the same."""
+"""Rows of a database: any SELECT, with bound values. Here SQLite; `postgresql://user@host/name` works the same."""
 
 import random
 import sqlite3
