@@ -225,6 +225,30 @@ def test_items_read_ahead_come_in_order_and_their_source_is_closed(num_workers: 
         assert list(processor.ahead([])) == []
 
 
+def test_an_iterator_that_outlives_its_processor_can_be_closed() -> None:
+    """An error's traceback may keep it alive until later; nothing waits for what the ended threads never began."""
+    processor = CPUDataProcessor(1)
+    release = threading.Event()
+
+    def blocking() -> Iterator[int]:
+        yield 0
+        release.wait()
+
+    waiting = processor.ahead(iter([0, 1, 2]))
+    next(waiting)
+    busy = processor.ahead(blocking())
+    next(busy)
+    next(waiting)  # whose next item now stands behind the blocked one
+    closer = threading.Thread(target=processor.close)
+    closer.start()
+    while not processor._reader._shutdown:
+        time.sleep(0.001)
+    release.set()
+    closer.join()
+    for iterator in (waiting, busy):
+        iterator.close()  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_an_epoch_of_several_windows_is_gathered_as_its_order_says(tmp_path: Path, num_workers: int) -> None:
     """Rows on disk come in the epoch's order, across windows, with their indices, from any position on."""

@@ -110,7 +110,7 @@ class CPUDataProcessor:
                 coming = self._reader.submit(next, iterator, _END)
                 yield item
         finally:
-            wait([coming])  # a generator cannot be closed while it runs
+            _settle(coming)  # a generator cannot be closed while it runs
             if isinstance(iterator, Generator):
                 iterator.close()
 
@@ -192,7 +192,7 @@ class CPUDataProcessor:
                     yield ahead[0], ahead[1].result()
             finally:
                 if ahead is not None:
-                    wait([ahead[1]])  # nothing writes once the iterator is closed
+                    _settle(ahead[1])  # nothing writes once the iterator is closed
 
     def close(self) -> None:
         """Wait for running work and end the threads."""
@@ -206,6 +206,12 @@ class CPUDataProcessor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _settle(future: Future[Any]) -> None:
+    """Return when `future` does not run and never will. One that a closed pool has dropped never ends."""
+    if not future.cancel():
+        wait([future])
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
