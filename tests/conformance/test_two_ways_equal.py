@@ -167,6 +167,74 @@ def test_categories(encoding: str, declared: tuple[str, ...] | None, nullable: b
     assert_equal_ways(pipeline, batch({"colour": pa.array(cells, pa.string())}), {"colour": cells})
 
 
+BEYOND = st.one_of(numbers, st.sampled_from([-4.0, 100.0, 100, -5, 101, float("inf"), float("-inf")]))
+
+
+@pytest.mark.parametrize("outside", ["reject", "clip", "missing"])
+@pytest.mark.parametrize("unreadable", ["reject", "missing"])
+@pytest.mark.parametrize("limits", [{"minimum": -4.0}, {"maximum": 100.0}, {"minimum": 0.0, "maximum": 100.0}])
+@pytest.mark.parametrize("indicator", [True, False])
+@given(cells=st.lists(BEYOND, max_size=6))
+@example(cells=[-0.0, 0.0, None, 1e308, float("nan")])
+@FEWER
+def test_numbers_beyond_their_bounds(
+    outside: str, unreadable: str, limits: dict[str, float], indicator: bool, cells: list[Any]
+) -> None:
+    """A number beyond is refused, clipped or missing, an infinity refused or missing: alike by name and as a matrix."""
+    rules = {"outside": outside, "unreadable": unreadable, **limits}
+    pipeline = numeric_pipeline("standardise", "median", indicator=indicator, **rules)
+    values = {"a": cells, "b": [0.5] * len(cells), "constant": [None] * len(cells)}
+    raw = batch({name: pa.array([_as_float(cell) for cell in column], pa.float64()) for name, column in values.items()})
+    assert_equal_ways(pipeline, raw, values)
+    checked = pipeline.schema.check(raw, needs_target=False)
+    if cells and not checked.rejects:
+        matrix = np.array([[np.nan if cell is None else float(cell) for cell in row] for row in values.values()]).T
+        assert_same_bits(pipeline.transform(checked.rows), pipeline.compile().transform_matrix(matrix))
+
+
+@given(
+    cells=st.lists(st.one_of(st.floats(width=64).map(repr), texts, st.sampled_from(["1e400", "inf", "12 kg", "1,5"])))
+)
+@FEW
+def test_unreadable_numbers_as_text(cells: list[str | None]) -> None:
+    """Text that is no number is a missing one where the column says so, in both ways, and never clipped."""
+    rules = {"unreadable": "missing", "minimum": -4.0, "maximum": 100.0, "outside": "clip"}
+    pipeline = numeric_pipeline("standardise", "mean", **rules)
+    values = {"a": cells, "b": [0.5] * len(cells), "constant": [0.1] * len(cells)}
+    assert_equal_ways(pipeline, batch({**values, "a": pa.array(cells, pa.string())}), values)
+
+
+@pytest.mark.parametrize("encoding", ["one_hot", "ordinal", "hashing"])
+@pytest.mark.parametrize("trim", [True, False])
+@pytest.mark.parametrize("unreadable", ["reject", "missing"])
+@pytest.mark.parametrize(
+    "limits", [{}, {"pattern": "red|[a-z ]{3,5}|3.*"}, {"categories": ("red", "green", "NA")}], ids=str
+)
+@given(cells=st.lists(texts, max_size=6))
+@example(cells=["  red", "red\n", "", " ", "x" * 1001])
+@FEWER
+def test_cleaned_categories(
+    encoding: str, trim: bool, unreadable: str, limits: dict[str, Any], cells: list[str | None]
+) -> None:
+    """Spaces kept or not, patterns, and what is not taken refused or missing: the same bits or the same refusal."""
+    column = Column("colour", "categorical", trim=trim, unreadable=unreadable, **limits)  # type: ignore[arg-type]
+    pipeline = fitted([column], {"colour": ["red", "green", "red", "green"]}, categorical=encoding)
+    assert_equal_ways(pipeline, batch({"colour": pa.array(cells, pa.string())}), {"colour": cells})
+    assert_equal_ways(pipeline, batch({"colour": pa.array(cells).dictionary_encode()}), {"colour": cells})
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("numeric", [1]), ("numeric", {}), ("categorical", ["a"]), ("categorical", b"a"), ("date", 5), ("date", [1])],
+)
+def test_values_of_another_sort_are_missing_where_the_column_says_so(kind: Any, value: Any) -> None:
+    """What a request can hold and no column could, a list among texts say, ends as a missing value, too."""
+    train = {"numeric": [1.0, 2.0], "categorical": ["a", "b"], "date": ["2024-01-01", "2024-01-02"]}[kind]
+    pipeline = fitted([Column("x", kind, unreadable="missing")], {"x": train})
+    compiled = pipeline.compile()
+    assert_same_bits(compiled.transform({"x": [None]}), compiled.transform({"x": [value]}))
+
+
 @pytest.mark.parametrize("encoding", ["one_hot", "ordinal", "hashing"])
 @pytest.mark.parametrize("own", [{"impute": "mode"}, {"impute": "constant", "fill_value": "none given"}])
 @given(cells=st.lists(texts, max_size=6))
@@ -327,6 +395,14 @@ def test_dates_as_times(cells: list[Any]) -> None:
     """Typed timestamps in training and the same times as Python objects in serving."""
     pipeline = date_pipeline(cyclic=True, nullable=True)
     assert_equal_ways(pipeline, batch({"when": pa.array(cells, pa.timestamp("us"))}), {"when": cells})
+
+
+@given(cells=st.lists(st.one_of(st.dates().map(str), texts, st.sampled_from(["2024-02-30", "12:30"])), max_size=6))
+@FEW
+def test_unreadable_dates(cells: list[str | None]) -> None:
+    """What is no date is a missing one in both ways where the column says so."""
+    pipeline = fitted([Column("when", "date", unreadable="missing")], {"when": ["2024-02-29", "1999-12-31"]})
+    assert_equal_ways(pipeline, batch({"when": pa.array(cells, pa.string())}), {"when": cells})
 
 
 def date_pipeline(*, cyclic: bool, nullable: bool) -> Pipeline:

@@ -51,12 +51,36 @@ def test_the_type_chooses_the_source() -> None:
         ({"split": {"fold": 1}}, "fold must be less than num_folds"),
         ({"split": {"num_folds": 5, "fold": 5}}, "fold must be less than num_folds"),
         ({"max_rejected": 1.5}, "less than or equal to 1"),
+        ({"max_rejected": "150 %"}, "less than or equal to 1"),
+        ({"max_rejected": "many"}, "max_rejected"),
+        ({"deduplicate": []}, "deduplicate"),
+        ({"deduplicate": ["a", "a"]}, "each column once"),
+        ({"exclude": ["a"], "columns": {"a": {"on_fault": "drop"}}}, "must not declare what exclude leaves out"),
+        ({"columns": {"a": {"outside": "clip"}}}, "outside must be left out without a minimum or a maximum"),
+        ({"columns": {"a": {"pattern": "a", "categories": ["b"]}}}, "either categories or a pattern"),
+        ({"columns": {"a": {"nullable": False, "unreadable": "missing"}}}, "must not be missing where nullable"),
     ],
 )
 def test_what_cannot_be_is_refused_in_words(change: dict[str, Any], words: str) -> None:
     """Each wrong value is named with what it must be."""
     with pytest.raises(ConfigError, match=words):
         validate_config({"source": SOURCE, "target": "y", **change}, DataConfig)
+
+
+@pytest.mark.parametrize(
+    ("given", "share"), [("0.5 %", 0.005), ("100%", 1.0), (" 2 % ", 0.02), (0.25, 0.25), ("0.1", 0.1)]
+)
+def test_a_share_may_be_written_in_percent(given: Any, share: float) -> None:
+    """`max_rejected` is a number from 0 to 1, or a text in percent."""
+    config = validate_config({"source": SOURCE, "target": "y", "max_rejected": given}, DataConfig)
+    assert config.max_rejected == pytest.approx(share)
+
+
+def test_an_excluded_column_may_be_unique() -> None:
+    """An identifier is no feature, and its values may have to differ all the same."""
+    columns = {"id": {"unique": True, "on_fault": "drop"}}
+    config = validate_config({"source": SOURCE, "target": "y", "exclude": ["id"], "columns": columns}, DataConfig)
+    assert config.columns["id"].unique
 
 
 def test_bounds_may_be_one_sided_or_equal() -> None:

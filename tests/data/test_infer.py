@@ -122,6 +122,45 @@ class TestDeclared:
         column = feature(["a", "b"], minimum=0, maximum=float("inf"), nullable=False)
         assert column == Column("x", "numeric", nullable=False, minimum=0.0)
 
+    def test_rules_become_the_columns(self) -> None:
+        """Whatever serving must honour of the rules stands in the column; a pattern or spaces make it one of texts."""
+        rules = {"minimum": 0, "outside": "clip", "unreadable": "missing"}
+        assert feature([1, 2], **rules) == Column("x", "numeric", minimum=0.0, outside="clip", unreadable="missing")
+        assert feature(["1", "2"], pattern="[0-9]") == Column("x", "categorical", pattern="[0-9]")
+        assert feature(["1", "2"], trim=False) == Column("x", "categorical", trim=False)
+        assert feature(["a", "b"], categories=[" a", "b"], trim=False).categories == (" a", "b")
+        assert feature(["a", "b"], on_fault="drop", unique=True) == Column("x", "categorical")
+
+    @pytest.mark.parametrize(
+        ("values", "rules"),
+        [([1.5, 2.5, 3.5] * 10, {"minimum": 0, "outside": "missing"}), (["a", "b"] * 10, {"unreadable": "missing"})],
+    )
+    def test_a_target_cannot_be_missing(self, values: list[Any], rules: dict[str, Any]) -> None:
+        """A rule that would make a label missing is refused; clipping a quantity is fine."""
+        with pytest.raises(ConfigError, match="must refuse or clip what it cannot take, got missing"):
+            infer({"x": list(range(len(values))), "y": values}, columns={"y": rules})
+        clipped = infer(
+            {"x": list(range(30)), "y": [1.5, 2.5, 3.5] * 10}, columns={"y": {"maximum": 3, "outside": "clip"}}
+        )
+        assert clipped.target == Column("y", "numeric", nullable=False, maximum=3.0, outside="clip")
+
+    def test_a_broken_pattern_is_an_error_of_the_configuration(self) -> None:
+        """RE2's own reason is given."""
+        with pytest.raises(ConfigError, match=r"pattern of x must be a regular expression.*missing \)"):
+            feature(["a", "b"], pattern="(a")
+
+    def test_spaces_tell_labels_apart_where_they_are_kept(self) -> None:
+        """Labels that differ by a space are one label, unless spaces belong to them."""
+        labels = ["a", "a "] * 10
+        with pytest.raises(DataError, match="at least two different labels"):
+            infer({"x": list(range(20)), "y": labels})
+        columns = {"y": {"trim": False}}
+        assert infer({"x": list(range(20)), "y": labels}, columns=columns).target == Column(
+            "y", "categorical", nullable=False, trim=False
+        )
+        dictionary = pa.array(labels).dictionary_encode()
+        assert infer({"x": list(range(20)), "y": dictionary}, columns=columns).task == "classification"
+
     def test_a_declared_shape_wins(self) -> None:
         """The shape of lists may be declared where the first row cannot be trusted."""
         assert feature([[1], [1, 2], [3, 4]], shape=[2]).shape == (2,)
@@ -141,6 +180,12 @@ class TestDeclared:
             ([1, 2], {"shape": [3]}, "shape"),
             (np.zeros((2, 3)), {"kind": "tensor", "minimum": 0}, "minimum"),
             ([encoded(picture(5, 4, 3))] * 2, {"kind": "image", "categories": ["a"]}, "categories"),
+            ([1, 2], {"kind": "numeric", "pattern": "1"}, "pattern"),
+            ([1, 2], {"kind": "numeric", "trim": True}, "trim"),
+            (["2024-02-29"] * 2, {"kind": "date", "trim": False}, "trim"),
+            (["a", "b"], {"kind": "categorical", "minimum": 1, "outside": "clip"}, "minimum"),
+            (np.zeros((2, 3)), {"unreadable": "missing"}, "unreadable"),
+            (np.zeros((2, 3)), {"unique": True}, "unique"),
         ],
     )
     def test_what_the_kind_does_not_read_is_refused(self, values: Any, declared: dict[str, Any], option: str) -> None:

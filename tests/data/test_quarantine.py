@@ -93,3 +93,14 @@ def test_rows_are_described_as_json() -> None:
     }
     assert json.loads(describe_row(rows, 1))["text"] is None
     assert json.loads(describe_row(rows, 1))["number"] == 1.5
+
+
+def test_dropped_rows_are_counted_and_not_written(tmp_path: Path) -> None:
+    """A fault in a column that drops is counted by its code; it is no refused row, and not the first one."""
+    with open_quarantine(tmp_path / "q.parquet", {"a"}) as quarantine:
+        for column in ("a", "b", "a"):
+            quarantine.add(RefusedRow("data", 0, column, "missing", "reason", "{}"))
+    assert (quarantine.num_rows, quarantine.dropped) == (1, {"missing": 2})
+    assert quarantine.first is not None
+    assert quarantine.first.column == "b"
+    assert pq.read_table(tmp_path / "q.parquet").column("column").to_pylist() == ["b"]

@@ -116,6 +116,8 @@ class TestJson:
             Column("b", "categorical", categories=("y", "x")),
             Column("c", "tensor", shape=(3, 2), nullable=False),
             Column("d", "image", shape=(4, 5, 3), nullable=False, encoded=True, resize=True),
+            Column("e", "numeric", maximum=3.0, outside="clip", unreadable="missing"),
+            Column("f", "categorical", pattern="[a-z]+", trim=False),
         )
         for schema in (Schema(columns, LABEL, "classification"), Schema(columns, None, "regression")):
             assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
@@ -123,7 +125,7 @@ class TestJson:
     @pytest.mark.parametrize(
         "change",
         [
-            {"version": 2},
+            {"version": 1},
             {"version": None},
             {"task": "ranking"},
             {"columns": [{"name": "a"}]},

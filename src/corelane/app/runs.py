@@ -155,6 +155,8 @@ def save_run_data(directory: Path, data: PreparedData, *, has_own_module: bool) 
         "fingerprint": {"strength": data.fingerprint.strength, "digest": data.fingerprint.digest},
         "prepared_digest": data.digest,
         "num_rejected": data.num_rejected,
+        "num_dropped": data.num_dropped,
+        "num_deduplicated": data.num_deduplicated,
         "has_own_module": has_own_module,
     }
     with write_bundle(target, DATA_KIND) as folder:

@@ -18,6 +18,17 @@ FileFormat: TypeAlias = Literal["auto", "csv", "parquet", "arrow", "jsonl", "npz
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
+
+def parse_share(value: object) -> object:
+    """Turn `"0.5 %"` into 0.005; whatever is no such text is left for pydantic to judge."""
+    match = _PERCENT.match(value) if isinstance(value, str) else None
+    return value if match is None else float(match[1]) / 100
+
+
+Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0.0, le=1.0)]
+"""A share from 0 to 1 that also accepts `0.5 %`."""
+
+_PERCENT = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*%\s*$")
 _DATABASE_SCHEME = re.compile(r"^(postgresql|postgres|sqlite|mysql|mariadb|oracle|mssql)(\+[a-z0-9_]+)?$")
 
 
@@ -172,10 +183,29 @@ class ColumnConfig(Section):
 
     kind: ColumnKind | None = Field(default=None, description="How the column is understood")
     nullable: bool | None = Field(default=None, description="Whether a value may be missing; a missing one rejects")
-    minimum: float | None = Field(default=None, description="Numeric only: a smaller value rejects the row")
-    maximum: float | None = Field(default=None, description="Numeric only: a larger value rejects the row")
+    minimum: float | None = Field(default=None, description="Numeric only: the smallest number there is")
+    maximum: float | None = Field(default=None, description="Numeric only: the largest number there is")
+    outside: Literal["reject", "clip", "missing"] | None = Field(
+        default=None, description="With minimum or maximum: what becomes of a number beyond; reject"
+    )
     categories: list[str] | None = Field(
         default=None, min_length=1, description="Categorical only: the values there are; another rejects the row"
+    )
+    pattern: str | None = Field(
+        default=None, description="Categorical only: a regular expression (RE2) that a whole text must match"
+    )
+    trim: bool | None = Field(
+        default=None, description="Categorical only: whether spaces around a text are taken away; true"
+    )
+    unreadable: Literal["reject", "missing"] | None = Field(
+        default=None, description="What becomes of a cell that the column cannot take, bounds aside; reject"
+    )
+    unique: bool = Field(
+        default=False, description="Training: a second row with the same value is rejected; excluded columns may say so"
+    )
+    on_fault: Literal["quarantine", "drop"] = Field(
+        default="quarantine",
+        description="Training: a row at fault in this column is quarantined, or left out and only counted",
     )
     shape: list[Annotated[int, Field(ge=1)]] | None = Field(
         default=None, min_length=1, description="Tensor: the shape of one element; image: height, width, channels"
@@ -185,6 +215,16 @@ class ColumnConfig(Section):
     def _check_bounds(self) -> ColumnConfig:
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ValueError(f"minimum must be at most maximum, got {self.minimum} and {self.maximum}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_rules(self) -> ColumnConfig:
+        if self.outside is not None and self.minimum is None and self.maximum is None:
+            raise ValueError(f"outside must be left out without a minimum or a maximum, got {self.outside!r}")
+        if self.pattern is not None and self.categories is not None:
+            raise ValueError("must have either categories or a pattern, got both")
+        if self.nullable is False and "missing" in (self.outside, self.unreadable):
+            raise ValueError("outside and unreadable must not be missing where nullable is false, got one that is")
         return self
 
 
@@ -213,24 +253,28 @@ class DataConfig(Section):
     columns: dict[str, ColumnConfig] = Field(default={}, description="What is known of single columns")
     exclude: list[str] = Field(default=[], description="Columns to leave out")
     split: SplitConfig = Field(default=SplitConfig(), description="How rows are divided")
-    max_rejected: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
-        default=0.05, description="Largest share of rejected rows; more is an error"
+    deduplicate: bool | Annotated[list[str], Field(min_length=1)] = Field(
+        default=False, description="Training: later copies of a row, in all columns or in these, are left out"
+    )
+    max_rejected: Share = Field(
+        default=0.05, description="Largest share of rejected rows, 0.005 or 0.5 %; more is an error"
     )
 
-    @field_validator("exclude")
+    @field_validator("exclude", "deduplicate")
     @classmethod
-    def _check_unique(cls, exclude: list[str]) -> list[str]:
-        if len(set(exclude)) != len(exclude):
-            raise ValueError(f"exclude must name each column once, got {exclude}")
-        return exclude
+    def _check_named_once(cls, names: bool | list[str]) -> bool | list[str]:
+        if isinstance(names, list) and len(set(names)) != len(names):
+            raise ValueError(f"must name each column once, got {names}")
+        return names
 
     @model_validator(mode="after")
     def _check_names(self) -> DataConfig:
         if self.target in self.exclude:
             raise ValueError(f"exclude must not name the target, got {self.target!r}")
-        both = sorted(set(self.columns) & set(self.exclude))
-        if both:
-            raise ValueError(f"columns must not declare what exclude leaves out, got {both}")
+        for name in sorted(set(self.columns) & set(self.exclude)):
+            said = self.columns[name].model_fields_set - {"unique", "on_fault"}
+            if said or not self.columns[name].unique:
+                raise ValueError(f"columns must not declare what exclude leaves out, but for unique, got {name!r}")
         return self
 
 

@@ -22,13 +22,17 @@ from corelane.data.stages.column import nearest
 from corelane.data.target import MAX_LABELS
 
 _OPTIONS: dict[Kind, tuple[str, ...]] = {
-    "numeric": ("minimum", "maximum"),
-    "categorical": ("categories",),
-    "date": (),
+    "numeric": ("minimum", "maximum", "outside", "unreadable"),
+    "categorical": ("categories", "pattern", "trim", "unreadable"),
+    "date": ("unreadable",),
     "tensor": ("shape",),
     "image": ("shape",),
 }
 """What may be declared of a column of each kind beside `kind` and `nullable`; the rest would have no effect."""
+
+_COMPARABLE: tuple[Kind, ...] = ("numeric", "categorical", "date")  # may be declared unique
+
+_NOTHING = ColumnConfig()
 
 MAX_INTEGER_LABELS = 20  # a whole-number target with more distinct values is taken for a quantity
 
@@ -44,7 +48,7 @@ def infer_schema(batches: Iterable[pa.RecordBatch], config: DataConfig, pipeline
     for rows in batches:
         if not profiles:
             _check_names(rows.schema.names, config)
-            profiles = {name: ColumnProfile(name, name == config.target) for name in rows.schema.names}
+            profiles = {name: _profile(name, config) for name in rows.schema.names}
             for name in config.exclude:
                 del profiles[name]
         num_rows += rows.num_rows
@@ -53,9 +57,9 @@ def infer_schema(batches: Iterable[pa.RecordBatch], config: DataConfig, pipeline
     if not num_rows:
         raise DataError("the data must have at least one row, got none; give a file with rows, not a header alone")
     task = _task(profiles[config.target], config, num_rows)
-    target = _target(profiles[config.target], config.columns.get(config.target, ColumnConfig()), task)
+    target = _target(profiles[config.target], config.columns.get(config.target, _NOTHING), task)
     columns = tuple(
-        _column(profile, config.columns.get(name, ColumnConfig()), pipeline.image)
+        _column(profile, config.columns.get(name, _NOTHING), pipeline.image)
         for name, profile in profiles.items()
         if name != config.target
     )
@@ -64,13 +68,24 @@ def infer_schema(batches: Iterable[pa.RecordBatch], config: DataConfig, pipeline
     return Schema(columns, target, task)
 
 
+def _profile(name: str, config: DataConfig) -> ColumnProfile:
+    declared = config.columns.get(name, _NOTHING)
+    return ColumnProfile(name, name == config.target, trims=declared.trim is not False)
+
+
 def _check_names(names: list[str], config: DataConfig) -> None:
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise DataError(f"column names must be unique, got {twice[0]!r} more than once; rename one")
     if len(names) > MAX_COLUMNS:
         raise DataError(f"the data must have at most {MAX_COLUMNS} columns, got {len(names)}; exclude some")
-    for what, wanted in (("target", [config.target]), ("columns", config.columns), ("exclude", config.exclude)):
+    compared = config.deduplicate if isinstance(config.deduplicate, list) else []
+    for what, wanted in (
+        ("target", [config.target]),
+        ("columns", config.columns),
+        ("exclude", config.exclude),
+        ("deduplicate", compared),
+    ):
         for name in wanted:
             if name not in names:
                 raise DataError(f"data.{what} must name columns of the data, got {name!r}{nearest(name, names)}")
@@ -90,19 +105,28 @@ def _column(profile: ColumnProfile, declared: ColumnConfig, image: ImageConfig) 
         shape = tuple(declared.shape) if declared.shape else profile.shape or ()
         _require_not_nullable(profile.name, declared)
         return Column(profile.name, "tensor", shape=shape, nullable=False)
+    return _plain_column(profile.name, kind, declared, nullable=declared.nullable is not False)
+
+
+def _plain_column(name: str, kind: Kind, declared: ColumnConfig, *, nullable: bool) -> Column:
+    """A column of numbers, categories or dates with what is declared of it."""
     return Column(
-        profile.name,
+        name,
         kind,
-        nullable=True if declared.nullable is None else declared.nullable,
+        nullable=nullable,
         minimum=_finite(declared.minimum),
         maximum=_finite(declared.maximum),
         categories=_categories(declared),
+        outside=declared.outside or "reject",
+        unreadable=declared.unreadable or "reject",
+        pattern=declared.pattern,
+        trim=declared.trim is not False,
     )
 
 
 def _declared_kind(declared: ColumnConfig) -> Kind | None:
-    """The kind that declared limits imply: categories for texts, bounds for numbers."""
-    if declared.categories is not None:
+    """The kind that declared limits imply: categories, a pattern and spaces for texts, bounds for numbers."""
+    if declared.categories is not None or declared.pattern is not None or declared.trim is not None:
         return "categorical"
     return "numeric" if declared.minimum is not None or declared.maximum is not None else None
 
@@ -156,6 +180,10 @@ def _check_options(name: str, kind: Kind, declared: ColumnConfig) -> None:
                 f"data.columns.{name}.{option} must be left out for a {kind} column, got {value!r}; "
                 "remove it, or declare another kind"
             )
+    if declared.unique and kind not in _COMPARABLE:
+        raise ConfigError(
+            f"data.columns.{name}.unique must be left out for a {kind} column; compare whole rows with data.deduplicate"
+        )
 
 
 def _require_not_nullable(name: str, declared: ColumnConfig) -> None:
@@ -171,7 +199,8 @@ def _categories(declared: ColumnConfig) -> tuple[str, ...] | None:
     """Declared categories as the cast will see them: trimmed, booleans in lower case; "NA" stays a category."""
     if declared.categories is None:
         return None
-    texts = tuple(canonical_text(text) or text.strip() for text in declared.categories)
+    trim = declared.trim is not False
+    texts = tuple(canonical_text(text, trim=trim) or (text.strip() if trim else text) for text in declared.categories)
     if len(set(texts)) < len(texts):
         raise ConfigError(f"categories must be distinct, got {list(declared.categories)}; remove the repeats")
     return texts
@@ -183,7 +212,7 @@ def _categories(declared: ColumnConfig) -> tuple[str, ...] | None:
 def _task(target: ColumnProfile, config: DataConfig, num_rows: int) -> Task:
     if config.task != "auto":
         return config.task
-    declared = config.columns.get(target.name, ColumnConfig())
+    declared = config.columns.get(target.name, _NOTHING)
     kind = declared.kind or _declared_kind(declared)
     if kind is not None:
         return "regression" if kind == "numeric" else "classification"
@@ -205,13 +234,7 @@ def _target(target: ColumnProfile, declared: ColumnConfig, task: Task) -> Column
                 f"{target.num_present - target.num_numbers} other values among {target.num_present}; "
                 "set data.task: classification, or clean the column"
             )
-        return Column(
-            target.name,
-            "numeric",
-            nullable=False,
-            minimum=_finite(declared.minimum),
-            maximum=_finite(declared.maximum),
-        )
+        return _plain_column(target.name, "numeric", declared, nullable=False)
     if len(target.labels) > MAX_LABELS:
         raise DataError(
             f"the target {target.name} must have at most {MAX_LABELS} labels, got more; "
@@ -223,7 +246,7 @@ def _target(target: ColumnProfile, declared: ColumnConfig, task: Task) -> Column
             f"the target {target.name} must have at least two different labels, got only {label!r}; "
             "check data.target and the data"
         )
-    return Column(target.name, "categorical", nullable=False, categories=_categories(declared))
+    return _plain_column(target.name, "categorical", declared, nullable=False)
 
 
 def _check_target_declared(name: str, declared: ColumnConfig, task: Task) -> None:
@@ -235,4 +258,8 @@ def _check_target_declared(name: str, declared: ColumnConfig, task: Task) -> Non
         )
     if declared.nullable:
         raise ConfigError(f"data.columns.{name}.nullable must be false for the target, got true; remove it")
+    if "missing" in (declared.outside, declared.unreadable):
+        raise ConfigError(
+            f"data.columns.{name} must refuse or clip what it cannot take, got missing; the target must have a value"
+        )
     _check_options(name, kind, declared)

@@ -7,7 +7,7 @@ the caller's choice of `Appender`; caching, and what happens when the disk is fu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -16,18 +16,22 @@ import numpy as np
 import pyarrow as pa
 
 from corelane.core.errors import DataError
-from corelane.core.types import Array, IntArray
+from corelane.core.types import Array, BoolArray, IntArray
 from corelane.data.appender import Appender
 from corelane.data.checked import CheckedRows, RawRows, check_piece, raw_pieces, rows_per_piece
 from corelane.data.config import DataConfig
 from corelane.data.digest import regroup
+from corelane.data.judge import Judgement, RowJudge, RuleKeys, rule_keys
 from corelane.data.pipeline import Pipeline, UnfittedPipeline
 from corelane.data.prepared import SAMPLES, array_file
 from corelane.data.processor import CPUDataProcessor
 from corelane.data.quarantine import Quarantine, RefusedRow, describe_row
+from corelane.data.rules import RowRules
 from corelane.data.sample import RowSample
+from corelane.data.schema import Schema
 from corelane.data.source import DataSource
 from corelane.data.split import PARTS, TEST, TRAIN, part_of
+from corelane.data.stages.column import shorten
 
 MakeAppender: TypeAlias = Callable[[str, "np.dtype[Any]", tuple[int, ...], int], Appender]
 """(file name, dtype, row shape, most rows) to where one array of one part is kept."""
@@ -49,7 +53,9 @@ class NamedSource(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """What is prepared: the sources, what was configured, and the pipeline to fit."""
+    """What is prepared: the sources, what was configured, the pipeline to fit, what rows must keep to besides, and the
+    memory that what is remembered of them may take.
+    """
 
     source: DataSource
     test_source: DataSource | None
@@ -57,6 +63,13 @@ class Job:
     unfitted: UnfittedPipeline
     seed: int
     processor: CPUDataProcessor
+    rules: RowRules
+    budget_bytes: int
+
+    @property
+    def checks(self) -> Schema:
+        """What raw rows are checked against: the schema, and the columns that only the rules read."""
+        return self.rules.checked_schema(self.unfitted.schema)
 
     def sources(self) -> Iterator[NamedSource]:
         """The source, then the test source where there is one."""
@@ -73,11 +86,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Survey:
-    """What the first pass found: the fitted pipeline, checked rows per part (train, validation, test), rows in all."""
+    """What the first pass found: the fitted pipeline, rows that are kept per part (train, validation, test), rows in
+    all, copies among them, and by source the positions, ascending, of checked rows that the rules leave out.
+    """
 
     pipeline: Pipeline
     num_rows: tuple[int, int, int]
     num_read: int
+    num_copies: int
+    left_out: Mapping[str, IntArray]
 
     @property
     def num_bytes(self) -> int:
@@ -86,26 +103,40 @@ class Survey:
 
 
 def survey(job: Job, quarantine: Quarantine) -> Survey:
-    """Read everything once: refuse, count, and fit on the training rows.
+    """Read everything once: refuse, leave out, count, and fit on the training rows.
 
     Raises `DataError` when more than `max_rejected` of the rows are refused, or nothing is left to train on.
     """
     schema = job.unfitted.schema
     counts = np.zeros(len(PARTS), dtype=np.int64)
+    left_out: dict[str, IntArray] = {}
+    num_copies = 0
+
+    def num_read() -> int:
+        return int(counts.sum()) + num_copies + quarantine.num_rows + quarantine.dropped.total()
 
     def training_rows() -> Iterator[pa.RecordBatch]:
+        nonlocal num_copies
         for source in job.sources():
-            look = partial(_look, job, source.name)
+            look, judge = partial(_look, job, source.name), RowJudge(job.rules, job.budget_bytes)
+            places: list[IntArray] = [np.empty(0, dtype=np.int64)]
             for piece in job.processor.map(look, job.processor.ahead(raw_pieces(source.rows, rows_per_piece(schema)))):
                 for row in piece.refused:
                     quarantine.add(row)
-                counts[:] += piece.counts
-                yield piece.training_rows
-        check_share(quarantine, int(counts.sum()) + quarantine.num_rows, job.config)
+                judged = judge.judge(piece.keys, len(piece.parts))
+                for row in _repeats(job, source.name, piece, judged):
+                    quarantine.add(row)
+                is_left_out = judged.is_left_out
+                num_copies += int(judged.is_copy.sum())
+                counts[:] += np.bincount(piece.parts[~is_left_out], minlength=len(PARTS))
+                places.append(piece.positions[is_left_out])
+                yield piece.training_rows_without(is_left_out)
+            left_out[source.name] = np.concatenate(places)
+        check_share(quarantine, num_read(), job.config)
 
     pipeline = job.unfitted.fit(regroup(training_rows(), rows_per_piece(schema)))
     train, validation, test = (int(count) for count in counts)
-    return Survey(pipeline, (train, validation, test), train + validation + test + quarantine.num_rows)
+    return Survey(pipeline, (train, validation, test), num_read(), num_copies, left_out)
 
 
 def fill(job: Job, found: Survey, quarantine: Quarantine, make: MakeAppender) -> dict[str, pa.Table]:
@@ -121,7 +152,7 @@ def fill(job: Job, found: Survey, quarantine: Quarantine, make: MakeAppender) ->
     num_rows = min(rows_per_piece(job.unfitted.schema), max(1, _MAX_ARRAY_BYTES // _row_bytes(found.pipeline)))
     typed = pa.schema([])
     for source in job.sources():
-        make_arrays = partial(_make_arrays, job, found.pipeline, source.name)
+        make_arrays = partial(_make_arrays, job, found, source.name)
         for piece in job.processor.map(make_arrays, job.processor.ahead(raw_pieces(source.rows, num_rows))):
             for row in piece.refused:
                 quarantine.add(row)
@@ -163,18 +194,44 @@ def check_share(quarantine: Quarantine, num_read: int, config: DataConfig) -> No
 
 @dataclass(frozen=True, slots=True)
 class _Looked:
-    """What the first pass takes of a piece: its training rows, rows per part [3], and what was refused."""
+    """What the first pass takes of a piece: its n checked rows, their places, parts and keys for the rules, those that
+    train [m], and what was refused.
+    """
 
+    rows: pa.RecordBatch
+    positions: IntArray
+    parts: Array
+    keys: RuleKeys
     training_rows: pa.RecordBatch
-    counts: IntArray
     refused: tuple[RefusedRow, ...]
+
+    def training_rows_without(self, is_left_out: BoolArray) -> pa.RecordBatch:
+        """The training rows but for those of the n that are left out."""
+        among_them = is_left_out[self.parts == TRAIN]
+        return self.training_rows.filter(pa.array(~among_them)) if among_them.any() else self.training_rows
 
 
 def _look(job: Job, source: str, raw: RawRows) -> _Looked:
-    checked = check_piece(raw, source, job.unfitted.schema, tells=True)
+    checked = check_piece(raw, source, job.checks, tells=True)
     parts = job.parts_of(source, checked.positions)
-    training_rows = checked.rows.filter(pa.array(parts == TRAIN))
-    return _Looked(training_rows, np.bincount(parts, minlength=len(PARTS)), checked.refused)
+    training_rows = _without_keys(job, checked.rows).filter(pa.array(parts == TRAIN))
+    keys = rule_keys(job.rules, checked.rows)
+    return _Looked(checked.rows, checked.positions, parts, keys, training_rows, checked.refused)
+
+
+def _without_keys(job: Job, rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Checked rows without the columns that only the rules read."""
+    extra = {column.name for column in job.rules.keys}
+    return rows.select([name for name in rows.schema.names if name not in extra]) if extra else rows
+
+
+def _repeats(job: Job, source: str, piece: _Looked, judged: Judgement) -> Iterator[RefusedRow]:
+    """The rows that have a value again which must be unique."""
+    for index, which in judged.faults():
+        name = job.rules.unique[which]
+        reason = f"{name} must be another in each row, got {shorten(piece.rows.column(name)[index].as_py())} again"
+        text = describe_row(piece.rows, index)
+        yield RefusedRow(source, int(piece.positions[index]), name, "duplicate_value", reason, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +247,10 @@ class _Made:
     refused: tuple[RefusedRow, ...]
 
 
-def _make_arrays(job: Job, pipeline: Pipeline, source: str, raw: RawRows) -> _Made:
+def _make_arrays(job: Job, found: Survey, source: str, raw: RawRows) -> _Made:
     """Whole pieces are transformed and then divided: rows of one array are copied faster than those of many columns."""
-    checked = check_piece(raw, source, job.unfitted.schema, tells=False)
+    pipeline = found.pipeline
+    checked = _kept(job, check_piece(raw, source, job.checks, tells=False), found.left_out[source])
     rows, positions, target, refused = _encode(checked, source, pipeline)
     inputs = pipeline.transform(rows)
     whole = {str(index): inputs[name] for index, name in enumerate(pipeline.outputs)}
@@ -201,6 +259,18 @@ def _make_arrays(job: Job, pipeline: Pipeline, source: str, raw: RawRows) -> _Ma
     chosen = tuple(np.flatnonzero(parts == part) for part in range(len(PARTS)))
     arrays = tuple({name: values.take(places, axis=0) for name, values in whole.items()} for places in chosen)
     return _Made(rows, positions, chosen, arrays, refused)
+
+
+def _kept(job: Job, checked: CheckedRows, left_out: IntArray) -> CheckedRows:
+    """`checked` without the rows at the positions `left_out` [k], and without the columns that only the rules read."""
+    rows, positions = _without_keys(job, checked.rows), checked.positions
+    if not len(positions):
+        return CheckedRows(rows, positions)
+    first, last = np.searchsorted(left_out, [positions[0], positions[-1] + 1])
+    if first == last:
+        return CheckedRows(rows, positions)
+    is_kept = ~np.isin(positions, left_out[first:last], assume_unique=True)
+    return CheckedRows(rows.filter(pa.array(is_kept)), positions[is_kept])
 
 
 def _encode(

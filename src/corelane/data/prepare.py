@@ -40,6 +40,7 @@ from corelane.data.prepared import (
 )
 from corelane.data.processor import CPUDataProcessor
 from corelane.data.quarantine import Quarantine, open_quarantine
+from corelane.data.rules import RowRules
 from corelane.data.schema import Schema
 from corelane.data.source import DataSource, Tell
 from corelane.data.split import PARTS
@@ -51,7 +52,7 @@ from corelane.store.entry import open_or_build
 
 __all__ = ["PreparedData", "PreparedPart", "prepare"]
 
-_VERSION = 3  # of the passes and the files; raised when the same key would give other content
+_VERSION = 4  # of the passes and the files; raised when the same key would give other content
 _DATA_SHARE = 0.3  # of the memory, when nothing else is said: the data pool's part
 
 
@@ -72,7 +73,8 @@ def prepare(
 
     A remote source is read once, into a local copy (`spool.py`).
     Refused rows are written to the Parquet file `quarantine` (also on a hit). When the cache's disk is full the arrays
-    are kept in memory if they fit `memory_budget_bytes` (default: 30 % of the machine's memory).
+    are kept in memory if they fit `memory_budget_bytes` (default: 30 % of the machine's memory); what the rules of
+    copies and unique values remember must fit there too.
 
     Raises `DataError` when the data cannot be used (no rows, too many refused, one class only, a column missing),
     `DiskFullError` with the number of bytes needed, and what the source raises.
@@ -86,7 +88,8 @@ def prepare(
             test_source = owned.enter_context(spooled(test_source, cache_directory, tell=tell))
         schema = _find_schema(source, config, pipeline, cache_directory, logger, processor)
         unfitted = Pipeline.build(schema, pipeline)
-        job = Job(source, test_source, config, unfitted, seed, processor)
+        rules, budget = RowRules.of(config, schema), _memory_budget(memory_budget_bytes)
+        job = Job(source, test_source, config, unfitted, seed, processor, rules, budget)
         entry = cache_directory / "prepared" / _key(job)
         try:
             bundle, was_found = open_or_build(
@@ -94,8 +97,7 @@ def prepare(
             )
         except DiskFullError as error:
             logger.data.warning("cache_disk_full", directory=str(cache_directory), reason=str(error))
-            budget = _memory_budget(memory_budget_bytes)
-            return _build_in_memory(job, quarantine, logger, cache_directory, budget)
+            return _build_in_memory(job, quarantine, logger, cache_directory)
         data = read_prepared(bundle)
         if was_found:
             with temporary_file(quarantine) as copy:
@@ -116,6 +118,7 @@ def _key(job: Job) -> str:
             "test": test,
             "pipeline": job.unfitted.digest,
             "split": job.config.split.model_dump(mode="json"),
+            "rules": job.rules.to_json(),
             "max_rejected": job.config.max_rejected,
             "seed": job.seed,
         }
@@ -146,7 +149,7 @@ def _find_schema(
         {
             "version": _VERSION,
             "fingerprint": asdict(source.fingerprint()),
-            "data": config.model_dump(mode="json", include={"target", "task", "columns", "exclude"}),
+            "data": config.model_dump(mode="json", include={"target", "task", "columns", "exclude", "deduplicate"}),
             "pipeline": pipeline.model_dump(mode="json"),
         }
     )
@@ -163,7 +166,7 @@ def _find_schema(
 def _build(job: Job, directory: Path, quarantine: Path, logger: SystemLogger) -> dict[str, str]:
     """Write the files of a prepared bundle into `directory`; gives the digests of the arrays."""
     appenders: dict[str, FileAppender] = {}
-    with open_quarantine(quarantine) as refused:
+    with open_quarantine(quarantine, job.rules.dropping) as refused:
         found = survey(job, refused)
         _check_space(directory, found)
         with ExitStack() as files:
@@ -175,33 +178,36 @@ def _build(job: Job, directory: Path, quarantine: Path, logger: SystemLogger) ->
                 return appenders[name]
 
             samples = fill(job, found, refused, make)
-        _tell(found, refused, logger)
+        _tell(job, found, refused, logger)
     for name, table in samples.items():
         write_table(directory / f"{name}.arrow", table)
-    facts = {"num_rejected": refused.num_rows, "fingerprint": asdict(job.source.fingerprint())}
+    facts = {
+        "num_rejected": refused.num_rows,
+        "num_dropped": refused.dropped.total(),
+        "num_deduplicated": found.num_copies,
+        "fingerprint": asdict(job.source.fingerprint()),
+    }
     (directory / PIPELINE_FILE).write_text(json.dumps(found.pipeline.to_json()), encoding="utf-8")
     (directory / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
     shutil.copyfile(quarantine, directory / QUARANTINE_FILE)
     return {name: appender.digest for name, appender in appenders.items() if appender.digest is not None}
 
 
-def _build_in_memory(
-    job: Job, quarantine: Path, logger: SystemLogger, cache_directory: Path, budget_bytes: int
-) -> PreparedData:
+def _build_in_memory(job: Job, quarantine: Path, logger: SystemLogger, cache_directory: Path) -> PreparedData:
     arrays: dict[str, MemoryAppender] = {}
 
     def make(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], most: int) -> MemoryAppender:
         return arrays.setdefault(name, MemoryAppender(dtype, shape, max_rows=most))
 
-    with open_quarantine(quarantine) as refused:
+    with open_quarantine(quarantine, job.rules.dropping) as refused:
         found = survey(job, refused)
-        if found.num_bytes > budget_bytes:
+        if found.num_bytes > job.budget_bytes:
             raise DiskFullError(
                 f"{cache_directory} must have {found.num_bytes} bytes free for the prepared data, got less, and only "
-                f"{budget_bytes} bytes of it could be kept in memory; free some space or choose another machine.cache"
+                f"{job.budget_bytes} bytes could be kept in memory; free some space or choose another machine.cache"
             )
         samples = fill(job, found, refused, make)
-        _tell(found, refused, logger)
+        _tell(job, found, refused, logger)
     parts = {part: _collect(part, found.pipeline, arrays) for part in PARTS}
     data = PreparedData(
         pipeline=found.pipeline,
@@ -209,6 +215,8 @@ def _build_in_memory(
         **samples,
         digest=digest_parts(found.pipeline, parts),
         num_rejected=refused.num_rows,
+        num_dropped=refused.dropped.total(),
+        num_deduplicated=found.num_copies,
         fingerprint=job.source.fingerprint(),
     )
     logger.data.info("data_prepared", was_cached=False, digest=data.digest, kept_in="memory", **_sizes(data))
@@ -236,11 +244,17 @@ def _memory_budget(configured: int | None) -> int:
 # --- telling ----------------------------------------------------------------------------------------------------------
 
 
-def _tell(found: Survey, refused: Quarantine, logger: SystemLogger) -> None:
+def _tell(job: Job, found: Survey, refused: Quarantine, logger: SystemLogger) -> None:
     logger.metrics_collector.record("data", {"read_rows": found.num_read})
     for code, num_rows in sorted(refused.counts.items()):
         logger.metrics_collector.record("data", {"rejected_rows": num_rows, "reason": code})
         logger.data.warning("rows_rejected", reason=code, num_rows=num_rows, quarantine=str(refused.path))
+    for code, num_rows in sorted(refused.dropped.items()):
+        logger.metrics_collector.record("data", {"dropped_rows": num_rows, "reason": code})
+        logger.data.info("rows_dropped", reason=code, num_rows=num_rows)
+    if found.num_copies:
+        logger.metrics_collector.record("data", {"dropped_rows": found.num_copies, "reason": "copy"})
+        logger.data.info("rows_deduplicated", num_rows=found.num_copies, columns=list(job.rules.compared))
 
 
 def _teller(logger: SystemLogger) -> Tell:
@@ -253,4 +267,5 @@ def _reporter(logger: SystemLogger) -> Callable[[BundleError], None]:
 
 def _sizes(data: PreparedData) -> dict[str, int]:
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
-    return {"num_rejected": data.num_rejected, **{f"num_{name}": part.num_rows for name, part in parts.items()}}
+    counts = {key: getattr(data, key) for key in ("num_rejected", "num_dropped", "num_deduplicated")}
+    return {**counts, **{f"num_{name}": part.num_rows for name, part in parts.items()}}

@@ -57,6 +57,7 @@ class PreparedData:
 
     `calibration`, `holdout` and `gate` hold up to 1,000 checked raw rows (feature columns, then the target) of the
     training, the validation and the test part. `digest` names the prepared content: equal digests train the same bytes.
+    Rows that do not train are quarantined (`num_rejected`), at fault in a column that drops (`num_dropped`), or copies.
     """
 
     pipeline: Pipeline
@@ -69,6 +70,8 @@ class PreparedData:
     digest: str
     num_rejected: int
     fingerprint: Fingerprint
+    num_dropped: int = 0
+    num_deduplicated: int = 0
 
 
 def array_file(part: str, index: int | str) -> str:
@@ -108,7 +111,7 @@ def read_prepared(bundle: Bundle) -> PreparedData:
         holdout=holdout,
         gate=gate,
         digest=content_digest(pipeline, digests),
-        num_rejected=facts["num_rejected"],
+        **{name: facts[name] for name in ("num_rejected", "num_dropped", "num_deduplicated")},
         fingerprint=Fingerprint(**facts["fingerprint"]),
     )
 

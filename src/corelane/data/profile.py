@@ -26,7 +26,7 @@ _MISSING = pa.array(sorted(MISSING_TEXTS))
 class ColumnProfile:
     """What was seen of one column; owns counts and a bounded set of labels and nothing else."""
 
-    def __init__(self, name: str, is_target: bool) -> None:
+    def __init__(self, name: str, is_target: bool, *, trims: bool = True) -> None:
         self.name = name
         self.physical: pa.DataType = pa.null()
         self.num_present = 0
@@ -37,6 +37,7 @@ class ColumnProfile:
         self.image: tuple[int, int, int] | None = None
         self.shape: tuple[int, ...] | None = None
         self._is_target = is_target
+        self._trims = trims
 
     def update(self, values: pa.Array) -> None:
         """Take the column's part of one batch."""
@@ -71,7 +72,8 @@ class ColumnProfile:
     def _update_encoded(self, values: pa.Array) -> None:
         """As `_update_text`, from how often each of the dictionary's texts occurs."""
         counts = np.bincount(values.indices.drop_null().to_numpy(), minlength=len(values.dictionary))
-        trimmed = pc.utf8_trim_whitespace(values.dictionary.cast(pa.string()))
+        texts = values.dictionary.cast(pa.string())
+        trimmed = pc.utf8_trim_whitespace(texts)
         is_absent = pc.is_in(trimmed, value_set=_MISSING).to_numpy(zero_copy_only=False)
         is_present = (counts > 0) & ~is_absent & trimmed.is_valid().to_numpy(zero_copy_only=False)
         present, counts = trimmed.filter(pa.array(is_present)), counts[is_present]
@@ -81,18 +83,20 @@ class ColumnProfile:
         self._update_numbers(numbers.drop_null(), int(counts[is_number].sum()))
         if not self.is_numeric and looks_like_dates(present):
             self.num_dates += looks_like_dates(present.take(pa.array(np.repeat(np.arange(len(counts)), counts))))
-        self._collect_labels(present)
+        self._collect_labels(present if self._trims else texts.filter(pa.array(is_present)))
 
     def _update_text(self, values: pa.Array) -> None:
-        trimmed = pc.utf8_trim_whitespace(values.cast(pa.string())).drop_null()
-        present = trimmed.filter(pc.invert(pc.is_in(trimmed, value_set=_MISSING)))
+        texts = values.cast(pa.string()).drop_null()
+        trimmed = pc.utf8_trim_whitespace(texts)
+        is_present = pc.invert(pc.is_in(trimmed, value_set=_MISSING))
+        present = trimmed.filter(is_present)
         self.num_present += len(present)
         numbers, _ = parse_numbers(present)
         numbers = numbers.drop_null()
         self._update_numbers(numbers, len(numbers))
         if not self.is_numeric:
             self.num_dates += looks_like_dates(present)
-        self._collect_labels(present)
+        self._collect_labels(present if self._trims else texts.filter(is_present))
 
     def _update_scalars(self, values: pa.Array) -> None:
         present = values.drop_null()
@@ -114,7 +118,7 @@ class ColumnProfile:
 
     def _collect_labels(self, present: pa.Array) -> None:
         if self._is_target and len(self.labels) <= MAX_LABELS:
-            self.labels.update(str(canonical_text(value)) for value in pc.unique(present).to_pylist())
+            self.labels.update(str(canonical_text(value, trim=self._trims)) for value in pc.unique(present).to_pylist())
 
     def _look_at(self, values: pa.Array) -> None:
         """The shape of tensors, and of the first image that can be read."""

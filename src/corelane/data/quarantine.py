@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,19 +56,27 @@ class RefusedRow:
 
 
 class Quarantine:
-    """Owns the Parquet file of refused rows while it is written, their number by code, and the first; nothing else."""
+    """Owns the Parquet file of refused rows while it is written, their number by code, and the first; nothing else.
 
-    def __init__(self, path: Path, writer: pq.ParquetWriter) -> None:
+    Rows at fault in a column of `dropping` are counted in `dropped` and go no further.
+    """
+
+    def __init__(self, path: Path, writer: pq.ParquetWriter, dropping: Collection[str] = ()) -> None:
         self.path = path
         self._writer = writer
+        self._dropping = dropping
         self._waiting: list[RefusedRow] = []
         self._waiting_text = 0
         self.num_rows = 0
         self.counts: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
         self.first: RefusedRow | None = None
 
     def add(self, row: RefusedRow) -> None:
         """Take one refused row."""
+        if row.column in self._dropping:
+            self.dropped[row.code] += 1
+            return
         self.first = self.first or row
         self.num_rows += 1
         self.counts[row.code] += 1
@@ -86,11 +94,14 @@ class Quarantine:
 
 
 @contextmanager
-def open_quarantine(path: Path) -> Iterator[Quarantine]:
-    """A quarantine whose file appears at `path`, whole, when the block is left, also if by a `DataError`."""
+def open_quarantine(path: Path, dropping: Collection[str] = ()) -> Iterator[Quarantine]:
+    """A quarantine whose file appears at `path`, whole, when the block is left, also if by a `DataError`.
+
+    Faults in the columns `dropping` are only counted.
+    """
     failure: DataError | None = None
     with temporary_file(path) as temporary, pq.ParquetWriter(temporary, _SCHEMA) as writer:
-        quarantine = Quarantine(path, writer)
+        quarantine = Quarantine(path, writer, dropping)
         try:
             yield quarantine
         except DataError as error:

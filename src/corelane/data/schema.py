@@ -26,7 +26,7 @@ __all__ = ["MAX_COLUMNS", "Checked", "Column", "Kind", "Reject", "Schema"]
 
 MAX_COLUMNS = 10_000  # wider tables belong into one tensor column; each column is an Arrow array of its own per batch
 
-_VERSION = 1
+_VERSION = 2
 _CASTS = {
     "numeric": cast_numeric,
     "categorical": cast_text,

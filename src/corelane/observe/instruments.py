@@ -183,6 +183,14 @@ DATA = (
         labels=("reason",),
         fields=("rejected_rows",),
     ),
+    Instrument(
+        "corelane_data_dropped_rows_total",
+        "counter",
+        "Rows left out as configured, by the code of their fault, or `copy`.",
+        "rows",
+        labels=("reason",),
+        fields=("dropped_rows",),
+    ),
 )
 
 SYSTEM = (

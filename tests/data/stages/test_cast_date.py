@@ -80,3 +80,10 @@ def test_missing_dates() -> None:
 def test_numbers_are_no_dates() -> None:
     """A number could be days, seconds or a year: nobody guesses."""
     assert dates([1.5, None])[1] == [0]
+
+
+def test_what_is_no_date_may_be_missing() -> None:
+    """Texts, numbers and times beyond the calendar are missing where the column says so."""
+    column = Column("when", "date", unreadable="missing")
+    assert dates(["2024-02-29", "yesterday", None], column=column) == ([datetime.datetime(2024, 2, 29), None, None], [])
+    assert dates([5.0], column=column) == ([None], [])

@@ -133,3 +133,30 @@ def _is_installed(name: str) -> bool:
         return False
     locale.setlocale(locale.LC_NUMERIC, before)
     return True
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ({"outside": "clip"}, [0.0, 0.5, 1.0, None]),
+        ({"outside": "missing"}, [None, 0.5, None, None]),
+    ],
+)
+def test_numbers_beyond_the_bounds(rules: dict[str, Any], expected: list[float | None]) -> None:
+    """They become the bound or a missing value, as the column says; the bounds themselves are within."""
+    cast = cast_numeric(Column("age", "numeric", minimum=0.0, maximum=1.0, **rules), pa.array([-3.0, 0.5, 7.0, None]))
+    assert cast.bad is None
+    assert cast.values.to_pylist() == expected
+
+
+@pytest.mark.parametrize("raw", [["12 kg", "inf", "1e400", "NA", "3"], [math.inf, -math.inf, None, math.nan, 3.0]])
+def test_what_cannot_be_read_may_be_missing(raw: list[Any]) -> None:
+    """Text that is no number and infinities are missing; an infinity is never clipped to a bound."""
+    column = Column("age", "numeric", unreadable="missing", maximum=9.0, outside="clip")
+    cast = cast_numeric(column, pa.array(raw))
+    assert cast.bad is None
+    assert cast.values.to_pylist() == [None] * 4 + [3.0]
+    clipped = cast_numeric(Column("age", "numeric", maximum=9.0, outside="clip"), pa.array([math.inf, 10.0]))
+    assert clipped.bad is not None
+    assert clipped.bad.tolist() == [True, False]
+    assert clipped.explain(0).code == "not_finite"

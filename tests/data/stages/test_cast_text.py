@@ -112,3 +112,36 @@ def test_a_dictionary_with_a_missing_text_is_unfolded() -> None:
     cast = cast_text(COLOUR, raw)
     assert cast.bad is None
     assert cast.values.equals(pa.array([None, "b", None], pa.string()))
+
+
+def test_spaces_may_belong_to_the_text() -> None:
+    """Without trimming a space makes another category, and only the bare texts of a missing value are missing."""
+    raw = pa.array(["a", " a", " ", "", " NA", "NA"])
+    cast = cast_text(Column("colour", "categorical", trim=False), raw)
+    assert cast.values.to_pylist() == ["a", " a", " ", None, " NA", None]
+
+
+@pytest.mark.parametrize("is_encoded", [True, False])
+def test_patterns(is_encoded: bool) -> None:
+    """The trimmed text as a whole must match; a refusal shows pattern and value; a missing value has no pattern."""
+    raw = pa.array([" AB1 ", "AB12", "xAB1", None, "AB1"])
+    column = Column("colour", "categorical", pattern="[A-Z]{2}[0-9]")
+    cast = cast_text(column, raw.dictionary_encode() if is_encoded else raw)
+    assert cast.bad is not None
+    assert cast.bad.tolist() == [False, True, True, False, False]
+    assert cast.values.to_pylist()[0] == cast.values.to_pylist()[4] == "AB1"
+    assert cast.explain(1).code == "no_match"
+    assert cast.explain(1).reason == "colour must match the pattern '[A-Z]{2}[0-9]', got 'AB12'"
+
+
+@pytest.mark.parametrize(
+    ("limits", "value"),
+    [({}, "x" * (MAX_TEXT_LENGTH + 1)), ({"pattern": "a+"}, "b"), ({"categories": ("a",)}, "b"), ({}, ["a"])],
+)
+def test_what_is_not_taken_may_be_missing(limits: dict[str, Any], value: Any) -> None:
+    """Documents, other texts and lists are missing where the column says so."""
+    column = Column("colour", "categorical", unreadable="missing", **limits)
+    cast = cast_text(column, pa.array([value]))
+    assert cast.bad is None
+    assert cast.values.to_pylist() == [None]
+    assert CategoryReader(column).read(value) == (None, True)

@@ -24,6 +24,12 @@ from corelane.data.stages.column import MAX_CATEGORIES, Column, nearest, shorten
         ({"kind": "image", "shape": (4, 4)}, "must be [height, width, 1 or 3 channels], got [4, 4]"),
         ({"kind": "image", "shape": (4, 4, 2)}, "must be [height, width, 1 or 3 channels], got [4, 4, 2]"),
         ({"kind": "categorical", "categories": (" a",)}, "must not begin or end with spaces"),
+        ({"outside": "clip"}, "outside of c must be left out without a minimum or a maximum"),
+        ({"outside": "round", "minimum": 0.0}, "must be reject, missing or (outside) clip, got 'round'"),
+        ({"unreadable": "missing", "nullable": False}, "unreadable of c must be another than missing"),
+        ({"outside": "missing", "minimum": 0.0, "nullable": False}, "outside of c must be another than missing"),
+        ({"kind": "categorical", "pattern": "("}, "the pattern of c must be a regular expression"),
+        ({"kind": "categorical", "pattern": "a", "categories": ("a",)}, "either categories or a pattern"),
         ({"kind": "categorical", "categories": ("a",) * (MAX_CATEGORIES + 1)}, "must have at most 100000 categories"),
     ],
 )

@@ -39,6 +39,8 @@ def cast_date(column: Column, raw: pa.Array) -> Cast:
         values = np.zeros(len(raw), dtype=np.int64)
         absent = raw.is_null().to_numpy(zero_copy_only=False)
         unread = ~absent
+    if column.unreadable == "missing":
+        absent, unread = absent | unread, np.zeros(len(raw), dtype=np.bool_)
     bad = unread | absent if not column.nullable else unread
     typed = pa.array(values, pa.int64(), mask=absent | unread).cast(KIND)
     return Cast(typed, bad if bad.any() else None, lambda row: explain_date(column, _shown(raw, row)))

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from corelane.core.types import BoolArray
+from corelane.data.stages.affine import Float64Array
 from corelane.data.stages.column import Cast, Column, Verdict, missing, shorten
 
 MISSING_TEXTS = frozenset({"", "NA", "N/A", "na", "n/a", "NaN", "nan", "NULL", "Null", "null"})
@@ -66,15 +67,33 @@ def cast_numeric(column: Column, raw: pa.Array) -> Cast:
         numbers = pa.nulls(len(raw), pa.float64())
         unparsed = np.ones(len(raw), dtype=np.bool_)
     values = numbers.to_numpy(zero_copy_only=False)
+    if column.unreadable == "missing":
+        unparsed = None  # it is NaN already
+    values = clean_numbers(column, values)
     absent = np.isnan(values)
     bad = _refused(column, values, absent, unparsed)
     typed = pa.array(values, pa.float64(), mask=absent)
     return Cast(typed, bad, lambda row: explain_number(column, raw[row].as_py()))
 
 
-def _refused(
-    column: Column, values: np.ndarray[tuple[int], np.dtype[np.float64]], absent: BoolArray, unparsed: BoolArray | None
-) -> BoolArray | None:
+def clean_numbers(column: Column, values: Float64Array) -> Float64Array:
+    """Numbers [n], NaN = missing, with infinities and those beyond the bounds as the column wants them.
+
+    An infinity is no number, so it is never clipped; it is missing where the column takes what it cannot read for that.
+    """
+    if column.unreadable == "missing":
+        values = np.where(np.isinf(values), np.nan, values)
+    if column.outside == "reject":
+        return values
+    low = -np.inf if column.minimum is None else column.minimum
+    high = np.inf if column.maximum is None else column.maximum
+    is_finite = ~np.isinf(values)
+    for is_beyond, bound in (((values < low) & is_finite, low), ((values > high) & is_finite, high)):
+        values = np.where(is_beyond, bound if column.outside == "clip" else np.nan, values)
+    return values
+
+
+def _refused(column: Column, values: Float64Array, absent: BoolArray, unparsed: BoolArray | None) -> BoolArray | None:
     bad = np.isinf(values)
     if unparsed is not None:
         bad |= unparsed

@@ -10,26 +10,29 @@ from __future__ import annotations
 import datetime
 import decimal
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from corelane.core.types import BoolArray
 from corelane.data.stages.cast_numeric import MISSING_TEXTS, is_number, is_text
 from corelane.data.stages.column import Cast, Column, Verdict, missing, shorten
+from corelane.data.stages.pattern import matches
 
 MAX_TEXT_LENGTH = 1000  # a longer text is a document, not a category
 
 _BOOLEANS = {"true": "true", "false": "false"}
 
 
-def canonical_text(value: object) -> str | None:
-    """The one text of a category value, or None when it is missing.
+def canonical_text(value: object, *, trim: bool = True) -> str | None:
+    """The one text of a category value, or None when it is missing; with `trim`, spaces around a text do not count.
 
     Raises `TypeError` for what is no scalar (a list, a mapping, bytes).
     """
     if isinstance(value, str):
-        text = value.strip()
+        text = value.strip() if trim else value
         return None if text in MISSING_TEXTS else _BOOLEANS.get(text.lower(), text)
     if value is None:
         return None
@@ -55,14 +58,36 @@ class CategoryReader:
     def __init__(self, column: Column) -> None:
         self._column = column
         self._declared = None if column.categories is None else frozenset(column.categories)
+        self._untaken = (None, column.unreadable == "missing")
 
     def read(self, value: object) -> tuple[str | None, bool]:
         """(text or None when missing, whether it is taken). A declared "NA" is a category and not a missing value."""
-        declared = self._declared
-        if declared is not None and isinstance(value, str) and value.strip() in declared:
-            return value.strip(), True
+        text, is_taken = self._read(value)
+        pattern = self._column.pattern
+        if text is not None and is_taken and pattern is not None:
+            is_taken = bool(matches(pattern, pa.array([text]))[0])
+        return (text, True) if is_taken else self._untaken
+
+    def read_all(self, values: Iterable[object]) -> tuple[pa.Array, BoolArray]:
+        """`read` of many values: their texts [n], null where missing, and which of them are taken [n]."""
+        read = [self._read(value) for value in values]
+        fits = np.array([is_taken for _, is_taken in read], dtype=np.bool_)
+        texts = pa.array([text if is_taken else None for text, is_taken in read], pa.string())
+        if self._column.pattern is not None:
+            fits &= matches(self._column.pattern, texts)
+        if fits.all():
+            return texts, fits
+        return pc.if_else(pa.array(fits), texts, pa.scalar(None, pa.string())), fits | self._untaken[1]
+
+    def _read(self, value: object) -> tuple[str | None, bool]:
+        """`read` but for the pattern."""
+        declared, trim = self._declared, self._column.trim
+        if declared is not None and isinstance(value, str):
+            stripped = value.strip() if trim else value
+            if stripped in declared:
+                return stripped, True
         try:
-            text = canonical_text(value)
+            text = canonical_text(value, trim=trim)
         except TypeError:
             return None, False
         if text is None:
@@ -73,9 +98,9 @@ class CategoryReader:
 
     def explain(self, value: object) -> Verdict:
         """Why `value` is not taken; for refused values only."""
-        name, known = self._column.name, self._column.categories
+        name, known, pattern = self._column.name, self._column.categories, self._column.pattern
         try:
-            text = canonical_text(value)
+            text = canonical_text(value, trim=self._column.trim)
         except TypeError:
             return Verdict("not_text", f"{name} must be text, a number or a boolean, got {shorten(value)}")
         if text is None:
@@ -85,7 +110,9 @@ class CategoryReader:
         if known is not None:
             shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
             return Verdict("unknown_category", f"{name} must be one of {shown}, got {shorten(value)}")
-        return Verdict("too_long", f"{name} must have at most {MAX_TEXT_LENGTH} characters, got {len(text)}")
+        if len(text) > MAX_TEXT_LENGTH:
+            return Verdict("too_long", f"{name} must have at most {MAX_TEXT_LENGTH} characters, got {len(text)}")
+        return Verdict("no_match", f"{name} must match the pattern {shorten(pattern)}, got {shorten(value)}")
 
 
 def is_unicode(text: str) -> bool:
@@ -97,20 +124,21 @@ def cast_text(column: Column, raw: pa.Array) -> Cast:
     """Cast a raw column [n] of text, numbers, booleans or times to string [n], null where missing.
 
     A dictionary stays one where each of its values has a text: whoever reads it looks at each distinct text once.
-    With declared categories a text outside them is refused; without, any text up to `MAX_TEXT_LENGTH` is taken.
+    With declared categories a text outside them is refused; without, any text up to `MAX_TEXT_LENGTH` that matches the
+    column's pattern is taken.
     """
     reader = CategoryReader(column)
     if not _is_scalar(raw.type):
-        bad = np.ones(len(raw), dtype=np.bool_)
-        return Cast(pa.nulls(len(raw), pa.string()), bad, lambda row: reader.explain(raw[row].as_py()))
+        bad = np.full(len(raw), column.unreadable != "missing")
+        return Cast(
+            pa.nulls(len(raw), pa.string()), bad if bad.any() else None, lambda row: reader.explain(raw[row].as_py())
+        )
     encoded = raw if pa.types.is_dictionary(raw.type) else raw.dictionary_encode()
-    read = [reader.read(value) for value in encoded.dictionary.to_pylist()]
-    texts = pa.array([text for text, _ in read], pa.string())
+    texts, fits = reader.read_all(encoded.dictionary.to_pylist())
     if encoded is raw and not texts.null_count:
         values: pa.Array = pa.DictionaryArray.from_arrays(encoded.indices, texts)
     else:
         values = texts.take(encoded.indices)
-    fits = np.array([is_taken for _, is_taken in read], dtype=np.bool_)
     bad_rows = _spread(fits, encoded.indices, nullable=column.nullable)
     return Cast(values, bad_rows, lambda row: reader.explain(raw[row].as_py()))
 

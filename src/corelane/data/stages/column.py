@@ -15,8 +15,11 @@ import pyarrow as pa
 
 from corelane.core.errors import ConfigError, StateError
 from corelane.core.types import BoolArray, JsonObject
+from corelane.data.stages.pattern import check_pattern
 
 Kind: TypeAlias = Literal["numeric", "categorical", "date", "tensor", "image"]
+Outside: TypeAlias = Literal["reject", "clip", "missing"]
+Unreadable: TypeAlias = Literal["reject", "missing"]
 
 MAX_NAME_LENGTH = 200  # a name longer than this is a cell that slipped into the header
 MAX_CATEGORIES = 100_000  # more are not categories but identifiers
@@ -28,8 +31,10 @@ class Column:
     """One column. `shape` is a tensor's element shape, or (height, width, channels) as the network takes an image.
 
     `encoded` images arrive as PNG, JPEG... bytes, others as uint8 arrays. With `resize`, images of any size are
-    accepted. `minimum` and `maximum` (inclusive) bound a number; `categories` fixes which texts are known and their
-    order.
+    accepted. `minimum` and `maximum` (inclusive) bound a number, and `outside` says what becomes of one beyond them.
+    `categories` fixes which texts are known and their order; `pattern` is what a whole text must match; without `trim`
+    the spaces around a text belong to it. With `unreadable` "missing", a cell that the column cannot take is a missing
+    one and no reason to refuse the row.
     """
 
     name: str
@@ -41,6 +46,10 @@ class Column:
     categories: tuple[str, ...] | None = None
     encoded: bool = False
     resize: bool = False
+    outside: Outside = "reject"
+    unreadable: Unreadable = "reject"
+    pattern: str | None = None
+    trim: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < len(self.name) <= MAX_NAME_LENGTH:
@@ -58,9 +67,10 @@ class Column:
             raise ConfigError(
                 f"the bounds of {self.name} must be finite, got {low:g} and {high:g}; leave an open one out"
             )
-        if any(category != category.strip() for category in self.categories or ()):
+        if self.trim and any(category != category.strip() for category in self.categories or ()):
             raise ConfigError(f"the categories of {self.name} must not begin or end with spaces; remove them")
         self._check_shape()
+        self._check_rules()
 
     def _check_shape(self) -> None:
         size = 1
@@ -79,6 +89,28 @@ class Column:
         if self.kind == "tensor" and not self.shape:
             raise ConfigError(f"the tensor column {self.name} must have a shape such as [64], got none; declare one")
 
+    def _check_rules(self) -> None:
+        if self.outside not in get_args(Outside) or self.unreadable not in get_args(Unreadable):
+            raise ConfigError(
+                f"outside and unreadable of {self.name} must be reject, missing or (outside) clip, "
+                f"got {self.outside!r} and {self.unreadable!r}"
+            )
+        if "missing" in (self.outside, self.unreadable) and not self.nullable:
+            rule = "outside" if self.outside == "missing" else "unreadable"
+            raise ConfigError(
+                f"{rule} of {self.name} must be another than missing, which a column that must have a value "
+                "cannot be; make it nullable, or leave the rule out"
+            )
+        if self.outside != "reject" and self.minimum is None and self.maximum is None:
+            raise ConfigError(
+                f"outside of {self.name} must be left out without a minimum or a maximum, got {self.outside!r}"
+            )
+        if self.pattern is None:
+            return
+        check_pattern(self.name, self.pattern)
+        if self.categories is not None:
+            raise ConfigError(f"{self.name} must have either categories or a pattern, got both; leave one out")
+
     def to_json(self) -> JsonObject:
         """The column as JSON data."""
         return {
@@ -91,6 +123,10 @@ class Column:
             "categories": None if self.categories is None else list(self.categories),
             "encoded": self.encoded,
             "resize": self.resize,
+            "outside": self.outside,
+            "unreadable": self.unreadable,
+            "pattern": self.pattern,
+            "trim": self.trim,
         }
 
     @classmethod

@@ -16,6 +16,7 @@ import pyarrow as pa
 from corelane.core.errors import DataError
 from corelane.core.types import Array, FloatArray, IntArray, JsonObject
 from corelane.data.stages.affine import Float64Array
+from corelane.data.stages.cast_numeric import clean_numbers
 from corelane.data.stages.column import Column
 from corelane.data.stages.scaling import Scaler, Scaling, ScalingFitter, scaler_from_json, scaler_to_json
 from corelane.data.stages.stored import check_version, read_flag, read_floats
@@ -92,6 +93,14 @@ class NumericFitter:
         return fill
 
 
+def coerced(columns: tuple[Column, ...], values: Array) -> Float64Array:
+    """Numbers [n, d] as the cast of each column would leave them: clipped or missing where the column says so."""
+    cleaned = values.astype(np.float64, order="F")
+    for index, column in enumerate(columns):
+        cleaned[:, index] = clean_numbers(column, cleaned[:, index])
+    return cleaned
+
+
 def numbers_of(rows: pa.RecordBatch, columns: tuple[Column, ...]) -> Float64Array:
     """Checked numeric columns as a matrix [n, d], NaN where missing; each column lies together in memory."""
     values = np.empty((len(columns), rows.num_rows))
@@ -118,6 +127,7 @@ class FittedNumeric:
         self._required = ~np.array(nullable)
         self._is_bounded = any(column.minimum is not None or column.maximum is not None for column in columns)
         self._is_short = not self._is_bounded and not len(self._indicated)
+        self._is_coerced = any(column.outside != "reject" or column.unreadable == "missing" for column in columns)
         self._lowest = np.array([-np.inf if column.minimum is None else column.minimum for column in columns])
         self._highest = np.array([np.inf if column.maximum is None else column.maximum for column in columns])
 
@@ -152,6 +162,8 @@ class FittedNumeric:
 
     def _transform_unusual(self, values: Array) -> FloatArray | None:
         """`transform_matrix` where something may be missing, infinite, very large or out of its bounds."""
+        if self._is_coerced:
+            values = coerced(self.columns, values)
         refused = np.isinf(values) | (np.isnan(values) & self._required)
         refused |= (values < self._lowest) | (values > self._highest)
         if refused.any():

@@ -69,6 +69,8 @@ def _number_or_text(column: Column, row: int, value: object) -> float | str | No
             return math.nan
     if value is None or (isinstance(value, str) and is_unicode(value)):
         return value
+    if column.unreadable == "missing":
+        return None
     raise RawValuesError(f"row {row}: {explain_number(column, shorten(value)).reason}")
 
 
@@ -82,11 +84,19 @@ def _raw_texts(column: Column, values: Any) -> pa.Array:
         elif value is None or isinstance(value, bool | int | float | decimal.Decimal | datetime.date | np.generic):
             text = _scalar_text(column, row, value)
         else:
-            raise RawValuesError(f"row {row}: {CategoryReader(column).explain(value).reason}")
+            text = None
+            _check_may_be_missing(column, row, value)
         if text is not None and not is_unicode(text):
-            raise RawValuesError(f"row {row}: {CategoryReader(column).explain(text).reason}")
+            _check_may_be_missing(column, row, text)
+            text = None
         texts.append(text)
     return pa.array(texts, pa.string())
+
+
+def _check_may_be_missing(column: Column, row: int, value: object) -> None:
+    """Raise `RawValuesError` for a value that cannot be a category, unless the column takes it for a missing one."""
+    if column.unreadable == "reject":
+        raise RawValuesError(f"row {row}: {CategoryReader(column).explain(value).reason}")
 
 
 def _raw_dates(column: Column, values: Any) -> pa.Array:
@@ -99,7 +109,9 @@ def _raw_dates(column: Column, values: Any) -> pa.Array:
     for row, value in enumerate(values):
         text = value.isoformat() if isinstance(value, datetime.date) else value
         if text is not None and not (isinstance(text, str) and is_unicode(text)):
-            raise RawValuesError(f"row {row}: {explain_date(column, shorten(text)).reason}")
+            if column.unreadable == "reject":
+                raise RawValuesError(f"row {row}: {explain_date(column, shorten(text)).reason}")
+            text = None
         texts.append(text)
     return pa.array(texts, pa.string())
 
@@ -108,6 +120,8 @@ def _scalar_text(column: Column, row: int, value: object) -> str | None:
     try:
         return canonical_text(value)
     except (TypeError, ValueError) as error:  # a NumPy scalar of another sort, or a whole number of thousands of digits
+        if column.unreadable == "missing":
+            return None
         raise RawValuesError(
             f"row {row}: {column.name} must be text, a number or a boolean, got another value"
         ) from error
