@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from corelane.core.errors import DataError, DiskFullError
-from corelane.data.config import ColumnConfig, DataConfig, FileSystemConfig, MemoryConfig, PipelineConfig, SplitConfig
+from corelane.data.column_config import ColumnConfig
+from corelane.data.config import DataConfig, FileSystemConfig, MemoryConfig, PipelineConfig, SplitConfig
 from corelane.data.prepare import prepare
 from corelane.data.prepared import PreparedData
 from corelane.data.processor import CPUDataProcessor

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from corelane.core.errors import ConfigError, DataError
 from corelane.core.types import Task
-from corelane.data.config import ColumnConfig, DataConfig, ImageConfig, PipelineConfig
+from corelane.data.column_config import ColumnConfig
+from corelane.data.config import DataConfig, ImageConfig, PipelineConfig
 from corelane.data.profile import ColumnProfile, is_scalar
 from corelane.data.schema import MAX_COLUMNS, Column, Kind, Schema
 from corelane.data.stages.cast_text import canonical_text
