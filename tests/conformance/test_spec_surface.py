@@ -68,7 +68,9 @@ SURFACE = [
     _of("corelane.model.batch:OptimizedBatchProcessor", "process_batch", "batch"),
     _of("corelane.machine.optimizer:CPUOptimizer", "__init__", later="training"),
     _of("corelane.store.metadata:MetadataStore", "__init__", "url"),
-    _of("corelane.store.cache:TieredCache", "__init__", later="data layer"),
+    _of("corelane.store.cache:TieredCache", "__init__", "memory", "disk", ("shared", None)),
+    _of("corelane.store.tiers.memory:MemoryTier", "__init__", "memory", ("limit_bytes", None)),
+    _of("corelane.store.tiers.disk:DiskTier", "__init__", "directory", ("limit_bytes", 10 << 30)),
     _of("corelane.model.registry:ModelManager", "__init__", later="server"),
     _of("corelane.monitor.service:MonitorService", "__init__", later="monitor"),
 ]

@@ -23,6 +23,7 @@ from corelane.data.sources.memory import InMemorySource
 from corelane.data.split import part_of
 from corelane.observe.log import SystemLogger
 from corelane.observe.metrics import MetricsCollector
+from corelane.store.tiers.disk import DiskTier
 
 NUM_ROWS = 300
 NUMERIC, CATEGORICAL = {"kind": "numeric"}, {"kind": "categorical"}
@@ -46,7 +47,7 @@ class _Preparer:
                 settings,
                 PipelineConfig(),
                 seed=3,
-                cache_directory=self.folder / "cache",
+                cache=DiskTier(self.folder / "cache"),
                 quarantine=self.quarantine,
                 logger=logger,
                 processor=processor,
@@ -162,7 +163,7 @@ class TestCopies:
                 DataConfig(source=MemoryConfig(), target="y", deduplicate=True),
                 PipelineConfig(),
                 seed=3,
-                cache_directory=prepared.folder / "cache",
+                cache=DiskTier(prepared.folder / "cache"),
                 quarantine=prepared.quarantine,
                 logger=logger,
                 test_source=InMemorySource(test),

@@ -28,6 +28,7 @@ from corelane.data.sources.memory import InMemorySource
 from corelane.data.split import part_of
 from corelane.observe.log import SystemLogger
 from corelane.observe.metrics import MetricsCollector
+from corelane.store.tiers.disk import DiskTier
 from tests.capabilities import FASHION_MNIST
 
 SPLIT = SplitConfig()
@@ -58,13 +59,14 @@ class _Preparer:
         self.metrics = MetricsCollector()
 
     def __call__(self, source: DataSource, config: DataConfig | None = None, **changes: Any) -> PreparedData:
-        arguments = {"seed": 7, "cache_directory": self.cache, "quarantine": self.quarantine, **changes}
+        arguments = {"seed": 7, "quarantine": self.quarantine, **changes}
         with SystemLogger(stream=self.log, metrics=self.metrics) as logger, CPUDataProcessor(2) as processor:
+            cache = DiskTier(self.cache, tell=lambda event, fields: logger.data.warning(event, **fields))
             return prepare(
                 source,
                 config or _config(),
                 PipelineConfig(),
-                **{"logger": logger, "processor": processor, **arguments},
+                **{"cache": cache, "logger": logger, "processor": processor, **arguments},
             )
 
     def refused(self) -> list[dict[str, Any]]:
@@ -335,6 +337,7 @@ from corelane.data.config import DataConfig, FileSystemConfig, PipelineConfig
 from corelane.data.prepare import prepare
 from corelane.data.sources.filesystem.source import FileSystemSource
 from corelane.observe.log import SystemLogger
+from corelane.store.tiers.disk import DiskTier
 folder = Path(sys.argv[1])
 source = FileSystemConfig(path="rows.csv")
 config = DataConfig(source=source, target="grade")
@@ -346,7 +349,7 @@ with SystemLogger() as logger:
         config,
         PipelineConfig(),
         seed=7,
-        cache_directory=folder / "cache",
+        cache=DiskTier(folder / "cache"),
         quarantine=folder / sys.argv[2],
         logger=logger,
     )
@@ -389,7 +392,7 @@ def test_a_full_cache_disk_falls_back_to_memory(prepared: _Preparer, small_disk:
     """What does not fit on the cache's disk is kept in memory, byte for byte and digest for digest the same."""
     columns = _columns(20_000)
     on_disk = prepared(InMemorySource(columns))
-    in_memory = prepared(InMemorySource(columns), cache_directory=small_disk)
+    in_memory = prepared(InMemorySource(columns), cache=DiskTier(small_disk))
     assert in_memory.digest == on_disk.digest
     assert _bytes(in_memory) == _bytes(on_disk)
     assert in_memory.gate.equals(on_disk.gate)
@@ -397,10 +400,41 @@ def test_a_full_cache_disk_falls_back_to_memory(prepared: _Preparer, small_disk:
 
 
 @pytest.mark.needs("mount")
+def test_a_full_cache_disk_takes_older_entries_first(prepared: _Preparer, small_disk: Path) -> None:
+    """Prepared data that fit once an older entry has gone are kept on disk and not in memory."""
+    cache = DiskTier(small_disk)
+    sizes = [prepared(InMemorySource(_columns(2000)), cache=cache, seed=seed).train.num_rows for seed in (1, 2, 3)]
+    assert min(sizes) > 1000
+    assert "cache_disk_full" not in prepared.log.getvalue()
+    assert cache.meter.counts.evictions > 0
+
+
+def test_old_entries_go_when_the_cache_is_above_its_bound(prepared: _Preparer) -> None:
+    """What was prepared for other seeds goes, the least recently used first; what a training uses stays."""
+    used = prepared(InMemorySource(_columns()), seed=0)
+    limit = 4 * sum(path.stat().st_size for path in prepared.entries()[0].rglob("*") if path.is_file())
+    for seed in range(1, 8):
+        prepared(InMemorySource(_columns()), seed=seed, cache=DiskTier(prepared.cache, limit))
+    assert 2 <= len(prepared.entries()) <= 4
+    again = prepared(InMemorySource(_columns()), seed=0)
+    assert again.digest == used.digest
+    assert prepared.log.getvalue().count('"was_cached":true') == 1
+
+
+def test_data_above_the_bound_are_kept_in_memory(prepared: _Preparer) -> None:
+    """A cache that may not hold them is as a disk that cannot: memory, the same bytes, told once."""
+    expected = prepared(InMemorySource(_columns()))
+    data = prepared(InMemorySource(_columns()), cache=DiskTier(prepared.cache.parent / "small", 1000))
+    assert data.digest == expected.digest
+    assert _bytes(data) == _bytes(expected)
+    assert prepared.log.getvalue().count("cache_disk_full") == 1
+
+
+@pytest.mark.needs("mount")
 def test_a_full_disk_and_too_little_memory_say_how_many_bytes_are_needed(prepared: _Preparer, small_disk: Path) -> None:
     """Where neither disk nor memory has room, the error names the bytes needed, and nothing is left behind."""
     with pytest.raises(DiskFullError, match=r"must have \d{6,} bytes free"):
-        prepared(InMemorySource(_columns(20_000)), cache_directory=small_disk, memory_budget_bytes=1000)
+        prepared(InMemorySource(_columns(20_000)), cache=DiskTier(small_disk), memory_budget_bytes=1000)
     assert list((small_disk / "prepared").iterdir()) == []
 
 
@@ -431,6 +465,7 @@ from corelane.data.batch import Batch, Cursor, Fingerprint
 from corelane.data.config import DataConfig, MemoryConfig, PipelineConfig
 from corelane.data.prepare import prepare
 from corelane.observe.log import SystemLogger
+from corelane.store.tiers.disk import DiskTier
 
 BLOCK = np.random.default_rng(0).random((1000, 784), np.float32)
 
@@ -452,7 +487,7 @@ class Stream:
 folder = Path(sys.argv[1])
 config = DataConfig(source=MemoryConfig(), target="y", task="classification")
 with SystemLogger(stream=io.StringIO()) as logger:
-    data = prepare(Stream(), config, PipelineConfig(), seed=7, cache_directory=folder / sys.argv[2],
+    data = prepare(Stream(), config, PipelineConfig(), seed=7, cache=DiskTier(folder / sys.argv[2]),
                    quarantine=folder / "quarantine.parquet", logger=logger)
 assert data.train.num_rows > 0.7 * int(sys.argv[2])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -25,6 +25,7 @@ from corelane.core.errors import ConfigError, DataError, SourceReadError
 from corelane.data.config import HTTPConfig
 from corelane.data.sources.http import HTTPSource
 from corelane.data.sources.http.address import is_public
+from corelane.store.tiers.disk import DiskTier
 from tests.faults.http_server import Answer, Asked, Content, FaultServer, raw, reply, torn
 
 ROWS = [f"w{index}" for index in range(20_000)]
@@ -53,13 +54,13 @@ def server() -> Iterator[FaultServer]:
 def source(
     url: str, *, told: list[Any] | None = None, clock: Any = None, lookup: Any = None, **config: Any
 ) -> HTTPSource:
-    downloads = config.pop("downloads", None)
+    cache = config.pop("cache", None)
     config = {"allow_http": True, "allow_private": ["127.0.0.1"], **config}
     heard = [] if told is None else told
     options = {} if lookup is None else {"lookup": lookup}
     return HTTPSource(
         HTTPConfig(url=url, **config),
-        downloads=downloads,
+        cache=cache,
         clock=clock or InstantClock(),
         tell=lambda event, fields: heard.append((event, fields)),
         **options,
@@ -278,12 +279,12 @@ def test_content_that_never_stays_the_same_is_given_up(server: FaultServer) -> N
 def test_what_has_not_changed_is_not_downloaded_again(server: FaultServer, tmp_path: Path) -> None:
     """The next run asks on condition and reads its copy; a changed content is downloaded."""
     url = server.url + "/rows.csv"
-    first = source(url, downloads=tmp_path)
+    first = source(url, cache=DiskTier(tmp_path))
     before = first.fingerprint()
-    assert rows_of(source(url, downloads=tmp_path)) == ROWS
+    assert rows_of(source(url, cache=DiskTier(tmp_path))) == ROWS
     assert server.asked[-1].headers["if-none-match"] == '"1"'
     server.routes["/rows.csv"] = Content(b"a\nnew\n", etag='"2"')
-    changed = source(url, downloads=tmp_path)
+    changed = source(url, cache=DiskTier(tmp_path))
     assert rows_of(changed) == ["new"]
     assert changed.fingerprint() != before
     assert rows_of(first) == ROWS, "a source that is in use keeps its content"
@@ -292,11 +293,12 @@ def test_what_has_not_changed_is_not_downloaded_again(server: FaultServer, tmp_p
 def test_a_broken_copy_is_downloaded_again(server: FaultServer, tmp_path: Path) -> None:
     """A flipped byte in the kept file is found, told, and costs a download."""
     url = server.url + "/rows.csv"
-    rows_of(source(url, downloads=tmp_path))
-    (kept,) = tmp_path.glob("*/rows.csv")
+    rows_of(source(url, cache=DiskTier(tmp_path)))
+    (kept,) = tmp_path.glob("downloads/*/rows.csv")
     kept.write_bytes(kept.read_bytes().replace(b"w7\n", b"w8\n"))
     told: list[Any] = []
-    assert rows_of(source(url, downloads=tmp_path, told=told)) == ROWS
+    cache = DiskTier(tmp_path, tell=lambda event, fields: told.append((event, fields)))
+    assert rows_of(source(url, cache=cache)) == ROWS
     assert "cache_entry_broken" in [event for event, _ in told]
     assert "if-none-match" not in server.asked[-1].headers
 

@@ -16,7 +16,7 @@ each_instrument = pytest.mark.parametrize("instrument", INSTRUMENTS.values(), id
 @each_instrument
 def test_a_name_gives_area_unit_and_kind(instrument: Instrument) -> None:
     """`corelane_<area>_<what>_<unit>[_total]`: the unit is the one declared, `_total` is there for counters only."""
-    assert re.fullmatch(rf"corelane_({'|'.join(AREAS)})_[a-z0-9_]+", instrument.name)
+    assert re.fullmatch(rf"corelane_({'|'.join([*AREAS, 'cache'])})_[a-z0-9_]+", instrument.name)
     assert instrument.name.endswith("_total") == (instrument.kind == "counter")
     assert instrument.name.removesuffix("_total").endswith(f"_{instrument.unit}" if instrument.unit else "")
 

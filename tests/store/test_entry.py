@@ -1,94 +1,70 @@
-"""Cache entries: built once, found afterwards, built again when broken, by any number of processes at once."""
+"""One entry on disk: opened whole, held and marked as used, or taken away so that nobody meets half of it."""
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import pytest
 
-from corelane.core.errors import BundleError, ConfigError
-from corelane.store.bundle import Bundle, verify_bundle
-from corelane.store.entry import open_or_build
+from corelane.core.errors import BundleError
+from corelane.store.bundle import write_bundle
+from corelane.store.entry import EntryPlace, entry_bytes, evict_entry, is_entry, last_used_ns, open_entry, take_away
 
 
-class _Builder:
-    """Writes one file, and remembers how often it was asked and what it was told to be broken."""
-
-    def __init__(self) -> None:
-        self.num_builds = 0
-        self.broken: list[BundleError] = []
-
-    def __call__(self, directory: Path) -> None:
-        self.num_builds += 1
+@pytest.fixture
+def place(tmp_path: Path) -> EntryPlace:
+    """A whole entry."""
+    place = EntryPlace(tmp_path / "entries" / "a", tmp_path / "seals" / "a.json", "thing")
+    with write_bundle(place.path, place.kind) as directory:
         (directory / "content").write_bytes(b"content")
-
-    def open(self, target: Path) -> tuple[Bundle, bool]:
-        return open_or_build(target, "thing", self, on_broken=self.broken.append)
+    return place
 
 
-def test_an_entry_is_built_once(tmp_path: Path) -> None:
-    """The first call builds, the second finds."""
-    builder = _Builder()
-    first, was_found = builder.open(tmp_path / "entries" / "a")
-    assert not was_found
-    second, was_found = builder.open(tmp_path / "entries" / "a")
-    assert was_found
-    assert builder.num_builds == 1
-    assert first.digest == second.digest
+def test_opening_holds_it_and_notes_the_time(place: EntryPlace) -> None:
+    """While the entry is open it cannot be evicted; its last use is the time given, and survives."""
+    entry = open_entry(place, now_s=1_800_000_000.0, on_broken=pytest.fail)
+    assert entry is not None
+    assert entry.was_found
+    assert last_used_ns(place.path) == 1_800_000_000 * 10**9
+    assert not evict_entry(place)
+    entry.hold.release()
+    assert evict_entry(place)
+    assert last_used_ns(place.path) == 0
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "manifest", "file"])
-def test_a_broken_entry_is_reported_and_built_again(tmp_path: Path, damage: str) -> None:
-    """However an entry was damaged, the caller gets a whole one, and the damage is told."""
-    builder = _Builder()
-    target = builder.open(tmp_path / "a")[0].path
-    content = target / "content"
-    if damage == "flip":
-        content.write_bytes(b"Content")
-    elif damage == "cut":
-        content.write_bytes(b"cont")
-    elif damage == "remove":
-        content.unlink()
-    elif damage == "manifest":
-        (target / "manifest.json").unlink()
-    else:
-        target.rename(tmp_path / "b")
-        target.write_bytes(b"a file in its place")
-    _, was_found = builder.open(target)
-    assert not was_found
-    assert (builder.num_builds, len(builder.broken)) == (2, 1)
-    verify_bundle(target, "thing")
+def test_nothing_there_is_none(tmp_path: Path) -> None:
+    """An absent entry is not broken, and evicting it is done."""
+    place = EntryPlace(tmp_path / "a", tmp_path / "a.json", "thing")
+    assert open_entry(place, now_s=0.0, on_broken=pytest.fail) is None
+    assert evict_entry(place)
 
 
-def test_builders_at_the_same_time_share_the_first_to_finish(tmp_path: Path) -> None:
-    """Two that build one entry at once both get the same whole bundle."""
-    both_build = threading.Barrier(2)
-    digests = []
-
-    def build(directory: Path) -> None:
-        both_build.wait(timeout=10)
-        (directory / "content").write_bytes(threading.current_thread().name.encode())
-
-    def ask() -> None:
-        digests.append(open_or_build(tmp_path / "a", "thing", build, on_broken=pytest.fail)[0].digest)
-
-    threads = [threading.Thread(target=ask, name=name) for name in ("one", "two")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(digests) == 2
-    assert set(digests) == {verify_bundle(tmp_path / "a", "thing").digest}
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+def test_a_broken_one_is_told_and_goes_while_it_is_used(place: EntryPlace) -> None:
+    """Who holds a broken entry keeps what it has open; the name is free for a new one."""
+    used = open_entry(place, now_s=0.0, on_broken=pytest.fail)
+    assert used is not None
+    broken: list[BundleError] = []
+    with (place.path / "content").open("rb") as file:
+        (place.path / "extra").write_bytes(b"")
+        assert open_entry(place, now_s=0.0, on_broken=broken.append) is None
+        assert file.read() == b"content"
+    assert len(broken) == 1
+    assert not place.path.exists()
 
 
-def test_a_complaint_of_the_builder_reaches_the_caller(tmp_path: Path) -> None:
-    """An error of the builder is not taken for a lost race."""
+def test_a_link_in_its_place_is_broken_and_what_it_points_to_stays(place: EntryPlace, tmp_path: Path) -> None:
+    """A symbolic link is no entry; it is removed, never what lies behind it."""
+    place.path.rename(tmp_path / "elsewhere")
+    place.path.symlink_to(tmp_path / "elsewhere")
+    broken: list[BundleError] = []
+    assert open_entry(place, now_s=0.0, on_broken=broken.append) is None
+    assert take_away(place)
+    assert (tmp_path / "elsewhere" / "content").exists()
 
-    def build(directory: Path) -> None:
-        raise ConfigError("no such column")
 
-    with pytest.raises(ConfigError, match="no such column"):
-        open_or_build(tmp_path / "a", "thing", build, on_broken=pytest.fail)
-    assert not list(tmp_path.iterdir())
+def test_what_counts_as_an_entry(place: EntryPlace) -> None:
+    """Directories with a visible name are; unfinished work and notes are not. Its size is that of its files."""
+    (place.path.parent / ".b.0123456789abcdef.tmp").mkdir()
+    (place.path.parent / "note.json").write_bytes(b"{}")
+    assert [path.name for path in place.path.parent.iterdir() if is_entry(path)] == ["a"]
+    assert entry_bytes(place.path) == 7 + (place.path / "manifest.json").stat().st_size

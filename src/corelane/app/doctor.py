@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from torch import nn
 
+from corelane.app.cache import disk_tier
 from corelane.app.config import RootConfig, data_section, load_root
 from corelane.app.sources import open_source
 from corelane.app.training import build_module, prepare_run, train_prepared
@@ -109,7 +110,9 @@ class _DryRun:
 
     def _prepare(self) -> str:
         sample = InMemorySource(self._sample)
-        self._data = prepare_run(self._root, (sample, None), self._folder, self._logger)
+        self._data = prepare_run(
+            self._root, (sample, None), self._folder, disk_tier(self._root, self._logger), self._logger
+        )
         return (
             f"tensors {', '.join(f'{name} {list(spec.shape)}' for name, spec in self._data.pipeline.outputs.items())}"
         )

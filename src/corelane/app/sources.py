@@ -26,8 +26,7 @@ from corelane.data.config import (
 from corelane.data.source import DataSource, Tell, tell_nobody
 from corelane.data.sources.filesystem.source import FileSystemSource
 from corelane.data.sources.memory import InMemorySource
-
-DOWNLOADS = "downloads"  # below the cache directory: what HTTP sources have fetched
+from corelane.store.tiers.disk import DiskTier
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SQLITE = "sqlite:///"
@@ -39,24 +38,24 @@ _EXPANDED: Mapping[str, tuple[str, ...]] = {
 """The keys of each source type in which `${NAME}` is read."""
 
 
-def open_source(config: SourceConfig, *, cache: Path | None = None, tell: Tell = tell_nobody) -> DataSource:
+def open_source(config: SourceConfig, *, cache: DiskTier | None = None, tell: Tell = tell_nobody) -> DataSource:
     """The data source that a section describes; its paths are absolute by now.
 
-    `cache` is where downloads and digests are kept between runs; `tell` hears of what happens while reading. Raises
+    `cache` is where downloads are kept between runs; `tell` hears of what happens while reading. Raises
     `ConfigError`, also for an environment variable that is not set, and what the source raises.
     """
     config = _with_environment(config, os.environ)
     if isinstance(config, MemoryConfig):
         return InMemorySource(config)
     if isinstance(config, FileSystemConfig):
-        return FileSystemSource(config, downloads=None if cache is None else cache / DOWNLOADS, tell=tell)
+        return FileSystemSource(config, cache=cache, tell=tell)
     if isinstance(config, DatabaseConfig):
         from corelane.data.sources.database import DatabaseSource  # noqa: PLC0415 - drivers only where one is read
 
         return DatabaseSource(config, tell=tell)
     from corelane.data.sources.http import HTTPSource  # noqa: PLC0415 - likewise
 
-    return HTTPSource(config, downloads=None if cache is None else cache / DOWNLOADS, tell=tell)
+    return HTTPSource(config, cache=cache, tell=tell)
 
 
 def source_of(text: str, labels: str | None = None) -> SourceConfig:
@@ -88,19 +87,21 @@ def _absolute(path: str, base: Path) -> str:
 
 def _with_environment(config: SourceConfig, environment: Mapping[str, str]) -> SourceConfig:
     keys = _EXPANDED.get(config.type, ())
-    return config.model_copy(update={key: _expand(getattr(config, key), environment, key) for key in keys})
+    values = {key: expand(getattr(config, key), environment, f"data.source.{key}") for key in keys}
+    return config.model_copy(update=values)
 
 
-def _expand(value: Any, environment: Mapping[str, str], key: str) -> Any:
+def expand(value: Any, environment: Mapping[str, str], key: str) -> Any:
+    """`value` with each `${NAME}` in its texts read from `environment`; `key` says in errors whose value it is."""
     if isinstance(value, Mapping):
-        return {name: _expand(inner, environment, f"{key}.{name}") for name, inner in value.items()}
+        return {name: expand(inner, environment, f"{key}.{name}") for name, inner in value.items()}
     if not isinstance(value, str):
         return value
 
     def read(match: re.Match[str]) -> str:
         if match[1] not in environment:
             raise ConfigError(
-                f"the environment variable {match[1]} must be set, data.source.{key} uses it; export it, then run again"
+                f"the environment variable {match[1]} must be set, {key} uses it; export it, then run again"
             )
         return environment[match[1]]
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from torch import nn
 
+from corelane.app.cache import disk_tier
 from corelane.app.config import (
     RootConfig,
-    cache_directory,
     data_section,
     dump,
     first_change,
@@ -44,6 +44,7 @@ from corelane.app.runs import (
 from corelane.app.sources import open_source
 from corelane.core.clock import SystemClock
 from corelane.core.errors import ConfigError, CorelaneError
+from corelane.data.config import SourceConfig
 from corelane.data.pipeline import Pipeline
 from corelane.data.prepare import prepare
 from corelane.data.prepared import PreparedData
@@ -55,6 +56,7 @@ from corelane.machine.process import resident_bytes
 from corelane.model.nets.build import build
 from corelane.observe.log import SystemLogger
 from corelane.store.bundle import write_atomic
+from corelane.store.tiers.disk import DiskTier
 from corelane.train.plan import choose_plan
 from corelane.train.progress import TrainingProgress, make_progress
 from corelane.train.recover import FaultTolerantTrainer
@@ -97,7 +99,7 @@ def train(
     else:
         root = load_root(Path(config))
     with _held_run(root, Path(runs), resume) as directory, recorded_run(directory, root.observe):
-        return _train_in(directory, root, _sources(root, data, test), module=model, resume=resume, quiet=quiet)
+        return _train_in(directory, root, (data, test), module=model, resume=resume, quiet=quiet)
 
 
 def train_supervised(
@@ -135,7 +137,7 @@ def train_run(directory: Path, *, resume: bool, quiet: bool) -> Run:
     """
     root = load_root(directory / CONFIG_NAME)
     with recorded_errors(directory):
-        return _train_in(directory, root, _sources(root, None, None), module=None, resume=resume, quiet=quiet)
+        return _train_in(directory, root, (None, None), module=None, resume=resume, quiet=quiet)
 
 
 def budget_of(config: RootConfig) -> Budget:
@@ -143,7 +145,9 @@ def budget_of(config: RootConfig) -> Budget:
     return Machine.detect().budget(config.machine)
 
 
-def prepare_run(root: RootConfig, sources: Sources, directory: Path, logger: SystemLogger) -> PreparedData:
+def prepare_run(
+    root: RootConfig, sources: Sources, directory: Path, cache: DiskTier, logger: SystemLogger
+) -> PreparedData:
     """Validate, fit and write (or find again) the prepared arrays of a run; bad rows go to its quarantine file."""
     budget = budget_of(root)
     with CPUDataProcessor(num_workers=budget.threads) as processor:
@@ -152,7 +156,7 @@ def prepare_run(root: RootConfig, sources: Sources, directory: Path, logger: Sys
             data_section(root),
             root.pipeline,
             seed=root.seed,
-            cache_directory=cache_directory(root),
+            cache=cache,
             quarantine=directory / "quarantine.parquet",
             test_source=sources[1],
             processor=processor,
@@ -167,10 +171,18 @@ def build_module(root: RootConfig, pipeline: Pipeline) -> nn.Module:
 
 
 def _train_in(
-    directory: Path, root: RootConfig, sources: Sources, *, module: nn.Module | None, resume: bool, quiet: bool
+    directory: Path,
+    root: RootConfig,
+    rows: tuple[object, object],
+    *,
+    module: nn.Module | None,
+    resume: bool,
+    quiet: bool,
 ) -> Run:
+    """`rows` are those of the source and of the test source as handed over in Python; None where a file is read."""
     with _logger(root, directory, quiet=quiet) as logger, _stop_flag() as should_stop:
-        data = prepare_run(root, sources, directory, logger)
+        cache = disk_tier(root, logger)
+        data = prepare_run(root, _sources(root, *rows, cache, logger), directory, cache, logger)
         save_run_data(directory, data, has_own_module=module is not None)
         module = module if module is not None else build_module(root, data.pipeline)
         progress = make_progress(quiet=quiet)
@@ -238,12 +250,15 @@ def _take_over(newest: Path, root: RootConfig) -> None:
     write_atomic(newest / CONFIG_NAME, dump(root).encode())
 
 
-def _sources(root: RootConfig, data: object, test: object) -> Sources:
+def _sources(root: RootConfig, data: object, test: object, cache: DiskTier, logger: SystemLogger) -> Sources:
     section = data_section(root)
-    cache = cache_directory(root)
-    own_test = open_source(section.test, cache=cache) if section.test is not None else None
+
+    def opened(config: SourceConfig) -> DataSource:
+        return open_source(config, cache=cache, tell=lambda event, fields: logger.data.info(event, **fields))
+
+    own_test = opened(section.test) if section.test is not None else None
     return (
-        InMemorySource(data) if data is not None else open_source(section.source, cache=cache),
+        InMemorySource(data) if data is not None else opened(section.source),
         InMemorySource(test) if test is not None else own_test,
     )
 

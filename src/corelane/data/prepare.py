@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from corelane.core.errors import BundleError, DiskFullError
+from corelane.core.errors import DiskFullError
 from corelane.core.types import JsonObject
 from corelane.data.appender import FileAppender, MemoryAppender
 from corelane.data.checked import batches_of
@@ -28,7 +28,6 @@ from corelane.data.passes import Job, Survey, fill, survey
 from corelane.data.pipeline import Pipeline
 from corelane.data.prepared import (
     FACTS_FILE,
-    KIND,
     PIPELINE_FILE,
     QUARANTINE_FILE,
     PreparedData,
@@ -48,7 +47,7 @@ from corelane.data.spool import spooled
 from corelane.machine.cpu import Machine
 from corelane.observe.log import SystemLogger
 from corelane.store.durable import temporary_file
-from corelane.store.entry import open_or_build
+from corelane.store.tiers.disk import DiskTier
 
 __all__ = ["PreparedData", "PreparedPart", "prepare"]
 
@@ -62,7 +61,7 @@ def prepare(
     pipeline: PipelineConfig,
     *,
     seed: int,
-    cache_directory: Path,
+    cache: DiskTier,
     quarantine: Path,
     logger: SystemLogger,
     test_source: DataSource | None = None,
@@ -72,9 +71,9 @@ def prepare(
     """The prepared data of `source` under `config` and `pipeline`, from the cache when it is there and whole.
 
     A remote source is read once, into a local copy (`spool.py`).
-    Refused rows are written to the Parquet file `quarantine` (also on a hit). When the cache's disk is full the arrays
-    are kept in memory if they fit `memory_budget_bytes` (default: 30 % of the machine's memory); what the rules of
-    copies and unique values remember must fit there too.
+    Refused rows are written to the Parquet file `quarantine` (also on a hit). When the cache has no room, also after
+    other entries have gone, the arrays are kept in memory if they fit `memory_budget_bytes` (default: 30 % of the
+    machine's memory); what the rules of copies and unique values remember must fit there too.
 
     Raises `DataError` when the data cannot be used (no rows, too many refused, one class only, a column missing),
     `DiskFullError` with the number of bytes needed, and what the source raises.
@@ -83,26 +82,25 @@ def prepare(
         if processor is None:
             processor = owned.enter_context(CPUDataProcessor())
         tell = _teller(logger)
-        source = owned.enter_context(spooled(source, cache_directory, tell=tell))
+        source = owned.enter_context(spooled(source, cache.directory, tell=tell))
         if test_source is not None:
-            test_source = owned.enter_context(spooled(test_source, cache_directory, tell=tell))
-        schema = _find_schema(source, config, pipeline, cache_directory, logger, processor)
+            test_source = owned.enter_context(spooled(test_source, cache.directory, tell=tell))
+        schema = _find_schema(source, config, pipeline, cache, processor)
         unfitted = Pipeline.build(schema, pipeline)
         rules, budget = RowRules.of(config, schema), _memory_budget(memory_budget_bytes)
         job = Job(source, test_source, config, unfitted, seed, processor, rules, budget)
-        entry = cache_directory / "prepared" / _key(job)
         try:
-            bundle, was_found = open_or_build(
-                entry, KIND, lambda directory: _build(job, directory, quarantine, logger), on_broken=_reporter(logger)
+            entry = cache.open_or_build(
+                "prepared", _key(job), lambda directory: _build(job, directory, cache, quarantine, logger)
             )
         except DiskFullError as error:
-            logger.data.warning("cache_disk_full", directory=str(cache_directory), reason=str(error))
-            return _build_in_memory(job, quarantine, logger, cache_directory)
-        data = read_prepared(bundle)
-        if was_found:
+            logger.data.warning("cache_disk_full", directory=str(cache.directory), reason=str(error))
+            return _build_in_memory(job, quarantine, logger, cache.directory)
+        data = read_prepared(entry)
+        if entry.was_found:
             with temporary_file(quarantine) as copy:
-                shutil.copyfile(bundle.path / QUARANTINE_FILE, copy)
-        logger.data.info("data_prepared", was_cached=was_found, digest=data.digest, **_sizes(data))
+                shutil.copyfile(entry.bundle.path / QUARANTINE_FILE, copy)
+        logger.data.info("data_prepared", was_cached=entry.was_found, digest=data.digest, **_sizes(data))
         return data
 
 
@@ -133,8 +131,7 @@ def _find_schema(
     source: DataSource,
     config: DataConfig,
     pipeline: PipelineConfig,
-    cache_directory: Path,
-    logger: SystemLogger,
+    cache: DiskTier,
     processor: CPUDataProcessor,
 ) -> Schema:
     """The schema inferred from all of `source`, or the one that was inferred from the same data before."""
@@ -154,21 +151,21 @@ def _find_schema(
         }
     )
     try:
-        bundle, _ = open_or_build(cache_directory / "schemas" / key, "schema", build, on_broken=_reporter(logger))
+        entry = cache.open_or_build("schemas", key, build)
     except DiskFullError:
         return infer()  # `prepare` meets the full disk again and deals with it
-    return Schema.from_json(json.loads((bundle.path / "schema.json").read_bytes()))
+    return Schema.from_json(json.loads((entry.bundle.path / "schema.json").read_bytes()))
 
 
 # --- building ---------------------------------------------------------------------------------------------------------
 
 
-def _build(job: Job, directory: Path, quarantine: Path, logger: SystemLogger) -> dict[str, str]:
+def _build(job: Job, directory: Path, cache: DiskTier, quarantine: Path, logger: SystemLogger) -> dict[str, str]:
     """Write the files of a prepared bundle into `directory`; gives the digests of the arrays."""
     appenders: dict[str, FileAppender] = {}
     with open_quarantine(quarantine, job.rules.dropping) as refused:
         found = survey(job, refused)
-        _check_space(directory, found)
+        cache.room.make(found.num_bytes)
         with ExitStack() as files:
 
             def make(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], most: int) -> FileAppender:
@@ -204,14 +201,17 @@ def _build_in_memory(job: Job, quarantine: Path, logger: SystemLogger, cache_dir
         if found.num_bytes > job.budget_bytes:
             raise DiskFullError(
                 f"{cache_directory} must have {found.num_bytes} bytes free for the prepared data, got less, and only "
-                f"{job.budget_bytes} bytes could be kept in memory; free some space or choose another machine.cache"
+                f"{job.budget_bytes} bytes could be kept in memory; free some space, or set"
+                " machine.cache_disk_bytes or machine.cache"
             )
         samples = fill(job, found, refused, make)
         _tell(job, found, refused, logger)
     parts = {part: _collect(part, found.pipeline, arrays) for part in PARTS}
     data = PreparedData(
         pipeline=found.pipeline,
-        **parts,
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts["test"],
         **samples,
         digest=digest_parts(found.pipeline, parts),
         num_rejected=refused.num_rows,
@@ -229,12 +229,6 @@ def _collect(part: str, pipeline: Pipeline, arrays: Mapping[str, MemoryAppender]
 
     inputs = {name: rows(index) for index, name in enumerate(pipeline.outputs)}
     return PreparedPart(inputs, rows("target"), rows("positions"))
-
-
-def _check_space(directory: Path, found: Survey) -> None:
-    free = shutil.disk_usage(directory).free
-    if free < found.num_bytes:
-        raise DiskFullError(f"{directory} must have {found.num_bytes} bytes free, got {free}; free some space")
 
 
 def _memory_budget(configured: int | None) -> int:
@@ -259,10 +253,6 @@ def _tell(job: Job, found: Survey, refused: Quarantine, logger: SystemLogger) ->
 
 def _teller(logger: SystemLogger) -> Tell:
     return lambda event, fields: logger.data.info(event, **fields)
-
-
-def _reporter(logger: SystemLogger) -> Callable[[BundleError], None]:
-    return lambda error: logger.data.warning("cache_entry_broken", reason=str(error))
 
 
 def _sizes(data: PreparedData) -> dict[str, int]:

@@ -10,10 +10,9 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from corelane.core.types import Array, IntArray
@@ -21,7 +20,9 @@ from corelane.data.appender import npy_digest
 from corelane.data.batch import Fingerprint
 from corelane.data.pipeline import Pipeline
 from corelane.data.split import PARTS
-from corelane.store.bundle import Bundle
+from corelane.store.entry import Entry
+from corelane.store.hold import Hold
+from corelane.store.tiers.disk import map_array
 
 KIND = "prepared"
 PIPELINE_FILE = "pipeline.json"
@@ -58,6 +59,7 @@ class PreparedData:
     `calibration`, `holdout` and `gate` hold up to 1,000 checked raw rows (feature columns, then the target) of the
     training, the validation and the test part. `digest` names the prepared content: equal digests train the same bytes.
     Rows that do not train are quarantined (`num_rejected`), at fault in a column that drops (`num_dropped`), or copies.
+    `hold` keeps the entry in the cache for as long as this object lives.
     """
 
     pipeline: Pipeline
@@ -72,6 +74,7 @@ class PreparedData:
     fingerprint: Fingerprint
     num_dropped: int = 0
     num_deduplicated: int = 0
+    hold: Hold | None = field(default=None, compare=False, repr=False)
 
 
 def array_file(part: str, index: int | str) -> str:
@@ -95,8 +98,9 @@ def digest_parts(pipeline: Pipeline, parts: Mapping[str, PreparedPart]) -> str:
     return content_digest(pipeline, digests)
 
 
-def read_prepared(bundle: Bundle) -> PreparedData:
-    """The prepared data of a verified bundle; its arrays are memory-mapped."""
+def read_prepared(entry: Entry) -> PreparedData:
+    """The prepared data of a verified entry of the cache; its arrays are memory-mapped."""
+    bundle = entry.bundle
     pipeline = Pipeline.from_json(json.loads((bundle.path / PIPELINE_FILE).read_bytes()))
     facts = json.loads((bundle.path / FACTS_FILE).read_bytes())
     train, validation, test = (_read_part(bundle.path, part, pipeline) for part in PARTS)
@@ -113,6 +117,7 @@ def read_prepared(bundle: Bundle) -> PreparedData:
         digest=content_digest(pipeline, digests),
         **{name: facts[name] for name in ("num_rejected", "num_dropped", "num_deduplicated")},
         fingerprint=Fingerprint(**facts["fingerprint"]),
+        hold=entry.hold,
     )
 
 
@@ -129,11 +134,6 @@ def read_table(path: Path) -> pa.Table:
 
 
 def _read_part(directory: Path, part: str, pipeline: Pipeline) -> PreparedPart:
-    inputs = {name: _map(directory / array_file(part, index)) for index, name in enumerate(pipeline.outputs)}
-    target, positions = (_map(directory / array_file(part, name)) for name in ("target", "positions"))
+    inputs = {name: map_array(directory / array_file(part, index)) for index, name in enumerate(pipeline.outputs)}
+    target, positions = (map_array(directory / array_file(part, name)) for name in ("target", "positions"))
     return PreparedPart(inputs, target, positions)
-
-
-def _map(path: Path) -> Array:
-    """A read-only map of the array at `path`, as a plain array: slicing the memmap class costs microseconds."""
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))

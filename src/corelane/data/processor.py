@@ -6,7 +6,6 @@ is pickled. Called by `prepare` (transforming), the trainer (gathering) and offl
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -25,9 +24,7 @@ from corelane.data.pipeline import Pipeline
 from corelane.data.prepared import PreparedPart
 from corelane.data.readahead import Readahead
 from corelane.data.slot import Slot, TrainingBatch
-from corelane.machine.memory import MemoryManager
-
-ALIGNMENT = 64  # a cache line, and the widest vector register (AVX-512)
+from corelane.machine.memory import ALIGNMENT, MemoryManager, aligned_empty
 
 _END = object()  # behind the last item
 Order: TypeAlias = IntArray | EpochOrder
@@ -212,14 +209,6 @@ def _settle(future: Future[Any]) -> None:
     """Return when `future` does not run and never will. One that a closed pool has dropped never ends."""
     if not future.cancel():
         wait([future])
-
-
-def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """An uninitialised C-contiguous array whose first byte lies at a multiple of `ALIGNMENT`."""
-    num_bytes = math.prod(shape) * dtype.itemsize
-    raw = np.empty(num_bytes + ALIGNMENT, dtype=np.uint8)
-    offset = -raw.ctypes.data % ALIGNMENT
-    return raw[offset : offset + num_bytes].view(dtype).reshape(shape)
 
 
 def align(values: Array) -> Array:

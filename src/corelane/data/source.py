@@ -19,7 +19,7 @@ def tell_nobody(event: str, fields: Mapping[str, Any]) -> None:
 
 
 class DataSource(Protocol):
-    """Rows in a fixed order, readable again from any cursor. Nothing stays open between calls; an abandoned or closed
+    """Rows in a fixed order, readable again from any cursor. No file stays open between calls; an abandoned or closed
     iterator releases its files. Several iterators may run at once, also in several threads.
     """
 

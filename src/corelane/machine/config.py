@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from corelane.core.config import Bytes, Section
@@ -25,4 +27,24 @@ class MachineConfig(Section):
         default=None,
         min_length=1,
         description="Directory for prepared data and other files that can be made again; left out: chosen by the app.",
+    )
+    cache_memory_bytes: Bytes | None = Field(
+        default=None,
+        ge=0,
+        description="Most bytes of batches and tensors kept in memory (L1), such as 512MiB; left out: a tenth of the"
+        " memory, at most 1 GiB.",
+    )
+    cache_disk_bytes: Bytes = Field(
+        default=10 << 30,
+        ge=1,
+        description="Most bytes in the cache directory (L2): what was used least recently goes.",
+    )
+    cache_shared: str | None = Field(
+        default=None,
+        min_length=1,
+        description="URL of a storage that machines share (L3), such as s3://bucket/cache or file:///mnt/nfs/cache:"
+        " raw data, packages and logs are archived there. Left out: none.",
+    )
+    cache_shared_options: dict[str, Any] = Field(
+        default_factory=dict, description="What fsspec needs to reach it; ${NAME} is read from the environment."
     )

@@ -93,9 +93,7 @@ class MemoryPool:
             if buffer is None:
                 buffer = np.empty(size + ALIGNMENT, dtype=np.uint8)
             self._leased[id(buffer)] = buffer
-        offset = -buffer.ctypes.data % ALIGNMENT
-        array: Array = buffer[offset : offset + num_bytes].view(kind).reshape(tuple(shape))
-        return array
+        return _aligned(buffer, shape, kind)
 
     def release(self, array: Array) -> None:
         """Give a leased array back; it and every view of it must not be used any more.
@@ -301,6 +299,18 @@ class MemoryManager:
             if freed < num_bytes:
                 freed += holder(num_bytes - freed)
         return freed
+
+
+def aligned_empty(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """An uninitialised C-contiguous array, leased from nobody, whose first byte lies at a multiple of `ALIGNMENT`."""
+    return _aligned(np.empty(math.prod(shape) * dtype.itemsize + ALIGNMENT, dtype=np.uint8), shape, dtype)
+
+
+def _aligned(buffer: Array, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """The array that begins at the first aligned byte of `buffer` (bytes, `ALIGNMENT` more than the array has)."""
+    offset = -buffer.ctypes.data % ALIGNMENT
+    array: Array = buffer[offset : offset + math.prod(shape) * dtype.itemsize].view(dtype).reshape(tuple(shape))
+    return array
 
 
 def _size_class(num_bytes: int) -> int:

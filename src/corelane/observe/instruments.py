@@ -36,7 +36,7 @@ class Instrument:
 
     @property
     def area(self) -> str:
-        """The second word of the name: `training`, `inference`, `system` or `data`."""
+        """The second word of the name: `training`, `inference`, `system`, `data` or `cache`."""
         return self.name.split("_", 2)[1]
 
 
@@ -230,7 +230,34 @@ SYSTEM = (
     ),
 )
 
+# The cache has no stream of its own, its readings are watched. Tiers: memory (L1), disk (L2), shared (L3).
+CACHE = (
+    Instrument(
+        "corelane_cache_hits_total", "counter", "Times a tier had what it was asked for.", "hits", labels=("tier",)
+    ),
+    Instrument(
+        "corelane_cache_misses_total", "counter", "Times a tier did not have it, or had it broken.", "misses", ("tier",)
+    ),
+    Instrument(
+        "corelane_cache_evictions_total", "counter", "Entries given up for others.", "evictions", labels=("tier",)
+    ),
+    Instrument(
+        "corelane_cache_broken_entries_total",
+        "counter",
+        "Entries found altered, cut or incomplete.",
+        "entries",
+        labels=("tier",),
+    ),
+    Instrument(
+        "corelane_cache_size_bytes",
+        "gauge",
+        "Bytes that a tier holds; of the shared one what this process put there.",
+        "bytes",
+        labels=("tier",),
+    ),
+)
+
 INSTRUMENTS: Mapping[str, Instrument] = {
-    instrument.name: instrument for instrument in (*TRAINING, *INFERENCE, *DATA, *SYSTEM)
+    instrument.name: instrument for instrument in (*TRAINING, *INFERENCE, *DATA, *SYSTEM, *CACHE)
 }
 """All instruments by name."""

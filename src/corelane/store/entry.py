@@ -1,76 +1,133 @@
-"""Cache entries: bundles that can be made again. Whoever asks gets a whole one, whatever happened to the one before.
+"""Cache entries on disk: bundles that can be made again, found whole, held while they are used, and taken away safely.
 
-Several processes may ask for the same entry at once. None waits for another: each builds its own in a temporary
-directory and the first to finish publishes it; the others use that one. A broken entry is removed under a lock, after
-a second look, so that a whole one that somebody has just published is never removed.
+It knows one entry at a time; who may build one and who has to go is decided in `tiers/`.
+A broken entry is removed under a lock, after a second look, so that a whole one that somebody has just published is
+never removed. An entry goes by one rename, so no reader meets half of it; those who have mapped its files keep them.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from corelane.core.errors import BundleError, ConfigError
-from corelane.store.bundle import Bundle, verify_bundle, write_bundle
-from corelane.store.durable import remove_temporaries, temporary_directory
+from corelane.core.errors import BundleError
+from corelane.store.bundle import Bundle
+from corelane.store.hold import Hold, hold, lock_directory
+from corelane.store.seal import verify_sealed
 
 
-def open_or_build(
-    target: Path,
-    kind: str,
-    build: Callable[[Path], Mapping[str, str] | None],
-    *,
-    on_broken: Callable[[BundleError], None],
-) -> tuple[Bundle, bool]:
-    """The verified bundle `target` of `kind`, and whether it was found (True) or had to be built (False).
+@dataclass(frozen=True, slots=True)
+class EntryPlace:
+    """Where an entry of `kind` lies, and where its seal does."""
 
-    `build(directory)` writes its files, and may give the SHA-256 of some, by name, that it knows from writing them.
-    A broken entry is reported to `on_broken`, removed and built again; leftovers of crashed writers beside it are
-    removed. Raises what `build` raises, and what `write_bundle` raises.
-    """
-    found = _open(target, kind, on_broken)
-    if found is not None:
-        return found, True
-    remove_temporaries(target.parent)
-    try:
-        digests: dict[str, str] = {}
-        with write_bundle(target, kind, digests=digests) as directory:
-            digests.update(build(directory) or {})
-    except ConfigError:
-        if not os.path.lexists(target):
-            raise  # not a lost race, but the build's own complaint
-        return verify_bundle(target, kind), False
-    return verify_bundle(target, kind, reads=False), False
+    path: Path
+    seal: Path
+    kind: str
 
 
-def _open(target: Path, kind: str, on_broken: Callable[[BundleError], None]) -> Bundle | None:
-    if not os.path.lexists(target):
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A verified entry: its bundle, whether it was found (or had to be built), and the hold that keeps it there."""
+
+    bundle: Bundle
+    was_found: bool
+    hold: Hold
+
+
+def open_entry(place: EntryPlace, *, now_s: float, on_broken: Callable[[BundleError], None]) -> Entry | None:
+    """The entry, held and verified, or None when there is none. A broken one is reported and removed."""
+    if not os.path.lexists(place.path):
         return None
+    held = hold(place.path)
+    if held is None and place.path.is_dir():
+        return None  # somebody is about to remove it
     try:
-        return verify_bundle(target, kind)
+        bundle = verify_sealed(place.path, place.kind, place.seal, now_s=now_s)
     except BundleError as error:
+        if held is not None:
+            held.release()
         on_broken(error)
-    with _lock(target.parent):
+        _remove_broken(place, now_s)
+        return None
+    if held is None:
+        return None
+    mark_used(place.path, now_s)
+    return Entry(bundle, was_found=True, hold=held)
+
+
+def mark_used(path: Path, now_s: float) -> None:
+    """Note the time of last use, by which entries are given up, where it survives the process."""
+    with suppress(OSError):  # a cache that others own: it is read all the same
+        os.utime(path, ns=(int(now_s * 1e9),) * 2)
+
+
+def last_used_ns(path: Path) -> int:
+    """The time of last use in ns; 0 of an entry that is gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def evict_entry(place: EntryPlace) -> bool:
+    """Remove the entry unless a process uses it; whether it is gone."""
+    descriptor = lock_directory(place.path, fcntl.LOCK_EX)
+    if descriptor is None:
+        return not os.path.lexists(place.path)
+    try:
+        return take_away(place)
+    finally:
+        os.close(descriptor)
+
+
+def take_away(place: EntryPlace) -> bool:
+    """Remove the entry whoever uses it, seal and all; whether it is gone."""
+    place.seal.unlink(missing_ok=True)
+    # The store's name for leftovers: whoever sweeps will have it if we die here.
+    aside = place.path.with_name(f".{place.path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        place.path.rename(aside)
+    except OSError:
+        return not os.path.lexists(place.path)
+    if aside.is_dir() and not aside.is_symlink():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        aside.unlink(missing_ok=True)
+    return True
+
+
+def entry_bytes(path: Path) -> int:
+    """The bytes of the entry's files; what vanishes meanwhile counts nothing."""
+    total = 0
+    for root, _, names in os.walk(path):
+        for name in names:
+            with suppress(OSError):
+                total += (Path(root) / name).stat(follow_symlinks=False).st_size
+    return total
+
+
+def is_entry(path: Path) -> bool:
+    """Whether a name in a folder of entries is that of an entry, and not of unfinished work or a note."""
+    return not path.name.startswith(".") and path.is_dir()
+
+
+def _remove_broken(place: EntryPlace, now_s: float) -> None:
+    with _locked(place.path.parent):
         try:
-            return verify_bundle(target, kind)
+            verify_sealed(place.path, place.kind, place.seal, now_s=now_s)
         except BundleError:
-            _take_away(target)
-    return None
-
-
-def _take_away(target: Path) -> None:
-    """Remove `target` so that no reader meets half of it: rename it first."""
-    if not os.path.lexists(target):
-        return
-    with temporary_directory(target) as aside:
-        target.rename(aside / "broken")  # and goes with the temporary directory
+            if os.path.lexists(place.path):
+                take_away(place)
 
 
 @contextmanager
-def _lock(directory: Path) -> Iterator[None]:
+def _locked(directory: Path) -> Iterator[None]:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

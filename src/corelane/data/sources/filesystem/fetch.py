@@ -9,23 +9,28 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from corelane.core.clock import Clock, SystemClock
-from corelane.core.errors import BundleError, SourceRestartError
+from corelane.core.errors import SourceRestartError
 from corelane.data.source import Tell
 from corelane.machine.backoff import ExponentialBackoff
-from corelane.store.entry import open_or_build
+from corelane.store.hold import Hold
 from corelane.store.remote import RemoteFile, RemoteStore
+from corelane.store.tiers.disk import DiskTier
 
-KIND = "download"
 MAX_RETRIES = 5
 _FILES = "files"  # in the entry, apart from its manifest
 
 
-def fetch(url: str, options: Mapping[str, Any], downloads: Path, *, tell: Tell, clock: Clock | None = None) -> Path:
+def fetch(
+    url: str, options: Mapping[str, Any], cache: DiskTier, *, tell: Tell, clock: Clock | None = None
+) -> tuple[Path, Hold]:
     """The local folder that holds the files of `url`, under their names below it; fetched unless it is there, whole.
+
+    It stays there for as long as the hold lives.
 
     Raises `DataError` when there are none, `SourceRestartError` when the store cannot be reached, `DiskFullError`.
     """
@@ -36,16 +41,12 @@ def fetch(url: str, options: Mapping[str, Any], downloads: Path, *, tell: Tell, 
             tell("source_restarted", {"source": url, "attempt": attempt.number})
         with attempt:
             files = store.list()
-            bundle, _ = open_or_build(
-                downloads / _key(url, files),
-                KIND,
-                lambda folder, files=files: _fetch_all(store, files, folder),  # type: ignore[misc]
-                on_broken=lambda error: _tell_broken(tell, error),
-            )
-    return bundle.path / _FILES
+            entry = cache.open_or_build("downloads", _key(url, files), partial(_fetch_all, store, files, cache))
+    return entry.bundle.path / _FILES, entry.hold
 
 
-def _fetch_all(store: RemoteStore, files: tuple[RemoteFile, ...], folder: Path) -> None:
+def _fetch_all(store: RemoteStore, files: tuple[RemoteFile, ...], cache: DiskTier, folder: Path) -> None:
+    cache.room.make(sum(file.size for file in files))
     for file in files:
         store.fetch(file, folder / _FILES / file.name)
 
@@ -53,7 +54,3 @@ def _fetch_all(store: RemoteStore, files: tuple[RemoteFile, ...], folder: Path) 
 def _key(url: str, files: tuple[RemoteFile, ...]) -> str:
     facts = [url, [[file.url, file.size, file.identity] for file in files]]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def _tell_broken(tell: Tell, error: BundleError) -> None:
-    tell("cache_entry_broken", {"reason": error.message})

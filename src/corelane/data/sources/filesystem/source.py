@@ -6,9 +6,6 @@ files are fetched to local disk first (`fetch.py`), so that every pass is local.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
@@ -33,6 +30,8 @@ from corelane.data.sources.filesystem.npz_format import NpzReader
 from corelane.data.sources.filesystem.parquet_format import ParquetReader
 from corelane.data.sources.filesystem.reader import ConcatenatedReader, PartitionReader, Reader
 from corelane.data.sources.plain import plain_rows
+from corelane.store.hold import Hold
+from corelane.store.tiers.disk import DiskTier, temporary_tier
 
 Format = Literal["csv", "parquet", "arrow", "jsonl", "npz", "idx", "images"]
 
@@ -70,8 +69,8 @@ _LOOKED_AT = 1000  # files of a folder whose names decide its format
 class FileSystemSource:
     """A `DataSource` over a file, the files of a folder or of a glob, or folders of images.
 
-    A relative path counts from `base`. Remote files are kept below `downloads`, or in a temporary folder that goes with
-    the source. `tell` hears of skipped files and of fetching anew. Raises `DataError` when the path is missing, empty
+    A relative path counts from `base`. Remote files are kept in `cache`, or in a temporary folder that goes with the
+    source. `tell` hears of skipped files and of fetching anew. Raises `DataError` when the path is missing, empty
     or not what `format` says, `ConfigError` when `format: auto` cannot tell.
     """
 
@@ -82,13 +81,14 @@ class FileSystemSource:
         config: FileSystemConfig,
         base: Path = Path(),
         *,
-        downloads: Path | None = None,
+        cache: DiskTier | None = None,
         tell: Tell = tell_nobody,
     ) -> None:
         self._tell = tell
         self._base = base
+        self._hold: Hold | None = None  # keeps fetched files in the cache for as long as the source lives
         self._root = None if config.root is None else base / config.root
-        path = self._locate(config, downloads)
+        path = self._locate(config, cache)
         self._format = detect_format(path) if config.format == "auto" else config.format
         if config.labels is not None and self._format != "idx":
             raise ConfigError(f"labels must be given for IDX files only, got {config.labels!r} with {self._format}")
@@ -137,10 +137,10 @@ class FileSystemSource:
 
     # --- opening ------------------------------------------------------------------------------------------------------
 
-    def _locate(self, config: FileSystemConfig, downloads: Path | None) -> Path:
+    def _locate(self, config: FileSystemConfig, cache: DiskTier | None) -> Path:
         """The local path: the configured one, or where its remote files were fetched to."""
         if "://" in config.path:
-            return self._fetched(config, downloads)
+            return self._fetched(config, cache)
         path = self._base / config.path
         if not path.exists() and not has_wildcards(path):
             raise DataError(
@@ -150,15 +150,12 @@ class FileSystemSource:
             check_root(path, self._root)
         return path
 
-    def _fetched(self, config: FileSystemConfig, downloads: Path | None) -> Path:
+    def _fetched(self, config: FileSystemConfig, cache: DiskTier | None) -> Path:
         from corelane.data.sources.filesystem.fetch import fetch  # noqa: PLC0415 - fsspec only where it is used
 
         if config.labels is not None:
             raise ConfigError("labels must be left out for remote files, got a label file; fetch both, then name them")
-        if downloads is None:
-            downloads = Path(tempfile.mkdtemp(prefix="corelane-fetched-"))
-            weakref.finalize(self, shutil.rmtree, downloads, ignore_errors=True)
-        folder = fetch(config.path, config.storage_options, downloads, tell=self._tell)
+        folder, self._hold = fetch(config.path, config.storage_options, cache or temporary_tier(self), tell=self._tell)
         files = list(folder.iterdir())
         return files[0] if len(files) == 1 and files[0].is_file() else folder
 

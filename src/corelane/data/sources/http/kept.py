@@ -13,66 +13,67 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from corelane.core.clock import Clock
-from corelane.core.errors import BundleError
 from corelane.data.config import HTTPConfig
-from corelane.data.source import Tell
 from corelane.data.sources.http.version import Validators
-from corelane.store.bundle import verify_bundle, write_atomic
-from corelane.store.entry import open_or_build
+from corelane.store.bundle import write_atomic
+from corelane.store.hold import Hold
+from corelane.store.tiers.disk import DiskTier
 
-KIND = "download"
+FOLDER = "downloads"  # the kind of entry in the cache
 _NOTE_VERSION = 2
 _POLL_S = 0.2
 
 
-class Kept:
-    """Owns the downloads of one URL below `folder` and nothing else."""
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """A downloaded file, which stays in the cache for as long as the hold lives."""
 
-    def __init__(self, folder: Path, config: HTTPConfig, *, clock: Clock, tell: Tell) -> None:
-        self.folder = folder
+    path: Path
+    hold: Hold
+
+
+class Kept:
+    """Owns the downloads of one URL in `cache` and nothing else."""
+
+    def __init__(self, cache: DiskTier, config: HTTPConfig, *, clock: Clock) -> None:
+        self.folder = cache.directory / FOLDER
+        self._cache = cache
         self._clock = clock
-        self._tell = tell
         facts = [config.url, None if config.paging is None else config.paging.model_dump()]
         self.key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
-        self._note = folder / f"{self.key}.json"
+        self._note = self.folder / f"{self.key}.json"
 
-    def newest(self, sha256: str | None) -> tuple[Path, Validators] | None:
+    def newest(self, sha256: str | None) -> tuple[KeptFile, Validators] | None:
         """The newest file and its version, if it is there, whole and, when `sha256` is given, of that digest."""
         try:
             note = json.loads(self._note.read_bytes())
             if note["version"] != _NOTE_VERSION or sha256 not in (None, *note["digests"]):
                 return None
-            bundle = verify_bundle(self.folder / f"{self.key}-{note['content'][:32]}", KIND)
-            ((name, entry),) = bundle.files.items()
+            entry = self._cache.open(FOLDER, f"{self.key}-{note['content'][:32]}")
+            if entry is None:
+                return None
+            ((name, file),) = entry.bundle.files.items()
             validators = Validators(note["etag"], note["last_modified"])
-        except BundleError as error:
-            self._tell("cache_entry_broken", {"reason": error.message})
-            return None
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return (bundle.path / name, validators) if entry.sha256 == note["content"] else None
+        kept = KeptFile(entry.bundle.path / name, entry.hold)
+        return (kept, validators) if file.sha256 == note["content"] else None
 
-    def keep(self, file: Path, validators: Validators | None, digests: tuple[str, ...]) -> Path:
+    def keep(self, file: Path, validators: Validators | None, digests: tuple[str, ...]) -> KeptFile:
         """Move `file` here; where it lies now. With `validators` the next run can ask for another version.
 
         The last of `digests` is that of the file's bytes, those before it are of the forms it was sent in.
         """
-        entry = self.folder / f"{self.key}-{digests[-1][:32]}"
-        bundle, _ = open_or_build(
-            entry,
-            KIND,
-            lambda folder: _move(file, folder),
-            on_broken=lambda error: self._tell("cache_entry_broken", {"reason": error.message}),
-        )
-        (name,) = bundle.files
+        entry = self._cache.open_or_build(FOLDER, f"{self.key}-{digests[-1][:32]}", lambda folder: _move(file, folder))
+        (name,) = entry.bundle.files
         if validators is not None and validators.conditions:
             note = {"version": _NOTE_VERSION, "content": digests[-1], "digests": digests, **asdict(validators)}
             write_atomic(self._note, json.dumps(note).encode())
-        return bundle.path / name
+        return KeptFile(entry.bundle.path / name, entry.hold)
 
     @contextmanager
     def alone(self, wait_s: float) -> Iterator[None]:
@@ -97,4 +98,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _move(file: Path, folder: Path) -> None:
-    file.rename(folder / file.name)
+    try:
+        os.link(file, folder / file.name)  # the first name stays until it is kept: a full disk may need a second try
+    except OSError:
+        file.rename(folder / file.name)  # a file system without links

@@ -7,9 +7,6 @@ Called through `DataSourceManager` and by `app`.
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
-import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -29,11 +26,12 @@ from corelane.data.sources.filesystem.source import FileSystemSource
 from corelane.data.sources.http.address import Resolve, resolve
 from corelane.data.sources.http.download import Download
 from corelane.data.sources.http.exchange import Exchange
-from corelane.data.sources.http.kept import Kept
+from corelane.data.sources.http.kept import FOLDER, Kept, KeptFile
 from corelane.data.sources.http.paging import Pages
 from corelane.data.sources.http.target import Target
 from corelane.data.sources.http.unpack import check_unpacked, decode
 from corelane.store.durable import full_disk_reported, remove_temporaries, temporary_directory
+from corelane.store.tiers.disk import DiskTier, temporary_tier
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -41,7 +39,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 class HTTPSource:
     """A `DataSource` over the file, or the pages, that `config` names.
 
-    Downloads are kept below `downloads`, or in a temporary folder that goes with the source. Making it connects to
+    Downloads are kept in `cache`, or in a temporary folder that goes with the source. Making it connects to
     nothing. Raises, when read: `ConfigError` for a URL or headers that cannot be, `DataError` for an answer that will
     not get better, `SourceReadError` when the retries are used up, `DiskFullError`.
     """
@@ -52,7 +50,7 @@ class HTTPSource:
         self,
         config: HTTPConfig,
         *,
-        downloads: Path | None = None,
+        cache: DiskTier | None = None,
         clock: Clock | None = None,
         tell: Tell = tell_nobody,
         lookup: Resolve = resolve,
@@ -61,12 +59,11 @@ class HTTPSource:
         self._clock = clock or SystemClock()
         self._tell = tell
         self._lookup = lookup
-        if downloads is None:
-            downloads = Path(tempfile.mkdtemp(prefix="corelane-http-"))
-            weakref.finalize(self, shutil.rmtree, downloads, ignore_errors=True)
-        self._downloads = downloads
+        self._cache = cache or temporary_tier(self)
+        self._downloads = self._cache.directory / FOLDER
         self._lock = Lock()
         self._file: FileSystemSource | None = None
+        self._kept: KeptFile | None = None  # holds the file in the cache for as long as the source lives
 
     @classmethod
     def get_iterator(cls, config: HTTPConfig | Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -100,7 +97,8 @@ class HTTPSource:
         """The downloaded file. Whoever comes meanwhile, in another thread, waits: all read the same content."""
         with self._lock:
             if self._file is None:
-                self._file = self._opened(self._downloaded())
+                self._kept = self._downloaded()
+                self._file = self._opened(self._kept.path)
             return self._file
 
     def _opened(self, path: Path) -> FileSystemSource:
@@ -116,16 +114,16 @@ class HTTPSource:
 
     # --- downloading --------------------------------------------------------------------------------------------------
 
-    def _downloaded(self) -> Path:
+    def _downloaded(self) -> KeptFile:
         """The file of the kept download when the server says it is the newest, else of a new one."""
-        kept = Kept(self._downloads, self._config, clock=self._clock, tell=self._tell)
+        kept = Kept(self._cache, self._config, clock=self._clock)
         remove_temporaries(self._downloads)
         if self._config.paging is not None:
             return self._fetch_pages(kept, self._config.paging)
         with full_disk_reported(self._downloads), kept.alone(self._config.total_timeout_s):
             return self._fetch_file(kept)
 
-    def _fetch_pages(self, kept: Kept, paging: PagingConfig) -> Path:
+    def _fetch_pages(self, kept: Kept, paging: PagingConfig) -> KeptFile:
         with self._exchange() as exchange, self._folder(kept) as folder:
             file = folder / "pages.jsonl"
             pages = Pages(self._config, paging, exchange, clock=self._clock, tell=self._tell)
@@ -133,7 +131,7 @@ class HTTPSource:
             self._check_digest(digest)
             return kept.keep(file, None, (digest,))
 
-    def _fetch_file(self, kept: Kept) -> Path:
+    def _fetch_file(self, kept: Kept) -> KeptFile:
         newest = kept.newest(self._config.sha256)
         with self._exchange() as exchange, self._folder(kept) as folder:
             shown = exchange.target.shown

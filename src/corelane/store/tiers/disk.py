@@ -1,0 +1,199 @@
+"""`DiskTier` (L2): a bounded directory of bundles on local disk, shared by all processes of the machine.
+
+    <directory>/<kind>/<name>/   an entry: a bundle; its modification time is its last use
+    <directory>/seals/<kind>/    what its files looked like when they were last hashed (`seal.py`)
+    <directory>/locks/           one file for each entry that is being built now
+
+Races, and how they end. Two builders of one entry: one builds, the others wait and find it; who has waited too long
+builds too, and the first to finish wins. A user and the evictor: an entry is held while it is used, and a held one
+stays. A user and a remover of broken entries: what is mapped stays mapped. A killed process: its locks end with it, and
+its unfinished work is swept by the next builder.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import sys
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from corelane.core.clock import Clock, SystemClock
+from corelane.core.errors import BundleError, ConfigError, DiskFullError
+from corelane.core.types import Array
+from corelane.store.bundle import verify_bundle, write_bundle
+from corelane.store.durable import remove_temporaries
+from corelane.store.entry import Entry, EntryPlace, evict_entry, mark_used, open_entry
+from corelane.store.hold import builder_lock, hold
+from corelane.store.seal import seal_written
+from corelane.store.tiers.room import KINDS, Room
+from corelane.store.tiers.tier import Arrays, Tell, TierMeter, TierUsage, size_of, tell_nobody
+
+LIMIT_BYTES = 10 << 30
+WAIT_S = 3600.0  # for another process that builds the same; preparing hundreds of gigabytes may take as long
+
+Build = Callable[[Path], "Mapping[str, str] | None"]
+"""Writes the files of an entry into a directory; may give the SHA-256 of some, by name, that it knows from writing."""
+
+_ARRAYS = "arrays"
+_NAMES = "names.json"
+_MOST_TRIES = 3  # an entry may be evicted between its making and its holding; three times in a row it is not
+
+
+class DiskTier:
+    """Owns the entries below `directory`, at most `limit_bytes` of them after each build, and nothing else.
+
+    Entries in use are never evicted; if they alone are above the bound, the tier is above it until they are free.
+    `tell` hears of broken entries, of waiting for another builder (at most `wait_s`) and of evictions.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        limit_bytes: int = LIMIT_BYTES,
+        *,
+        wait_s: float = WAIT_S,
+        clock: Clock | None = None,
+        tell: Tell = tell_nobody,
+    ) -> None:
+        self.directory = directory
+        self.meter = TierMeter()
+        self._wait_s = wait_s
+        self._clock = clock or SystemClock()
+        self._tell = tell
+        self.room = Room(directory, limit_bytes, self.meter, tell)
+
+    # --- a mapping of arrays ------------------------------------------------------------------------------------------
+
+    def get(self, key: str) -> Arrays | None:
+        """See `CacheTier.get`; the arrays are memory-mapped, and stay valid if the entry goes."""
+        entry = self.open(*_split(key))
+        if entry is None:
+            return None
+        names = json.loads((entry.bundle.path / _NAMES).read_bytes())
+        return {name: map_array(entry.bundle.path / f"{index}.npy") for index, name in enumerate(names)}
+
+    def put(self, key: str, arrays: Arrays) -> bool:
+        """See `CacheTier.put`; a value that is there stays. False when it is above the bound or the disk is full."""
+
+        def build(directory: Path) -> None:
+            self.room.make(size_of(arrays))
+            (directory / _NAMES).write_text(json.dumps(list(arrays)), encoding="utf-8")
+            for index, array in enumerate(arrays.values()):
+                np.save(directory / f"{index}.npy", array, allow_pickle=False)
+
+        folder, name = _split(key)
+        try:
+            self._build_alone(self.room.place(folder, name), build).hold.release()
+        except DiskFullError as error:
+            self._tell("cache_disk_full", {"directory": str(self.directory), "reason": error.message})
+            return False
+        return True
+
+    def remove(self, key: str) -> None:
+        """See `CacheTier.remove`; an entry in use stays."""
+        evict_entry(self.room.place(*_split(key)))
+
+    def close(self) -> None:
+        """Nothing is held between calls but what callers hold."""
+
+    # --- entries of files ---------------------------------------------------------------------------------------------
+
+    def open(self, folder: str, name: str) -> Entry | None:
+        """The entry `name` of the kind `folder` (one of `KINDS`), verified and held, or None."""
+        entry = self._open(self.room.place(folder, name))
+        self.meter.count("misses" if entry is None else "hits")
+        return entry
+
+    def open_or_build(self, folder: str, name: str, build: Build) -> Entry:
+        """`open`, or the entry that `build` makes: by one builder at a time in all processes; the others wait for it.
+
+        `build` writes its files as they come, so what it makes may be larger than memory; it calls `room.make` once it
+        knows how large. Raises what `build` raises, and what `write_bundle` raises.
+        """
+        entry = self.open(folder, name)
+        return self._build_alone(self.room.place(folder, name), build) if entry is None else entry
+
+    @property
+    def usage(self) -> TierUsage:
+        """What lies on disk now; looks at every file."""
+        return self.room.usage
+
+    def _open(self, place: EntryPlace) -> Entry | None:
+        return open_entry(place, now_s=self._clock.now(), on_broken=self._count_broken)
+
+    def _count_broken(self, error: BundleError) -> None:
+        self.meter.count("broken")
+        self._tell("cache_entry_broken", {"reason": error.message})
+
+    # --- building -----------------------------------------------------------------------------------------------------
+
+    def _build_alone(self, place: EntryPlace, build: Build) -> Entry:
+        lock = self.directory / "locks" / f"{place.path.parent.name}-{place.path.name}"
+
+        def told(event: str) -> None:
+            self._tell(event, {"entry": f"{place.path.parent.name}/{place.path.name}", "wait_s": self._wait_s})
+
+        with builder_lock(lock, wait_s=self._wait_s, clock=self._clock, tell=told):
+            for _ in range(_MOST_TRIES):
+                entry = self._open(place) or self._build(place, build)
+                if entry is not None:
+                    return entry
+        raise DiskFullError(
+            f"{place.path} must stay in the cache while it is used, but it was evicted {_MOST_TRIES} times; "
+            "raise machine.cache_disk_bytes"
+        )
+
+    def _build(self, place: EntryPlace, build: Build) -> Entry | None:
+        remove_temporaries(place.path.parent)
+        try:
+            is_ours = self._write(place, build)
+        except DiskFullError as error:
+            # What the system refused may fit once others have gone; who counted beforehand has made room already.
+            if not isinstance(error.__cause__, OSError) or self.room.evict(math.inf) == 0:
+                raise
+            is_ours = self._write(place, build)
+        held = hold(place.path) if is_ours else None
+        if held is None:
+            return None
+        bundle = verify_bundle(place.path, place.kind, believed=lambda _: True)
+        now_s = self._clock.now()
+        seal_written(bundle, place.seal, now_s=now_s)
+        mark_used(place.path, now_s)
+        self.room.add(sum(entry.size for entry in bundle.files.values()))
+        return Entry(bundle, was_found=False, hold=held)
+
+    def _write(self, place: EntryPlace, build: Build) -> bool:
+        """Whether the entry that lies there now is the one that was built here; another may have been faster."""
+        digests: dict[str, str] = {}
+        try:
+            with write_bundle(place.path, place.kind, digests=digests) as directory:
+                digests.update(build(directory) or {})
+        except ConfigError:
+            if not os.path.lexists(place.path):
+                raise  # not a lost race, but the build's own complaint
+            return False
+        return True
+
+
+def temporary_tier(owner: object) -> DiskTier:
+    """A tier without a bound in a temporary directory, which goes when `owner` does."""
+    directory = Path(tempfile.mkdtemp(prefix="corelane-"))
+    weakref.finalize(owner, shutil.rmtree, directory, ignore_errors=True)
+    return DiskTier(directory, sys.maxsize)
+
+
+def map_array(path: Path) -> Array:
+    """A read-only map of the `.npy` file at `path`, as a plain array: slicing the memmap class costs microseconds."""
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def _split(key: str) -> tuple[str, str]:
+    folder, _, name = key.partition("/")
+    return (folder, name) if folder in KINDS and name else (_ARRAYS, key)
