@@ -1,4 +1,4 @@
-"""Reading ahead: what is asked for is in memory afterwards, and nothing else is asked for."""
+"""Reading ahead: what is asked for is in memory afterwards, and nothing else; what is left behind goes if it must."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from corelane.core.types import Array
 from corelane.data.readahead import Readahead, is_mapped
+
+_AMPLE = 1 << 40
 
 
 def _mapped(folder: Path) -> Array:
@@ -35,7 +37,7 @@ def test_the_rows_asked_for_are_read(tmp_path: Path) -> None:
     """All pages of the ranges are in memory, and few others."""
     mapped = _mapped(tmp_path)
     before = _num_resident(mapped)  # all of them on a file system in memory, else none
-    Readahead([mapped]).fetch([(0, 100), (2000, 2100)])
+    Readahead([mapped], _AMPLE).fetch([(0, 100), (2000, 2100)])
     assert _num_resident(mapped[0:99]) == 99
     assert _num_resident(mapped[2001:2099]) == 98
     assert _num_resident(mapped) <= before + 300
@@ -46,4 +48,39 @@ def test_only_maps_are_read(tmp_path: Path) -> None:
     mapped = _mapped(tmp_path)
     assert is_mapped(mapped[5:])
     assert not is_mapped(np.zeros(3))
-    Readahead([np.zeros((10, 3)), mapped[:0]]).fetch([(0, 10)])
+    for nothing in (np.zeros((10, 3)), mapped[:0]):
+        readahead = Readahead([nothing], memory_bytes=1)
+        readahead.fetch([(0, 10)])
+        readahead.leave([(0, 10)])
+
+
+def test_rows_left_behind_go_where_the_data_exceed_the_memory(tmp_path: Path) -> None:
+    """Only the pages of the ranges are given up, and their rows can still be read."""
+    mapped = _mapped(tmp_path)
+    before = _num_resident(mapped[1:999])  # all of them on a file system in memory, where nothing can go
+    readahead = Readahead([mapped[:2000]], memory_bytes=1 << 20)
+    readahead.fetch([(0, 2000)])
+    readahead.leave([(0, 1000)])
+    assert _num_resident(mapped[1:999]) <= before
+    assert _num_resident(mapped[1001:1999]) == 998
+    assert (mapped[:1000] == 0).all()
+
+
+def test_a_view_is_left_at_its_own_place(tmp_path: Path) -> None:
+    """Rows of a view count from where the view begins in the file."""
+    mapped = _mapped(tmp_path)
+    before = _num_resident(mapped[2001:2099])
+    readahead = Readahead([mapped[2000:]], memory_bytes=1 << 20)
+    Readahead([mapped], _AMPLE).fetch([(0, 4096)])
+    readahead.leave([(0, 100)])
+    assert _num_resident(mapped[2001:2099]) <= before
+    assert _num_resident(mapped[1:1999]) == 1998
+
+
+def test_rows_stay_where_they_fit(tmp_path: Path) -> None:
+    """The next epoch finds them in memory."""
+    mapped = _mapped(tmp_path)
+    readahead = Readahead([mapped], _AMPLE)
+    readahead.fetch([(0, 1000)])
+    readahead.leave([(0, 1000)])
+    assert _num_resident(mapped[1:999]) == 998

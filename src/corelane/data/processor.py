@@ -24,6 +24,7 @@ from corelane.data.pipeline import Pipeline
 from corelane.data.prepared import PreparedPart
 from corelane.data.readahead import Readahead
 from corelane.data.slot import Slot, TrainingBatch
+from corelane.machine.cpu import Machine
 from corelane.machine.memory import ALIGNMENT, MemoryManager, aligned_empty
 
 _END = object()  # behind the last item
@@ -34,6 +35,7 @@ _THREADED_BYTES = 1 << 20
 """Batches from this size on are gathered by a thread while the one before computes. Below it the thread switches cost
 more than they hide: on two cores both ways took as long at about 0.75 MiB; at 0.2 MiB inline was twice as fast."""
 
+_WINDOWS_IN_USE = 2  # one that is gathered from and the next one, which is read meanwhile
 _FEWEST_SLOTS = 2  # one that is read and one that is written
 
 
@@ -143,11 +145,13 @@ class CPUDataProcessor:
             return iter((order[start:],))
         if order.num_windows == 1:
             return order.rows(start)
-        readahead = Readahead([*part.inputs.values(), part.target])
+        readahead = Readahead([*part.inputs.values(), part.target], Machine.detect().memory_bytes)
 
         def read() -> Iterator[IntArray]:
             first, begin = order.window_at(start)
             for index in range(first, order.num_windows):
+                if index >= first + _WINDOWS_IN_USE:
+                    readahead.leave(order.ranges(index - _WINDOWS_IN_USE))
                 readahead.fetch(order.ranges(index))
                 yield order.window(index)[start - begin if index == first else 0 :]
 
