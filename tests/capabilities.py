@@ -6,6 +6,7 @@ With `--require-capabilities` (CI) an absent capability is a failure.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -34,6 +35,18 @@ def _can_mount() -> bool:
     return mounted.returncode == 0
 
 
+def _can_limit_memory() -> bool:
+    """Whether this process may make a memory control group."""
+    root = Path("/sys/fs/cgroup")
+    group = (root / "memory" if (root / "memory").is_dir() else root) / f"corelane-probe-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError:
+        return False
+    group.rmdir()
+    return True
+
+
 def _program(name: str) -> Callable[[], bool]:
     return lambda: shutil.which(name) is not None or Path("/usr/sbin", name).exists()
 
@@ -49,6 +62,7 @@ CAPABILITIES: dict[str, Capability] = {
     "nginx": Capability(_program("nginx"), "nginx-light"),
     "haproxy": Capability(_program("haproxy"), "haproxy"),
     "postgres": Capability(_has_postgres, "postgresql"),
+    "memory-cgroup": Capability(_can_limit_memory, "none: run as root, where control groups may be made"),
     "promtool": Capability(_program("promtool"), "prometheus"),
     "wrk": Capability(_program("wrk"), "wrk"),
 }

@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import nn
 
+from corelane.app.cache import disk_tier
 from corelane.app.config import (
     RootConfig,
     data_section,
@@ -41,7 +42,6 @@ from corelane.app.runs import (
     save_run_data,
 )
 from corelane.app.sources import open_source
-from corelane.app.tiers import disk_tier
 from corelane.core.clock import SystemClock
 from corelane.core.errors import ConfigError, CorelaneError
 from corelane.data.config import SourceConfig
