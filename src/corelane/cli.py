@@ -36,6 +36,8 @@ cli = typer.Typer(
 )
 config_cli = typer.Typer(help="The configuration's schema, and the resolved form of a file.", no_args_is_help=True)
 runs_cli = typer.Typer(help="Runs, from the index that lies beside them.", no_args_is_help=True)
+cache_cli = typer.Typer(help="What the cache holds, whether it is whole, and clearing it.", no_args_is_help=True)
+cli.add_typer(cache_cli, name="cache")
 cli.add_typer(config_cli, name="config")
 cli.add_typer(runs_cli, name="runs")
 
@@ -298,6 +300,47 @@ def runs_reindex(
     """Make the index of runs anew from the run directories."""
     with _reported(as_json):
         _print(rooms.catalogue.reindex(runs, packages), as_json, rooms.catalogue_text.reindex_text)
+
+
+CacheConfig = Annotated[Path | None, typer.Argument(help="A configuration; its `machine` section is used.")]
+CacheFolder = Annotated[Path | None, typer.Option("--cache", help="The cache directory.")]
+CacheTier = Annotated[str | None, typer.Option("--tier", help="disk or shared; both by default.")]
+
+
+@cache_cli.command("stats", epilog="Example: corelane cache stats config.yaml")
+def cache_stats(
+    config: CacheConfig = None, cache: CacheFolder = None, tier: CacheTier = None, as_json: Json = False
+) -> None:
+    """Show entries and bytes, by tier and kind."""
+    with _reported(as_json):
+        tiers = rooms.cache.CacheTiers(config, cache=cache, tier=tier)
+        _print(rooms.cache.stats(tiers), as_json, rooms.cache_text.stats_text)
+
+
+@cache_cli.command("verify", epilog="Example: corelane cache verify --repair")
+def cache_verify(
+    config: CacheConfig = None,
+    cache: CacheFolder = None,
+    tier: CacheTier = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Remove what is broken.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Hash everything again, and name what is broken."""
+    with _reported(as_json):
+        answer = rooms.cache.verify(rooms.cache.CacheTiers(config, cache=cache, tier=tier), repair=repair)
+        _print(answer, as_json, rooms.cache_text.verify_text)
+        if not all(entry["is_removed"] for entry in answer["broken"]):
+            raise typer.Exit(EXIT_USER)
+
+
+@cache_cli.command("clear", epilog="Example: corelane cache clear --tier disk")
+def cache_clear(
+    config: CacheConfig = None, cache: CacheFolder = None, tier: CacheTier = "disk", as_json: Json = False
+) -> None:
+    """Remove what no process uses. The shared tier is cleared only when it is named."""
+    with _reported(as_json):
+        tiers = rooms.cache.CacheTiers(config, cache=cache, tier=tier)
+        _print(rooms.cache.clear(tiers), as_json, rooms.cache_text.clear_text)
 
 
 def _announce(as_json: bool) -> Callable[[str], None]:

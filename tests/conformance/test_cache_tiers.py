@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from corelane.machine.memory import MemoryManager
 from corelane.store.cache import Buffer, TieredCache
 from corelane.store.tiers.disk import DiskTier
 from corelane.store.tiers.memory import MemoryTier
+from corelane.store.tiers.shared import SharedTier
 from corelane.store.tiers.tier import CacheTier
 from tests.store.tiers.times import Ticking
 
@@ -31,17 +33,27 @@ def _disk(folder: Path, memory: MemoryManager) -> CacheTier:
     return DiskTier(folder / "disk", LIMIT_BYTES, clock=Ticking())
 
 
+def _shared(folder: Path, memory: MemoryManager) -> CacheTier:
+    return SharedTier((folder / "shared").as_uri())
+
+
 def _buffer(folder: Path, memory: MemoryManager) -> CacheTier:
     return Buffer(_memory(folder, memory), _disk(folder, memory))
 
 
 def _tiered(folder: Path, memory: MemoryManager) -> CacheTier:
-    return TieredCache(_memory(folder, memory), _disk(folder, memory))
+    return TieredCache(_memory(folder, memory), _disk(folder, memory), _shared(folder, memory))
 
 
-TIERS: dict[str, Make] = {"memory": _memory, "disk": _disk, "buffer": _buffer, "tiered": _tiered}
+TIERS: dict[str, Make] = {
+    "memory": _memory,
+    "disk": _disk,
+    "shared": _shared,
+    "buffer": _buffer,
+    "tiered": _tiered,
+}
 BOUNDED = ["memory", "disk"]  # what lies over them is bounded as they are
-ON_DISK = {"disk": "disk"}
+ON_DISK = ["disk", "shared"]  # each in the folder of its name
 
 
 @pytest.fixture
@@ -50,10 +62,16 @@ def memory() -> MemoryManager:
     return MemoryManager(limit_bytes=20 << 20)
 
 
-@pytest.fixture(params=TIERS)
-def tier(request: pytest.FixtureRequest, tmp_path: Path, memory: MemoryManager) -> Iterator[CacheTier]:
-    """One tier after the other, closed at the end."""
-    made = TIERS[request.param](tmp_path, memory)
+@pytest.fixture(params=[*TIERS, "s3"])
+def tier(
+    request: pytest.FixtureRequest, tmp_path: Path, memory: MemoryManager, s3_options: dict[str, Any]
+) -> Iterator[CacheTier]:
+    """One tier after the other, closed at the end. The S3 server must run before the test begins."""
+    if request.param == "s3":
+        bucket = request.getfixturevalue("bucket")
+        made: CacheTier = SharedTier(f"{bucket.url}/cache", bucket.options)
+    else:
+        made = TIERS[request.param](tmp_path, memory)
     yield made
     made.close()
 
@@ -182,7 +200,7 @@ def test_a_broken_value_is_a_miss_that_is_counted_and_can_be_made_again(
     """Whatever happened to the bytes of a value, it is not handed out; then there is room for a new one."""
     tier = TIERS[name](tmp_path, memory)
     tier.put("one", _value(1))
-    (file,) = (tmp_path / ON_DISK[name]).glob("arrays/*/0.npy")
+    (file,) = (tmp_path / name).glob("arrays/*/0.npy")
     data = file.read_bytes()
     if damage == "remove":
         file.unlink()

@@ -8,13 +8,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from corelane.app import catalogue, catalogue_text, config, doctor, packaging, project, scoring, serving, training
+    from corelane.app import (
+        cache,
+        cache_text,
+        catalogue,
+        catalogue_text,
+        config,
+        doctor,
+        packaging,
+        project,
+        scoring,
+        serving,
+        training,
+    )
     from corelane.app.packaging import package
     from corelane.app.scoring import evaluate, load, predict
     from corelane.app.serving import serve
     from corelane.app.training import train
 
 __all__ = [
+    "cache",
+    "cache_text",
     "catalogue",
     "catalogue_text",
     "config",

@@ -36,7 +36,7 @@ def runs_text(answer: JsonObject, *, width: int = 120) -> str:
         ]
         for run in answer["runs"]
     ]
-    return _joined(_table(["run", "status", "started", "took", "steps", "reached"], rows, width), answer["notes"])
+    return _joined(table(["run", "status", "started", "took", "steps", "reached"], rows, width), answer["notes"])
 
 
 def run_text(answer: JsonObject, *, width: int = 120) -> str:
@@ -60,12 +60,12 @@ def run_text(answer: JsonObject, *, width: int = 120) -> str:
     if answer["history"]:
         names = ["first", "last", "min", "min_step", "max", "max_step"]
         rows = [[name, *(values[key] for key in names)] for name, values in answer["history"].items()]
-        parts.append(_table(["metric", "first", "last", "least", "at step", "greatest", "at step"], rows, width))
+        parts.append(table(["metric", "first", "last", "least", "at step", "greatest", "at step"], rows, width))
     if answer["checkpoints"]:
         parts.append(_checkpoints(answer["checkpoints"], width))
     if answer["packages"]:
         rows = [[f"{one['name']}/{one['version']}", one["created"], one["directory"]] for one in answer["packages"]]
-        parts.append(_table(["package", "created", "directory"], rows, width))
+        parts.append(table(["package", "created", "directory"], rows, width))
     return _joined("\n".join(parts), answer["notes"])
 
 
@@ -75,7 +75,7 @@ def comparison_text(answer: JsonObject, *, width: int = 120) -> str:
     rows: list[list[Any]] = [["status", *(run["status"] for run in answer["runs"])]]
     for part in ("metrics", "data", "config"):
         rows += [[f"{part}: {key}", *values] for key, values in answer[part].items()]
-    return _joined(_table(header, rows, width), answer["notes"])
+    return _joined(table(header, rows, width), answer["notes"])
 
 
 def lineage_text(answer: JsonObject, *, width: int = 120) -> str:
@@ -121,10 +121,11 @@ def _checkpoints(checkpoints: Sequence[JsonObject], width: int) -> str:
         [one["step"], f"{one['num_bytes']:,}", "yes" if one["is_best"] else "", one["digest"][:12]]
         for one in checkpoints
     ]
-    return _table(["checkpoint", "bytes", "best", "digest"], rows, width)
+    return table(["checkpoint", "bytes", "best", "digest"], rows, width)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[Any]], width: int) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]], width: int) -> str:
+    """Rows of cells under a header, aligned; numbers to the right."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for index, name in enumerate(header):
         is_number = bool(rows) and all(isinstance(row[index], (int, float, type(None))) for row in rows)

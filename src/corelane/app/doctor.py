@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 from torch import nn
 
-from corelane.app.cache import disk_tier
 from corelane.app.config import RootConfig, data_section, load_root
 from corelane.app.sources import open_source
+from corelane.app.tiers import disk_tier
 from corelane.app.training import build_module, prepare_run, train_prepared
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import CorelaneError, DataError

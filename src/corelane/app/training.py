@@ -17,7 +17,6 @@ from typing import Any
 
 from torch import nn
 
-from corelane.app.cache import disk_tier
 from corelane.app.config import (
     RootConfig,
     data_section,
@@ -42,6 +41,7 @@ from corelane.app.runs import (
     save_run_data,
 )
 from corelane.app.sources import open_source
+from corelane.app.tiers import disk_tier
 from corelane.core.clock import SystemClock
 from corelane.core.errors import ConfigError, CorelaneError
 from corelane.data.config import SourceConfig

@@ -22,7 +22,7 @@ from corelane.data.pipeline import Pipeline
 from corelane.data.split import PARTS
 from corelane.store.entry import Entry
 from corelane.store.hold import Hold
-from corelane.store.tiers.disk import map_array
+from corelane.store.tiers.arrays import map_array
 
 KIND = "prepared"
 PIPELINE_FILE = "pipeline.json"

@@ -82,8 +82,7 @@ def verify_bundle(path: Path, kind: str, *, believed: Callable[[str], bool] = la
     if not path.is_dir():
         raise BundleError(f"{path} must be a bundle directory, got {_what_is(path)}; check the path")
     manifest = _read_manifest(path, kind)
-    content = json.loads(manifest)
-    files = {name: FileEntry(**entry) for name, entry in content["files"].items()}
+    files = manifest_files(manifest)
     found = _list_files(path)
     for name in sorted(files.keys() - found):
         raise BundleError(f"{path / name} must exist, got nothing; {_advice(kind)}")
@@ -97,6 +96,27 @@ def verify_bundle(path: Path, kind: str, *, believed: Callable[[str], bool] = la
                 f"{path / name} must have the SHA-256 of its manifest, got altered bytes; {_advice(kind)}"
             )
     return Bundle(path, hashlib.sha256(manifest).hexdigest(), MappingProxyType(files))
+
+
+def manifest_files(manifest: bytes) -> dict[str, FileEntry]:
+    """The files that the bytes of a manifest promise, by name; none of them lies outside the bundle.
+
+    Raises `BundleError` when they are not a manifest as this module writes it.
+    """
+    try:
+        content = json.loads(manifest)
+        is_whole = _canonical(content) == manifest and _is_manifest(content)
+    except (ValueError, RecursionError):
+        is_whole = False
+    if not is_whole:
+        raise BundleError("a manifest must be as it was written, got altered bytes")
+    return {name: FileEntry(**entry) for name, entry in content["files"].items()}
+
+
+def bundle_kind(manifest: bytes) -> str:
+    """The kind of bundle that the bytes of a manifest describe. Raises `BundleError` as `manifest_files` does."""
+    manifest_files(manifest)
+    return str(json.loads(manifest)["kind"])
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -143,12 +163,10 @@ def _read_manifest(path: Path, kind: str) -> bytes:
         raise BundleError(f"{manifest} must be at most {MAX_MANIFEST_BYTES} bytes; {_advice(kind)}")
     data = manifest.read_bytes()
     try:
-        content = json.loads(data)
-        is_whole = _canonical(content) == data and _is_manifest(content)
-    except (ValueError, RecursionError):
-        is_whole = False
-    if not is_whole:
-        raise BundleError(f"{manifest} must be a manifest as it was written, got altered bytes; {_advice(kind)}")
+        manifest_files(data)
+    except BundleError as error:
+        raise BundleError(f"{manifest}: {error.message}; {_advice(kind)}") from error
+    content = json.loads(data)
     if content["format_version"] != FORMAT_VERSION:
         raise BundleError(
             f"{manifest} must have format_version {FORMAT_VERSION}, got {content['format_version']!r}; "

@@ -86,6 +86,14 @@ def evict_entry(place: EntryPlace) -> bool:
         os.close(descriptor)
 
 
+def is_in_use(path: Path) -> bool:
+    """Whether a process holds the entry now."""
+    descriptor = lock_directory(path, fcntl.LOCK_EX)
+    if descriptor is not None:
+        os.close(descriptor)
+    return descriptor is None and os.path.lexists(path)
+
+
 def take_away(place: EntryPlace) -> bool:
     """Remove the entry whoever uses it, seal and all; whether it is gone."""
     place.seal.unlink(missing_ok=True)

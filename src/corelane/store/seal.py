@@ -70,6 +70,12 @@ def verify_sealed(path: Path, kind: str, seal: Path, *, now_s: float) -> Bundle:
             if unchanged != bundle.files.keys():
                 marks.write(bundle, seal, known.hashed_s)
             return bundle
+    return verify_anew(path, kind, seal, now_s=now_s)
+
+
+def verify_anew(path: Path, kind: str, seal: Path, *, now_s: float) -> Bundle:
+    """`verify_bundle` with every file hashed, whatever the seal says; renews it."""
+    marks = _Marks.take(path, seal)
     bundle = verify_bundle(path, kind)
     marks.write(bundle, seal, now_s)
     return bundle

@@ -12,7 +12,6 @@ its unfinished work is swept by the next builder.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -22,17 +21,16 @@ import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
-
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import BundleError, ConfigError, DiskFullError
-from corelane.core.types import Array
 from corelane.store.bundle import verify_bundle, write_bundle
 from corelane.store.durable import remove_temporaries
 from corelane.store.entry import Entry, EntryPlace, evict_entry, mark_used, open_entry
 from corelane.store.hold import builder_lock, hold
 from corelane.store.seal import seal_written
-from corelane.store.tiers.room import KINDS, Room
+from corelane.store.tiers.arrays import map_arrays, write_arrays
+from corelane.store.tiers.room import Room, split_key
+from corelane.store.tiers.shared import Archive, NoArchive
 from corelane.store.tiers.tier import Arrays, Tell, TierMeter, TierUsage, size_of, tell_nobody
 
 LIMIT_BYTES = 10 << 30
@@ -41,8 +39,7 @@ WAIT_S = 3600.0  # for another process that builds the same; preparing hundreds 
 Build = Callable[[Path], "Mapping[str, str] | None"]
 """Writes the files of an entry into a directory; may give the SHA-256 of some, by name, that it knows from writing."""
 
-_ARRAYS = "arrays"
-_NAMES = "names.json"
+ARCHIVED = "downloads"  # the kind of entry that is archived: raw data cannot be made again when its source is gone
 _MOST_TRIES = 3  # an entry may be evicted between its making and its holding; three times in a row it is not
 
 
@@ -50,6 +47,7 @@ class DiskTier:
     """Owns the entries below `directory`, at most `limit_bytes` of them after each build, and nothing else.
 
     Entries in use are never evicted; if they alone are above the bound, the tier is above it until they are free.
+    Downloads are looked for in `archive` before they are built, and kept there afterwards.
     `tell` hears of broken entries, of waiting for another builder (at most `wait_s`) and of evictions.
     """
 
@@ -60,12 +58,14 @@ class DiskTier:
         *,
         wait_s: float = WAIT_S,
         clock: Clock | None = None,
+        archive: Archive | None = None,
         tell: Tell = tell_nobody,
     ) -> None:
         self.directory = directory
         self.meter = TierMeter()
         self._wait_s = wait_s
         self._clock = clock or SystemClock()
+        self.archive = archive or NoArchive()
         self._tell = tell
         self.room = Room(directory, limit_bytes, self.meter, tell)
 
@@ -73,24 +73,20 @@ class DiskTier:
 
     def get(self, key: str) -> Arrays | None:
         """See `CacheTier.get`; the arrays are memory-mapped, and stay valid if the entry goes."""
-        entry = self.open(*_split(key))
+        entry = self.open(*split_key(key))
         if entry is None:
             return None
-        names = json.loads((entry.bundle.path / _NAMES).read_bytes())
-        return {name: map_array(entry.bundle.path / f"{index}.npy") for index, name in enumerate(names)}
+        return map_arrays(entry.bundle.path)
 
     def put(self, key: str, arrays: Arrays) -> bool:
         """See `CacheTier.put`; a value that is there stays. False when it is above the bound or the disk is full."""
 
         def build(directory: Path) -> None:
             self.room.make(size_of(arrays))
-            (directory / _NAMES).write_text(json.dumps(list(arrays)), encoding="utf-8")
-            for index, array in enumerate(arrays.values()):
-                np.save(directory / f"{index}.npy", array, allow_pickle=False)
+            write_arrays(directory, arrays)
 
-        folder, name = _split(key)
         try:
-            self._build_alone(self.room.place(folder, name), build).hold.release()
+            self._build_alone(self.room.place(*split_key(key)), build).hold.release()
         except DiskFullError as error:
             self._tell("cache_disk_full", {"directory": str(self.directory), "reason": error.message})
             return False
@@ -98,7 +94,7 @@ class DiskTier:
 
     def remove(self, key: str) -> None:
         """See `CacheTier.remove`; an entry in use stays."""
-        evict_entry(self.room.place(*_split(key)))
+        evict_entry(self.room.place(*split_key(key)))
 
     def close(self) -> None:
         """Nothing is held between calls but what callers hold."""
@@ -167,6 +163,8 @@ class DiskTier:
         seal_written(bundle, place.seal, now_s=now_s)
         mark_used(place.path, now_s)
         self.room.add(sum(entry.size for entry in bundle.files.values()))
+        if place.path.parent.name == ARCHIVED:
+            self.archive.keep(ARCHIVED, place.path.name, place.path)
         return Entry(bundle, was_found=False, hold=held)
 
     def _write(self, place: EntryPlace, build: Build) -> bool:
@@ -174,12 +172,17 @@ class DiskTier:
         digests: dict[str, str] = {}
         try:
             with write_bundle(place.path, place.kind, digests=digests) as directory:
-                digests.update(build(directory) or {})
+                if not self._fetch_archived(place, directory):
+                    digests.update(build(directory) or {})
         except ConfigError:
             if not os.path.lexists(place.path):
                 raise  # not a lost race, but the build's own complaint
             return False
         return True
+
+    def _fetch_archived(self, place: EntryPlace, directory: Path) -> bool:
+        folder, name = place.path.parent.name, place.path.name
+        return folder == ARCHIVED and self.archive.fetch(folder, name, place.kind, directory)
 
 
 def temporary_tier(owner: object) -> DiskTier:
@@ -187,13 +190,3 @@ def temporary_tier(owner: object) -> DiskTier:
     directory = Path(tempfile.mkdtemp(prefix="corelane-"))
     weakref.finalize(owner, shutil.rmtree, directory, ignore_errors=True)
     return DiskTier(directory, sys.maxsize)
-
-
-def map_array(path: Path) -> Array:
-    """A read-only map of the `.npy` file at `path`, as a plain array: slicing the memmap class costs microseconds."""
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-
-
-def _split(key: str) -> tuple[str, str]:
-    folder, _, name = key.partition("/")
-    return (folder, name) if folder in KINDS and name else (_ARRAYS, key)

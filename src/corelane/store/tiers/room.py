@@ -30,7 +30,8 @@ KINDS: Mapping[str, str] = MappingProxyType(
 )
 """The folders of entries, and the kind of bundle in each. Nothing else in the directory is looked at or removed."""
 
-_PLAIN = re.compile(r"^[a-z0-9][a-z0-9_-]{0,127}$")
+ARRAYS = "arrays"  # the kind of a key that names none
+_PLAIN = re.compile(r"^[a-z0-9][a-z0-9_-]{0,127}$|^_[0-9a-f]{64}$")
 
 
 class Room:
@@ -48,8 +49,7 @@ class Room:
         """Where an entry lies. Raises `ConfigError` for a kind that is not in `KINDS`."""
         if folder not in KINDS:
             raise ConfigError(f"a cache entry must be of a kind in {', '.join(KINDS)}, got {folder!r}; use one of them")
-        # Another name becomes one that no plain name can be.
-        return self._at(folder, name if _PLAIN.match(name) else f"_{hashlib.sha256(name.encode()).hexdigest()}")
+        return self._at(folder, plain_name(name))
 
     def places(self) -> list[EntryPlace]:
         """All entries, whole or broken, the least recently used first."""
@@ -124,3 +124,14 @@ class Room:
         with self._lock:
             self._counted_bytes = total
         return total
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """The folder of a key and its plain name in it."""
+    folder, _, name = key.partition("/")
+    return (folder, plain_name(name)) if folder in KINDS and name else (ARRAYS, plain_name(key))
+
+
+def plain_name(name: str) -> str:
+    """`name` itself where any file system takes it, else a name made of its digest, which begins as no other."""
+    return name if _PLAIN.match(name) else f"_{hashlib.sha256(name.encode()).hexdigest()}"

@@ -1,0 +1,54 @@
+"""The cache of a process: its tiers as configured, seen in the log and the metrics."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from corelane.app.config import RootConfig, cache_directory
+from corelane.app.sources import expand
+from corelane.machine.config import MachineConfig
+from corelane.observe.log import SystemLogger
+from corelane.store.cache import watch_tier
+from corelane.store.tiers.disk import DiskTier
+from corelane.store.tiers.shared import Archive, NoArchive, SharedTier
+from corelane.store.tiers.tier import Tell, tell_nobody
+
+TROUBLE = frozenset({"cache_disk_full", "cache_entry_broken", "cache_waited_too_long", "cache_shared_failed"})
+"""What a user should hear of; the rest is for the log."""
+
+
+def disk_tier(root: RootConfig, logger: SystemLogger) -> DiskTier:
+    """The cache directory of this machine (L2), with the shared tier behind it where one is configured."""
+    tell = _teller(logger)
+    tier = DiskTier(
+        cache_directory(root), root.machine.cache_disk_bytes, archive=archive_of(root.machine, logger), tell=tell
+    )
+    watch_tier(logger.metrics_collector, "disk", tier.meter, lambda: tier.room.counted_bytes)
+    return tier
+
+
+def archive_of(machine: MachineConfig, logger: SystemLogger) -> Archive:
+    """The storage that machines share (L3), or none."""
+    tier = shared_tier(machine, _teller(logger))
+    if tier is None:
+        return NoArchive()
+    watch_tier(logger.metrics_collector, "shared", tier.meter, lambda: tier.num_bytes)
+    return tier
+
+
+def shared_tier(machine: MachineConfig, tell: Tell = tell_nobody) -> SharedTier | None:
+    """The configured shared tier. Raises `ConfigError` for a URL that cannot be, or a variable that is not set."""
+    if machine.cache_shared is None:
+        return None
+    url = expand(machine.cache_shared, os.environ, "machine.cache_shared")
+    options = expand(machine.cache_shared_options, os.environ, "machine.cache_shared_options")
+    return SharedTier(url, options, tell=tell)
+
+
+def _teller(logger: SystemLogger) -> Tell:
+    def tell(event: str, fields: Mapping[str, Any]) -> None:
+        (logger.data.warning if event in TROUBLE else logger.data.info)(event, **fields)
+
+    return tell

@@ -1,0 +1,45 @@
+"""Named arrays as the files of a bundle: `names.json`, and `<index>.npy` for each array. They cannot hold code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from corelane.core.types import Array
+
+ARRAYS_KIND = "arrays"
+_NAMES = "names.json"
+
+
+def write_arrays(directory: Path, arrays: Mapping[str, Array]) -> None:
+    """Write `arrays` into `directory`. Raises `ValueError` for arrays of Python objects."""
+    (directory / _NAMES).write_text(json.dumps(list(arrays)), encoding="utf-8")
+    for index, array in enumerate(arrays.values()):
+        np.save(directory / f"{index}.npy", array, allow_pickle=False)
+
+
+def map_arrays(directory: Path) -> dict[str, Array]:
+    """What `write_arrays` wrote, read-only and memory-mapped."""
+    return {name: map_array(directory / f"{index}.npy") for index, name in enumerate(_names(directory))}
+
+
+def load_arrays(directory: Path) -> dict[str, Array]:
+    """What `write_arrays` wrote, read-only and in memory."""
+    arrays = {}
+    for index, name in enumerate(_names(directory)):
+        arrays[name] = np.load(directory / f"{index}.npy", allow_pickle=False)
+        arrays[name].flags.writeable = False
+    return arrays
+
+
+def map_array(path: Path) -> Array:
+    """A read-only map of the `.npy` file at `path`, as a plain array: slicing the memmap class costs microseconds."""
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def _names(directory: Path) -> list[str]:
+    names: list[str] = json.loads((directory / _NAMES).read_bytes())
+    return names
