@@ -25,6 +25,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "downloads": "download",
         "augmented": "arrays",
         "graphs": "arrays",
+        "digests": "arrays",
         "arrays": "arrays",
     }
 )

@@ -71,7 +71,7 @@ class FrozenFile:
     def open(self) -> Iterator[BinaryIO]:
         """The raw bytes. Raises `DataError` when the file is gone or changed, at opening or meanwhile."""
         # Without blocking: a pipe put in the file's place would otherwise hang the open.
-        with _read_errors(self.path), open(self.path, "rb", opener=_open_without_blocking) as file:
+        with read_errors(self.path), open(self.path, "rb", opener=_open_without_blocking) as file:
             self._check(os.fstat(file.fileno()))
             yield file
             self._check(os.fstat(file.fileno()))
@@ -127,7 +127,7 @@ def content_digest(files: Sequence[FrozenFile], *facts: str) -> str:
 
 
 @contextmanager
-def _read_errors(path: Path) -> Iterator[None]:
+def read_errors(path: Path) -> Iterator[None]:
     """Say in our words what went wrong with `path`: damaged gzip and missing files need the user, the rest may pass."""
     try:
         yield

@@ -21,7 +21,8 @@ from corelane.data.config import FileSystemConfig
 from corelane.data.source import Tell, iterate_rows, start_position, tell_nobody
 from corelane.data.sources.filesystem.arrow_format import MAGIC, ArrowReader
 from corelane.data.sources.filesystem.csv_format import CsvReader
-from corelane.data.sources.filesystem.files import FrozenFile, content_digest
+from corelane.data.sources.filesystem.digests import kept_digest
+from corelane.data.sources.filesystem.files import FrozenFile
 from corelane.data.sources.filesystem.idx_format import IdxReader, is_idx
 from corelane.data.sources.filesystem.images_format import ImagesReader
 from corelane.data.sources.filesystem.jsonl_format import JsonLinesReader
@@ -69,8 +70,8 @@ _LOOKED_AT = 1000  # files of a folder whose names decide its format
 class FileSystemSource:
     """A `DataSource` over a file, the files of a folder or of a glob, or folders of images.
 
-    A relative path counts from `base`. Remote files are kept in `cache`, or in a temporary folder that goes with the
-    source. `tell` hears of skipped files and of fetching anew. Raises `DataError` when the path is missing, empty
+    A relative path counts from `base`. Remote files, and the digests of local ones, are kept in `cache`; without it
+    remote files lie in a temporary folder that goes with the source. `tell` hears of skipped files and of fetching anew. Raises `DataError` when the path is missing, empty
     or not what `format` says, `ConfigError` when `format: auto` cannot tell.
     """
 
@@ -85,6 +86,7 @@ class FileSystemSource:
         tell: Tell = tell_nobody,
     ) -> None:
         self._tell = tell
+        self._cache = cache
         self._base = base
         self._hold: Hold | None = None  # keeps fetched files in the cache for as long as the source lives
         self._root = None if config.root is None else base / config.root
@@ -115,12 +117,15 @@ class FileSystemSource:
         return self._reader.schema()
 
     def fingerprint(self) -> Fingerprint:
-        """SHA-256 over format, labels and the bytes of every file; computed once, in one sequential read."""
+        """SHA-256 over format, labels and the bytes of every file; computed once, in one sequential read.
+
+        With a cache, files that nothing has touched since are not read for it again.
+        """
         if self._fingerprint is None:
             facts = [self._format, self._delimiter, *self._facts]
             if self._format == "images":
                 facts += [f"{file.path.parent.name}/{file.path.name}" for file in self._reader.files]
-            self._fingerprint = Fingerprint("content", content_digest(self._reader.files, *facts))
+            self._fingerprint = Fingerprint("content", kept_digest(self._reader.files, facts, self._cache))
         return self._fingerprint
 
     def batches(self, start: Cursor | None = None) -> Iterator[Batch]:

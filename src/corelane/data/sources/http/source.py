@@ -109,7 +109,8 @@ class HTTPSource:
                 format=config.format if config.paging is None else "jsonl",
                 delimiter=config.delimiter,
                 batch_rows=config.batch_rows,
-            )
+            ),
+            cache=self._cache,
         )
 
     # --- downloading --------------------------------------------------------------------------------------------------
