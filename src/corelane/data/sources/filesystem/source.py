@@ -71,8 +71,9 @@ class FileSystemSource:
     """A `DataSource` over a file, the files of a folder or of a glob, or folders of images.
 
     A relative path counts from `base`. Remote files, and the digests of local ones, are kept in `cache`; without it
-    remote files lie in a temporary folder that goes with the source. `tell` hears of skipped files and of fetching anew. Raises `DataError` when the path is missing, empty
-    or not what `format` says, `ConfigError` when `format: auto` cannot tell.
+    remote files lie in a temporary folder that goes with the source. `tell` hears of skipped files and of fetching
+    anew. Raises `DataError` when the path is missing, empty or not what `format` says, `ConfigError` when
+    `format: auto` cannot tell.
     """
 
     name = "filesystem"
