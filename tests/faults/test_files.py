@@ -19,6 +19,7 @@ from corelane.core.errors import ConfigError, DataError, SourceReadError
 from corelane.data.config import FileSystemConfig
 from corelane.data.sources.filesystem import npz_format
 from corelane.data.sources.filesystem.source import FileSystemSource
+from tests.servers.s3 import Bucket
 
 
 def source(folder: Path, path: str, told: list[Any] | None = None, **config: Any) -> FileSystemSource:
@@ -297,3 +298,19 @@ def test_what_is_absent_remotely_is_told(tmp_path: Path) -> None:
     """No file below the URL is an error with the URL."""
     with pytest.raises(DataError, match=r"must (exist|name at least one file)"):
         source(tmp_path, f"file://{tmp_path}/nothing")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _s3_server(s3_options: dict[str, Any]) -> None:
+    """The server is started before the first test, whose children are counted."""
+
+
+@pytest.mark.parametrize("name", ["../../../../escaped.csv", "a/../../../escaped.csv", "/escaped.csv", "a//b.csv"])
+def test_an_objects_name_cannot_lead_out_of_the_cache(bucket: Bucket, tmp_path: Path, name: str) -> None:
+    """C14: whoever may write to a bucket names objects as they like; nothing is written but below the download."""
+    bucket.files.pipe(f"{bucket.url}/rows/a.csv", b"a\n1\n")
+    bucket.files.pipe(f"{bucket.url}/rows/{name}", b"a\n2\n")
+    config = FileSystemConfig(path=f"{bucket.url}/rows", storage_options=bucket.options)
+    with pytest.raises(DataError, match="must have a name without"):
+        FileSystemSource(config, downloads=tmp_path / "cache" / "downloads")
+    assert not list(tmp_path.rglob("*.csv"))

@@ -64,7 +64,7 @@ class RemoteStore:
     def list(self) -> tuple[RemoteFile, ...]:
         """The object, the objects below the folder, or those that the glob matches, by name.
 
-        Raises `DataError` when there is none.
+        Raises `DataError` when there is none, or one whose name could lead out of the folder it is fetched to.
         """
         path = self._files._strip_protocol(self.url)
         with self._errors():
@@ -83,6 +83,8 @@ class RemoteStore:
             raise DataError(f"{self.url} must name at least one file, got none; check it and the store's address")
         if len(visible) > MAX_FILES:
             raise DataError(f"{self.url} must name at most {MAX_FILES} files, got {len(visible)}; narrow it down")
+        for file in visible:
+            _check_name(file)
         return tuple(visible)
 
     def fetch(self, file: RemoteFile, target: Path) -> None:
@@ -90,9 +92,12 @@ class RemoteStore:
         longer what was listed.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
-        with self._errors(), self._files.open(file.url, "rb", cache_type="none") as source, target.open("wb") as sink:
-            shutil.copyfileobj(source, sink, _CHUNK_BYTES)
-        size = target.stat().st_size
+        size = 0
+        with target.open("wb") as sink:  # outside `_errors`: a full disk here is no fault of the store
+            for piece in self._pieces(file):
+                size += sink.write(piece)
+                if size > file.size:
+                    break
         if size != file.size or self._identity_of(file) != file.identity:
             raise SourceRestartError(f"{file.url} must not change while it is read, but it did; it is read anew")
 
@@ -126,6 +131,11 @@ class RemoteStore:
             if self._files.exists(url):
                 self._files.rm(url, recursive=True)
 
+    def _pieces(self, file: RemoteFile) -> Iterator[bytes]:
+        with self._errors(), self._files.open(file.url, "rb", cache_type="none") as source:
+            while piece := source.read(_CHUNK_BYTES):
+                yield piece
+
     def _identity_of(self, file: RemoteFile) -> str:
         with self._errors():
             return _identity(self._files.info(file.url))
@@ -146,10 +156,20 @@ class RemoteStore:
 
 def _file(url: str, path: str, info: Mapping[str, Any], base: str) -> RemoteFile:
     scheme = url.partition("://")[0]
-    name = path.removeprefix(base).lstrip("/")
+    name = path.removeprefix(base).removeprefix("/")
     return RemoteFile(
         f"{scheme}://{path.lstrip('/') if scheme != 'file' else path}", name, int(info["size"]), _identity(info)
     )
+
+
+def _check_name(file: RemoteFile) -> None:
+    """An object's name is any text; as a local path it must be plain, and no other object's."""
+    name = PurePosixPath(file.name)
+    if str(name) != file.name or name.is_absolute() or ".." in name.parts or "\0" in file.name:
+        raise DataError(
+            f"an object below a folder must have a name without '.', '..', empty parts and NUL, got {file.name!r} "
+            f"in {file.url}; rename it, or name the objects that are meant"
+        )
 
 
 def _identity(info: Mapping[str, Any]) -> str:
