@@ -22,6 +22,7 @@ from corelane import app as rooms
 from corelane.core.errors import CorelaneError
 
 EXIT_OURS, EXIT_USER, EXIT_RESUMABLE = 1, 2, 75
+_STOPPED = b"corelane: stopped before the end; run the same command again with --resume\n"
 
 # The rest follows the class: transient errors can be resumed, permanent ones are the user's to mend.
 EXIT_BY_CODE = {"skew_detected": EXIT_OURS, "golden_mismatch": EXIT_OURS, "worker_lost": EXIT_OURS}
@@ -141,7 +142,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train on the configured data, and package the best model."""
-    with _reported(as_json), _leaving_when_asked():
+    with _reported(as_json), _leaving_when_asked(_STOPPED):
         result = rooms.training.train_supervised(config, overrides or (), runs=runs, resume=resume, quiet=as_json)
         if package:
             result["package"] = str(rooms.packaging.package(Path(result["run"]), directory=packages))
@@ -156,7 +157,8 @@ def train_worker(
 ) -> None:
     """The trainer's own process, started by `corelane train`."""
     try:
-        rooms.training.train_run(run, resume=resume, quiet=quiet)
+        with _leaving_when_asked():
+            rooms.training.train_run(run, resume=resume, quiet=quiet)
     except CorelaneError as error:  # the parent reads it from the run directory and tells it
         raise typer.Exit(exit_code(error)) from error
 
@@ -352,19 +354,19 @@ def _announce(as_json: bool) -> Callable[[str], None]:
     return announce
 
 
-def _leave(*_: object) -> None:
-    os.write(2, b"corelane: stopped before the end; run the same command again with --resume\n")
-    os._exit(EXIT_RESUMABLE)
-
-
 @contextmanager
-def _leaving_when_asked() -> Iterator[None]:
-    """Leave at once on SIGTERM and SIGINT wherever the trainer does not handle them itself.
+def _leaving_when_asked(words: bytes = b"") -> Iterator[None]:
+    """Leave at once, with `words`, on SIGTERM and SIGINT wherever the trainer does not handle them itself.
 
     Everything on disk is written whole or not at all, so leaving is safe. Raising out of the handler is not: a library
     that is just being imported may catch the exception and go on half imported.
     """
-    previous = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def leave(*_: object) -> None:
+        os.write(2, words)
+        os._exit(EXIT_RESUMABLE)
+
+    previous = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:

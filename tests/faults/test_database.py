@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +20,7 @@ import pytest
 from corelane.core.clock import SystemClock
 from corelane.core.errors import ConfigError, DataError, SourceReadError
 from corelane.data.config import DatabaseConfig
-from corelane.data.sources.database import DatabaseSource
+from corelane.data.sources.database import DatabaseSource, interruptible
 from tests.faults.proxy import FaultProxy
 from tests.servers.postgres import PostgresServer
 
@@ -149,6 +155,90 @@ def test_a_lock_that_is_not_released_ends_in_a_timeout(table: str, postgres_serv
         cursor.execute("LOCK TABLE rows IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(DataError, match=r"must end within 0\.2 s, got a timeout; raise"):
             ids(source(table, statement_timeout_s=0.2))
+
+
+def running(server: PostgresServer, url: str) -> list[int]:
+    """The server's processes that run a statement of ours in that database."""
+    found = server.ask(
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'corelane' AND datname = current_database()"
+        " AND state = 'active'",
+        url,
+    )
+    return [int(line) for line in found.split()]
+
+
+def slow_after(row: int) -> str:
+    """A query whose rows cease to come behind `row` for a minute."""
+    return (
+        "SELECT id, pad FROM rows, LATERAL (SELECT CASE WHEN id = "
+        f"{row} THEN pg_sleep(60) END) AS pause WHERE id <= 50000"
+    )
+
+
+@pytest.mark.parametrize("row", [1, 40_000])
+def test_a_slow_query_ends_in_a_timeout(table: str, postgres_server: PostgresServer, row: int) -> None:
+    """C3: rows that do not come within `statement_timeout_s`, at the beginning or later, are given up, and the query
+    is cancelled on the server.
+    """
+    with pytest.raises(DataError, match=r"must end within 0\.5 s, got a timeout; raise"):
+        list(source(table, table=None, query=slow_after(row), statement_timeout_s=0.5).read_once())
+    assert running(postgres_server, table) == []
+
+
+def test_a_long_read_is_not_a_slow_one(table: str, postgres_server: PostgresServer) -> None:
+    """C3: the limit is one of waiting for rows. Whoever takes their time over them does not run into it."""
+    rows_of = source(table, key=["id"], statement_timeout_s=0.5).read_once()
+    got = next(rows_of).column("id").to_pylist()
+    postgres_server.execute("SELECT pg_sleep(1)")
+    got += [row for rows in rows_of for row in rows.column("id").to_pylist()]
+    assert got == list(range(1, NUM_ROWS + 1))
+
+
+def test_a_server_that_falls_silent_is_left(
+    table: str, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C1, C3: a connection that lives and says nothing, not even to a cancellation, is left behind, and a keyed read
+    goes on over a new one.
+    """
+    monkeypatch.setattr(interruptible, "GRACE_S", 0.5)
+    told: list[tuple[str, Any]] = []
+    rows_of = source(table, told, key=["id"], statement_timeout_s=0.5).read_once()
+    got = next(rows_of).column("id").to_pylist()
+    (silent,) = running(postgres_server, table)
+    os.kill(silent, signal.SIGSTOP)
+    try:
+        got += [row for rows in rows_of for row in rows.column("id").to_pylist()]
+    finally:
+        os.kill(silent, signal.SIGCONT)
+    assert got == list(range(1, NUM_ROWS + 1))
+    ((event, fields),) = told
+    assert event == "source_reconnecting"
+    assert "got silence for 0.5 s" in fields["reason"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_is_not_kept_waiting_by_a_query(
+    table: str, postgres_server: PostgresServer, tmp_path: Path, number: signal.Signals
+) -> None:
+    """C3: asked to stop while a query runs, the command leaves at once, and the query ends on the server too."""
+    data = {"source": {"type": "database", "url": table, "query": slow_after(1)}, "target": "id"}
+    config = {"name": "slow", "data": data, "machine": {"cache": str(tmp_path / "cache")}}
+    (tmp_path / "slow.yaml").write_text(json.dumps(config))
+    command = [sys.executable, "-m", "corelane", "train", "slow.yaml", "--runs", "runs"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        until(lambda: process.poll() is not None or bool(running(postgres_server, table)))
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=10)
+    assert process.returncode == 75, errors
+    until(lambda: not running(postgres_server, table))
+
+
+def until(is_so: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    """Wait for it."""
+    end = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
 
 
 def test_an_iterator_closed_early_leaves_no_query_behind(table: str, postgres_server: PostgresServer) -> None:

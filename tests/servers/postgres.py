@@ -51,8 +51,13 @@ class PostgresServer:
 
     def execute(self, statement: str, url: str | None = None) -> None:
         """Run a statement outside a transaction with psql."""
-        command = [str(postgres_program("psql")), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", statement, url or self.url]
-        subprocess.run(command, check=True, capture_output=True)
+        self.ask(statement, url)
+
+    def ask(self, statement: str, url: str | None = None) -> str:
+        """Run a statement as `execute` does; its rows as lines of text."""
+        options = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]
+        command = [str(postgres_program("psql")), *options, "-c", statement, url or self.url]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def start(self) -> None:
         """Start the server, and wait until it answers. It is no child of this process, so a test may restart it."""

@@ -180,15 +180,16 @@ def _train_in(
     quiet: bool,
 ) -> Run:
     """`rows` are those of the source and of the test source as handed over in Python; None where a file is read."""
-    with _logger(root, directory, quiet=quiet) as logger, _stop_flag() as should_stop:
+    with _logger(root, directory, quiet=quiet) as logger:
         cache = disk_tier(root, logger)
         data = prepare_run(root, _sources(root, *rows, cache, logger), directory, cache, logger)
         save_run_data(directory, data, has_own_module=module is not None)
         module = module if module is not None else build_module(root, data.pipeline)
         progress = make_progress(quiet=quiet)
-        result = train_prepared(
-            directory, root, data, module, logger=logger, progress=progress, should_stop=should_stop, resume=resume
-        )
+        with _stop_flag() as should_stop:  # not before: preparing has no steps to stop after, and may take hours
+            result = train_prepared(
+                directory, root, data, module, logger=logger, progress=progress, should_stop=should_stop, resume=resume
+            )
     return Run(directory, result, module)
 
 

@@ -81,7 +81,9 @@ class DatabaseConfig(Section):
         default=None, description="A column whose largest value moves whenever a row is added or changed"
     )
     connect_timeout_s: float = Field(default=10.0, gt=0.0, le=3600.0, description="Longest wait for a connection")
-    statement_timeout_s: float = Field(default=300.0, gt=0.0, description="Longest wait for one statement's next rows")
+    statement_timeout_s: float = Field(
+        default=300.0, gt=0.0, le=86_400.0, description="Longest wait for a statement's next rows; not with SQLite"
+    )
     max_retries: int = Field(default=5, ge=0, le=100, description="Reconnections in a row before the read fails")
     batch_rows: int = Field(default=8192, ge=1, le=1_000_000, description="At most this many rows are read at a time")
 

@@ -61,5 +61,5 @@ def test_shorten_keeps_messages_readable() -> None:
 def test_nearest_offers_a_name_or_lists_them() -> None:
     """A slip gets the name that was meant, anything else the names there are, twenty at most."""
     assert nearest("agee", ["age", "size"]) == "; did you mean 'age'?"
-    assert nearest("qqq", ["age", "size"]) == "; known columns: age, size"
+    assert nearest("qqq", ["age", "size"]) == "; known here: age, size"
     assert nearest("qqq", [f"c{index}" for index in range(30)]).endswith("c19, ...")

@@ -188,4 +188,4 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean {close[0]!r}?"
     shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    return f"; known columns: {shown}"
+    return f"; known here: {shown}"

@@ -1,14 +1,12 @@
-"""Any other database, through SQLAlchemy: rows from a server-side cursor, made columns of Arrow here.
+"""Any other database, through SQLAlchemy: rows from a server-side cursor, made columns of Arrow (`row_columns.py`).
 
 Slower than Arrow straight from the server, and the same promises as far as the database keeps them: one transaction at
-the highest isolation it has, read only where it can be asked for.
+the highest isolation it has, read only and limited in time where `_BEGIN` knows how to ask for it.
 """
 
 from __future__ import annotations
 
-import datetime
-import decimal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -19,22 +17,27 @@ from sqlalchemy import exc
 from corelane.core.errors import ConfigError, DataError, MissingDependencyError, SourceReadError
 from corelane.data.config import DatabaseConfig
 from corelane.data.sources.database import sql
-from corelane.data.sources.database.snapshot import Key, check_columns, without_password
+from corelane.data.sources.database.row_columns import batch_of, schema_of
+from corelane.data.sources.database.snapshot import Key, check_columns, hide_secrets, without_secrets
 from corelane.data.sources.plain import check_names
 from corelane.data.stages.column import nearest
 
 _ISOLATION = ("REPEATABLE READ", "SNAPSHOT", "SERIALIZABLE")  # the first that the database knows
-_TYPES: tuple[tuple[type, pa.DataType], ...] = (
-    (bool, pa.bool_()),
-    (int, pa.int64()),
-    (float, pa.float64()),
-    (decimal.Decimal, pa.float64()),
-    (datetime.datetime, pa.timestamp("us")),
-    (datetime.date, pa.date32()),
-    (datetime.time, pa.time64("us")),
-    (bytes, pa.binary()),
-)
-"""Arrow's type for values of a Python class, first match; anything else travels as text."""
+_BEGIN: Mapping[str, tuple[str, ...]] = {
+    "postgresql": ("SET TRANSACTION READ ONLY", "SET LOCAL statement_timeout = {milliseconds}"),
+    "mysql": (
+        "SET SESSION max_execution_time = {milliseconds}",
+        "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+    ),
+    "mariadb": ("SET SESSION max_statement_time = {seconds}", "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"),
+    "sqlite": ("PRAGMA query_only = 1", "BEGIN"),
+}
+"""What begins a transaction that can only read, and sets its limit of time, by SQLAlchemy's name of the dialect."""
+
+_REFUSED = ("authentication", "access denied", "does not exist", "unknown database", "unable to open")
+_LOST = ("connection", "gone away", "locked", "shut", "deadlock", "lock wait", "starting up")
+"""What drivers write, in lower case, that will not get better, and that may: they have no code in common."""
+_TIMED_OUT = ("57014", 1969, 3024)  # a statement's limit of time: PostgreSQL, MariaDB, MySQL
 
 
 class AlchemySnapshot:
@@ -44,11 +47,12 @@ class AlchemySnapshot:
 
     def __init__(self, config: DatabaseConfig) -> None:
         self._config = config
-        self._shown = without_password(config.url)
+        self._shown = without_secrets(config.url)
         self._engine = self._make_engine()
         try:
             with self._errors():
                 self._connection = self._engine.connect().execution_options(isolation_level=self._isolation())
+                self._begin()
                 self._base, self.order = self._select()
                 options = {"stream_results": True, "max_row_buffer": config.batch_rows}
                 with self._connection.execute(self._statement(None), execution_options=options) as first:
@@ -56,7 +60,9 @@ class AlchemySnapshot:
                     rows = first.fetchmany(config.batch_rows)
                 check_names(names, config.table or "the query")
                 check_columns(config.key, names, "key", "the selection")
-                self.schema: pa.Schema = _schema(names, rows)
+                if config.version_column is not None:
+                    check_columns([config.version_column], names, "version_column", "the selection")
+                self.schema: pa.Schema = schema_of(names, rows)
         except BaseException:
             self.close()
             raise
@@ -75,7 +81,14 @@ class AlchemySnapshot:
             options = {"stream_results": True, "max_row_buffer": self._config.batch_rows}
             result = self._connection.execute(self._statement(after), execution_options=options)
             for rows in result.partitions(self._config.batch_rows):
-                yield self._batch(rows)
+                yield batch_of(rows, self.schema)
+
+    def cancel(self) -> None:
+        """See `Snapshot.cancel`: some drivers can."""
+        connection: Any = self._connection.connection.driver_connection
+        if hasattr(connection, "cancel"):
+            with self._errors():
+                connection.cancel()
 
     def close(self) -> None:
         """See `Snapshot.close`."""
@@ -102,6 +115,14 @@ class AlchemySnapshot:
         known = self._engine.dialect.get_isolation_level_values(None)  # type: ignore[arg-type]
         return next((level for level in _ISOLATION if level in known), "AUTOCOMMIT")
 
+    def _begin(self) -> None:
+        dialect = self._engine.dialect
+        name = "mariadb" if getattr(dialect, "is_mariadb", False) else dialect.name
+        seconds = self._config.statement_timeout_s
+        for statement in _BEGIN.get(name, ()):
+            filled = statement.format(seconds=seconds, milliseconds=max(1, round(seconds * 1000)))
+            self._connection.exec_driver_sql(filled)
+
     def _select(self) -> tuple[str, tuple[str, ...]]:
         config = self._config
         if config.query is not None:
@@ -123,41 +144,51 @@ class AlchemySnapshot:
     def _statement(self, after: Key | None) -> sqlalchemy.TextClause:
         columns = [self._quote(name) for name in self._config.columns or ()] or ["*"]
         keys = [self._quote(name) for name in self.order]
-        condition = None if after is None else _behind(keys)
-        text = self._text(sql.select(columns, self._base, after=condition, order=keys))
-        for index, value in enumerate(after or ()):
-            text = text.bindparams(**{f"corelane_key_{index}": value})
-        return text
+        values = {f"corelane_key_{index}": value for index, value in enumerate(after or ())}
+        condition = _behind(keys) if values else None
+        return self._text(sql.select(columns, self._base, after=condition, order=keys), values)
 
-    def _text(self, statement: str) -> sqlalchemy.TextClause:
-        text = sqlalchemy.text(statement)
-        values = self._config.parameters
-        unused = values.keys() - text._bindparams.keys()
-        if unused:
-            raise ConfigError(f"data.source.parameters must be used in the query, got {sorted(unused)[0]!r}")
-        return text.bindparams(**values)
+    def _text(self, statement: str, keys: Mapping[str, Any] | None = None) -> sqlalchemy.TextClause:
+        """The statement with its values bound, and nothing else in it taken for the name of one."""
+        values = {**self._config.parameters, **(keys or {})}
+        text = sql.bind_names(statement, values, lambda name: f"\0{name}\0").replace(":", "\\:")
+        for name in values:
+            text = text.replace(f"\0{name}\0", f":{name}")
+        return sqlalchemy.text(text).bindparams(**values)
 
     def _quote(self, name: str) -> str:
         return self._engine.dialect.identifier_preparer.quote_identifier(name)
-
-    def _batch(self, rows: Sequence[Sequence[Any]]) -> pa.RecordBatch:
-        columns = list(zip(*rows, strict=True))
-        arrays = [_array(field, values) for field, values in zip(self.schema, columns, strict=True)]
-        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except exc.DBAPIError as error:
-            reason = " ".join(str(error.orig).partition("\n")[0].split())
-            if error.connection_invalidated or isinstance(error, exc.OperationalError | exc.InterfaceError):
-                message = f"the connection to {self._shown} must last, got: {reason}; it may work later"
-                raise SourceReadError(message, detail=str(error)) from error
-            message = f"{self._shown} must run the statement, got: {reason}"
-            raise DataError(message, detail=str(error)) from error
+            raise self._explain(error) from error
         except exc.SQLAlchemyError as error:
-            raise DataError(f"{self._shown} must run the statement, got: {error}", detail=str(error)) from error
+            reason = _first_line(error)
+            raise DataError(f"{self._shown} must run the statement, got: {reason}", detail=str(error)) from error
+
+    def _explain(self, error: exc.DBAPIError) -> ConfigError | DataError | SourceReadError:
+        reason, detail = (hide_secrets(text, self._config.url) for text in (_first_line(error.orig), str(error)))
+        words = reason.lower()
+        codes = {getattr(error.orig, "sqlstate", None), *getattr(error.orig, "args", ())[:1]}
+        if codes & set(_TIMED_OUT):
+            return DataError(sql.timed_out(self._shown, self._config.statement_timeout_s), detail=detail)
+        is_from_server = isinstance(error, exc.OperationalError | exc.InterfaceError)
+        if not hasattr(self, "_connection") and any(sign in words for sign in _REFUSED):
+            return ConfigError(
+                f"{self._shown} must be a database that lets us in, got: {reason}; check data.source.url", detail=detail
+            )
+        if error.connection_invalidated or (is_from_server and any(sign in words for sign in _LOST)):
+            return SourceReadError(
+                f"the connection to {self._shown} must last, got: {reason}; it may work later", detail=detail
+            )
+        return DataError(f"{self._shown} must run the statement, got: {reason}", detail=detail)
+
+
+def _first_line(error: BaseException | None) -> str:
+    return " ".join(str(error).partition("\n")[0].split())
 
 
 def _behind(keys: Sequence[str]) -> str:
@@ -167,36 +198,3 @@ def _behind(keys: Sequence[str]) -> str:
         equal = [f"{earlier} = :corelane_key_{place}" for place, earlier in enumerate(keys[:index])]
         cases.append(" AND ".join([*equal, f"{key} > :corelane_key_{index}"]))
     return " OR ".join(f"({case})" for case in cases)
-
-
-def _schema(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> pa.Schema:
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
-    return pa.schema([(name, _type_of(values)) for name, values in zip(names, columns, strict=True)])
-
-
-def _type_of(values: Sequence[Any]) -> pa.DataType:
-    kinds = {_kind_of(value) for value in values if value is not None}
-    if len(kinds) == 1:
-        return kinds.pop()
-    return pa.float64() if kinds == {pa.int64(), pa.float64()} else pa.string()
-
-
-def _kind_of(value: Any) -> pa.DataType:
-    found = next((kind for python, kind in _TYPES if isinstance(value, python)), pa.string())
-    is_zoned = isinstance(value, datetime.datetime) and value.tzinfo is not None
-    return pa.timestamp("us", "UTC") if is_zoned else found
-
-
-def _array(field: pa.Field, values: Sequence[Any]) -> pa.Array:
-    if pa.types.is_string(field.type):
-        return pa.array([None if value is None else str(value) for value in values], pa.string())
-    if pa.types.is_floating(field.type):
-        values = [float(value) if isinstance(value, decimal.Decimal) else value for value in values]
-    try:
-        return pa.array(values, field.type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(
-            f"{field.name} must hold {field.type} in every row as in the first ones, got another value; "
-            "cast it in data.source.query",
-            detail=str(error),
-        ) from error

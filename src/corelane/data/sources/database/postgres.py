@@ -18,7 +18,7 @@ import pyarrow as pa
 from corelane.core.errors import ConfigError, DataError, SourceReadError
 from corelane.data.config import DatabaseConfig
 from corelane.data.sources.database import sql
-from corelane.data.sources.database.snapshot import Key, check_columns, without_password
+from corelane.data.sources.database.snapshot import Key, check_columns, hide_secrets, without_secrets
 from corelane.data.sources.plain import check_names, plain_rows, plain_schema
 from corelane.data.stages.column import nearest
 
@@ -34,6 +34,9 @@ WHERE i.indrelid = to_regclass($1) AND i.indisprimary ORDER BY array_position(i.
 _COLUMNS = """
 SELECT attname FROM pg_attribute
 WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum"""
+_END_WITH_CLIENT = """
+SELECT set_config(name, '2s', true) FROM pg_settings WHERE name = 'client_connection_check_interval'"""
+"""A query ends when its client is gone, not only when it wants to send rows; PostgreSQL can since version 14."""
 _CASTS = {"numeric": "float8", "money": "numeric::float8"}
 
 
@@ -44,7 +47,7 @@ class PostgresSnapshot:
 
     def __init__(self, config: DatabaseConfig) -> None:
         self._config = config
-        self._shown = without_password(config.url)
+        self._shown = without_secrets(config.url)
         self._connection = self._connect()
         try:
             with self._errors():
@@ -69,12 +72,19 @@ class PostgresSnapshot:
         condition = sql.beyond(keys, values) if after is not None else None
         statement = sql.select(self._expressions, self._base, after=condition, order=keys)
         with self._errors(), self._connection.cursor() as cursor:
+            # For the server the whole read is one statement: it may last. Its pauses are limited by whoever waits.
+            self._run("SET LOCAL statement_timeout = 0")
             cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
             cursor.execute(statement)
             for rows in cursor.fetch_record_batch():
                 plain = plain_rows(rows, self.schema)
                 for start in range(0, plain.num_rows, self._config.batch_rows):
                     yield plain.slice(start, self._config.batch_rows)
+
+    def cancel(self) -> None:
+        """See `Snapshot.cancel`."""
+        with suppress(adbc_driver_manager.Error):
+            self._connection.adbc_cancel()
 
     def close(self) -> None:
         """See `Snapshot.close`."""
@@ -100,6 +110,7 @@ class PostgresSnapshot:
             raise self._refused(str(error)) from error
 
     def _refused(self, reason: str) -> ConfigError | SourceReadError:
+        reason = hide_secrets(reason, self._config.url)
         words = " ".join(reason.rpartition("failed:")[2].split()) or "no reason"
         is_final = any(
             sign in reason for sign in ("authentication", "does not exist", "no pg_hba", "invalid", "password")
@@ -114,6 +125,7 @@ class PostgresSnapshot:
         self._run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         self._run(f"SET LOCAL statement_timeout = {round(self._config.statement_timeout_s * 1000)}")
         self._run("SET LOCAL standard_conforming_strings = on")
+        self._fetch(_END_WITH_CLIENT)
 
     def _select(self) -> tuple[str, list[str], tuple[str, ...]]:
         """What is selected from, its columns, and the order."""
@@ -188,11 +200,7 @@ class PostgresSnapshot:
     def _explain(self, error: Exception) -> DataError | SourceReadError:
         text, state = str(error), getattr(error, "sqlstate", None) or ""
         if "statement timeout" in text:
-            return DataError(
-                f"a statement on {self._shown} must end within {self._config.statement_timeout_s:g} s, got a timeout; "
-                "raise data.source.statement_timeout_s, or read less",
-                detail=text,
-            )
+            return DataError(sql.timed_out(self._shown, self._config.statement_timeout_s), detail=text)
         is_broken = isinstance(error, OSError) or state[:2] in ("08", "57", "53", "40") or "connection" in text
         if is_broken and "ERROR:" not in text.replace("FATAL ERROR:", ""):
             return SourceReadError(

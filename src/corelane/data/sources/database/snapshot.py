@@ -6,9 +6,10 @@ transaction; whoever opens it closes it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,9 @@ from corelane.data.stages.column import nearest
 
 Key: TypeAlias = tuple[Any, ...]
 """The values of the key columns of one row."""
+
+
+_SECRET_OPTION = re.compile(r"([?&][^=&#]*(?:pass|secret|token|pwd)[^=&#]*=)([^&#]*)", re.IGNORECASE)
 
 
 class Snapshot(Protocol):
@@ -46,18 +50,38 @@ class Snapshot(Protocol):
         """
         ...
 
+    def cancel(self) -> None:
+        """From another thread: end the statement that runs. Where the driver cannot, nothing happens."""
+        ...
+
     def close(self) -> None:
         """End the transaction and the connection, in the middle of a read too. May be called twice."""
         ...
 
 
-def without_password(url: str) -> str:
-    """`url` as it may be shown."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
+def without_secrets(url: str) -> str:
+    """`url` as it may be shown: passwords, in its front or among its options, are left out."""
+    try:
+        parts = urlsplit(url)
+        password = parts.password
+    except ValueError:  # brackets that do not close
+        return url.partition("://")[0] + "://***"
+    if password is not None:
+        host = parts.netloc.rpartition("@")[2]
+        url = urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
+    return _SECRET_OPTION.sub(r"\1***", url)
+
+
+def hide_secrets(text: str, url: str) -> str:
+    """`text` of a driver, which may repeat what it could not read of `url`, without its passwords."""
+    try:
+        password = urlsplit(url).password or ""
+    except ValueError:
+        return "a URL that cannot be read"
+    secrets = {password, *(match[2] for match in _SECRET_OPTION.finditer(url))}
+    for secret in sorted(secrets | {unquote(secret) for secret in secrets}, key=len, reverse=True):
+        text = text.replace(secret, "***") if secret else text
+    return text
 
 
 def check_columns(wanted: Sequence[str], known: Sequence[str], what: str, place: str) -> None:

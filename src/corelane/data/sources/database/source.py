@@ -22,10 +22,12 @@ from corelane.data.batch import Batch, Cursor, Fingerprint
 from corelane.data.config import DatabaseConfig
 from corelane.data.digest import RowsDigest
 from corelane.data.source import Tell, iterate_rows, start_position, tell_nobody
-from corelane.data.sources.database.snapshot import Key, KeyOrder, Snapshot, without_password
+from corelane.data.sources.database.interruptible import InterruptibleSnapshot
+from corelane.data.sources.database.snapshot import Key, KeyOrder, Snapshot, without_secrets
 from corelane.machine.backoff import ExponentialBackoff
 
 _POSTGRES = ("postgresql://", "postgres://")
+_SQLITE = "sqlite:///"
 
 
 class DatabaseSource:
@@ -41,7 +43,7 @@ class DatabaseSource:
         self._config = config
         self._clock = clock or SystemClock()
         self._tell = tell
-        self._shown = without_password(config.url)
+        self._shown = without_secrets(config.url)
         self._schema: pa.Schema | None = None
         self._fingerprint: Fingerprint | None = None
 
@@ -195,12 +197,23 @@ class DatabaseSource:
 
 
 def _open(config: DatabaseConfig) -> Snapshot:
-    """A snapshot of the database that the URL names; its driver is imported here and nowhere else."""
+    """A snapshot of the database that the URL names. SQLite, a file, may take its time: it knows no limit."""
+    limit_s = None if config.url.startswith(_SQLITE) else config.statement_timeout_s
+    return InterruptibleSnapshot(
+        lambda: _connect(config),
+        shown=without_secrets(config.url),
+        opening_limit_s=None if limit_s is None else config.connect_timeout_s + 2 * limit_s,
+        limit_s=limit_s,
+    )
+
+
+def _connect(config: DatabaseConfig) -> Snapshot:
+    """The driver is imported here and nowhere else."""
     if config.url.startswith(_POSTGRES):
         from corelane.data.sources.database.postgres import PostgresSnapshot  # noqa: PLC0415
 
         return PostgresSnapshot(config)
-    if config.url.startswith("sqlite:///"):
+    if config.url.startswith(_SQLITE):
         from corelane.data.sources.database.sqlite import SqliteSnapshot  # noqa: PLC0415
 
         return SqliteSnapshot(config)

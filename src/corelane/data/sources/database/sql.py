@@ -101,3 +101,11 @@ def beyond(keys: Sequence[str], values: Sequence[str]) -> str:
     if len(keys) == 1:
         return f"{keys[0]} > {values[0]}"
     return f"({', '.join(keys)}) > ({', '.join(values)})"
+
+
+def timed_out(place: str, limit_s: float) -> str:
+    """What is said of a statement that took longer than it may."""
+    return (
+        f"a statement on {place} must end within {limit_s:g} s, got a timeout; "
+        "raise data.source.statement_timeout_s, or read less"
+    )

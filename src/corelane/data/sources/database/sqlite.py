@@ -76,6 +76,9 @@ class SqliteSnapshot:
                 if kept.num_rows:
                     yield kept.cast(self.schema)
 
+    def cancel(self) -> None:
+        """See `Snapshot.cancel`: the driver cannot."""
+
     def close(self) -> None:
         """See `Snapshot.close`."""
         with suppress(adbc_driver_manager.Error):

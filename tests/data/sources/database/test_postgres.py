@@ -1,0 +1,76 @@
+"""PostgreSQL: every type as a plain one, and rows as both drivers give them."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from corelane.data.config import DatabaseConfig
+from corelane.data.sources.database import DatabaseSource
+from tests.servers.postgres import PostgresServer
+
+pytestmark = pytest.mark.needs("postgres")
+
+COLUMNS = {
+    "small": ("smallint", "3", pa.int16(), 3),
+    "whole": ("bigint", "5000000000", pa.int64(), 5_000_000_000),
+    "half": ("real", "1.5", pa.float32(), 1.5),
+    "number": ("double precision", "0.1", pa.float64(), 0.1),
+    "exact": ("numeric(10, 2)", "12.25", pa.float64(), 12.25),
+    "money": ("money", "'5.50'", pa.float64(), 5.5),
+    "yes": ("boolean", "true", pa.bool_(), True),
+    "word": ("varchar(20)", "'é; ''x'''", pa.string(), "é; 'x'"),
+    "day": ("date", "'2024-02-29'", pa.date32(), datetime.date(2024, 2, 29)),
+    "moment": ("timestamp", "'2024-02-29 12:30'", pa.timestamp("us"), datetime.datetime(2024, 2, 29, 12, 30)),
+    "id": ("uuid", "'00000000-0000-0000-0000-000000000001'", pa.string(), str(uuid.UUID(int=1))),
+    "doc": ("jsonb", "'{\"a\": 1}'", pa.string(), '{"a": 1}'),
+    "list": ("double precision[]", "'{1, 2.5}'", pa.list_(pa.float64()), [1.0, 2.5]),
+    "bytes": ("bytea", "'\\x0102'", pa.binary(), b"\1\2"),
+    "span": ("interval", "'1 day'", pa.string(), "1 day"),
+    "kind of": ("mood", "'glad'", pa.string(), "glad"),
+}
+
+
+def rows_of(**config: Any) -> list[dict[str, Any]]:
+    return list(DatabaseSource.get_iterator(config))
+
+
+def test_types_of_postgresql_become_plain_ones(database: str, postgres_server: PostgresServer) -> None:
+    """Every common type arrives as what a pipeline can use; what Arrow lacks is cast by the server."""
+    postgres_server.execute("CREATE TYPE mood AS ENUM ('glad', 'sad')", database)
+    declared = ", ".join(f'"{name}" {kind}' for name, (kind, *_) in COLUMNS.items())
+    values = ", ".join(f"{value}" for _, value, *_ in COLUMNS.values())
+    postgres_server.execute(
+        f"CREATE TABLE t ({declared}); INSERT INTO t VALUES ({values}); INSERT INTO t DEFAULT VALUES", database
+    )
+    source = DatabaseSource(DatabaseConfig(url=database, table="t"))
+    assert source.schema() == pa.schema([(name, kind) for name, (_, _, kind, _) in COLUMNS.items()])
+    first, empty = rows_of(url=database, table="t")
+    assert first == {name: value for name, (*_, value) in COLUMNS.items()}
+    assert empty == dict.fromkeys(COLUMNS)
+
+
+@pytest.mark.parametrize("driver", ["postgresql", "postgresql+psycopg"])
+def test_both_ways_to_postgresql_give_the_same_rows(
+    database: str, postgres_server: PostgresServer, driver: str
+) -> None:
+    """Tables, columns, queries with values, and composite keys whose texts differ in case and accents."""
+    postgres_server.execute(
+        'CREATE SCHEMA "My Shop"; CREATE TABLE "My Shop".t (a text, b int, c float8, PRIMARY KEY (a, b));'
+        " INSERT INTO \"My Shop\".t SELECT a, b, b * 0.5 FROM unnest(ARRAY['Z', 'a', 'é']) a, generate_series(1, 4) b",
+        database,
+    )
+    url = database.replace("postgresql", driver, 1)
+    table = {"url": url, "table": "My Shop.t", "key": ["a", "b"], "batch_rows": 5}
+    rows = rows_of(**table)
+    assert len(rows) == 12
+    if driver == "postgresql":
+        assert [row["a"] for row in rows] == ["Z"] * 4 + ["a"] * 4 + ["é"] * 4
+    assert rows_of(**table, columns=["b", "a"])[0].keys() == {"a", "b"}
+    query = 'SELECT a, c FROM "My Shop".t WHERE b = :b AND a <> :a'
+    found = rows_of(url=url, query=query, parameters={"b": 4, "a": "Z"}, key=["a"])
+    assert found == [{"a": "a", "c": 2.0}, {"a": "é", "c": 2.0}]
