@@ -19,6 +19,7 @@ from corelane.core.errors import ConfigError, DataError, SourceReadError
 from corelane.data.config import FileSystemConfig
 from corelane.data.sources.filesystem import npz_format
 from corelane.data.sources.filesystem.source import FileSystemSource
+from corelane.store.tiers.disk import DiskTier
 from tests.servers.s3 import Bucket
 
 
@@ -312,5 +313,5 @@ def test_an_objects_name_cannot_lead_out_of_the_cache(bucket: Bucket, tmp_path: 
     bucket.files.pipe(f"{bucket.url}/rows/{name}", b"a\n2\n")
     config = FileSystemConfig(path=f"{bucket.url}/rows", storage_options=bucket.options)
     with pytest.raises(DataError, match="must have a name without"):
-        FileSystemSource(config, downloads=tmp_path / "cache" / "downloads")
+        FileSystemSource(config, cache=DiskTier(tmp_path / "cache"))
     assert not list(tmp_path.rglob("*.csv"))

@@ -16,6 +16,7 @@ from corelane.data.sources.database import DatabaseSource
 from corelane.data.sources.filesystem.source import FileSystemSource
 from corelane.data.sources.http import HTTPSource
 from corelane.data.spool import spooled
+from corelane.store.tiers.disk import DiskTier
 from tests.faults.http_server import Content, FaultServer
 from tests.servers.s3 import Bucket
 
@@ -53,7 +54,7 @@ def test_an_object_that_does_not_fit(small_disk: Path, bucket: Bucket) -> None:
     """A full disk is no fault of the store: nothing is fetched again."""
     bucket.files.pipe(f"{bucket.url}/rows.csv", ROWS)
     config = FileSystemConfig(path=f"{bucket.url}/rows.csv", storage_options=bucket.options)
-    refused(lambda tell: FileSystemSource(config, downloads=small_disk / "downloads", tell=tell), small_disk)
+    refused(lambda tell: FileSystemSource(config, cache=DiskTier(small_disk), tell=tell), small_disk)
 
 
 def test_a_download_that_does_not_fit(small_disk: Path) -> None:
@@ -61,7 +62,7 @@ def test_a_download_that_does_not_fit(small_disk: Path) -> None:
     with FaultServer() as server:
         server.routes["/rows.csv"] = Content(ROWS)
         config = HTTPConfig(url=server.url + "/rows.csv", allow_http=True, allow_private=["127.0.0.1"])
-        refused(lambda tell: HTTPSource(config, downloads=small_disk / "downloads", tell=tell).schema(), small_disk)
+        refused(lambda tell: HTTPSource(config, cache=DiskTier(small_disk), tell=tell).schema(), small_disk)
         assert len(server.asked) == 1
 
 
