@@ -1,1 +1,1 @@
-"""Benchmarks beside the peers people would use instead. Runnable: `python -m benchmarks.data`, `.training`, `.serving`."""
+"""Benchmarks beside the peers people would use instead: `python -m benchmarks.data`, `.training` and `.serving`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from corelane.core.errors import DataError, StateError
@@ -50,7 +51,7 @@ def test_imputations(imputation: str, fill: float) -> None:
     constant of the user's, before scaling.
     """
     fitted = fit(imputation=imputation, fill_value=-1.0, scaling="none")
-    assert transformed(fitted, batch({"a": [None], "b": [1.0]})).tolist() == [[fill, 1.0]]
+    assert transformed(fitted, batch({"a": pa.nulls(1, pa.float64()), "b": [1.0]})).tolist() == [[fill, 1.0]]
 
 
 def test_no_median_is_taken_where_nothing_may_be_missing() -> None:

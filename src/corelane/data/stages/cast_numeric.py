@@ -54,6 +54,8 @@ def parse_numbers(text: pa.Array) -> tuple[pa.Array, BoolArray | None]:
 
 def cast_numeric(column: Column, raw: pa.Array) -> Cast:
     """Cast a raw column [n] of text, numbers, decimals or booleans to float64 [n], null where missing."""
+    if _is_cast(column, raw):
+        return Cast(raw, None, lambda row: explain_number(column, raw[row].as_py()))
     if pa.types.is_dictionary(raw.type):
         raw = raw.dictionary_decode()
     unparsed: BoolArray | None = None
@@ -74,6 +76,18 @@ def cast_numeric(column: Column, raw: pa.Array) -> Cast:
     bad = _refused(column, values, absent, unparsed)
     typed = pa.array(values, pa.float64(), mask=absent)
     return Cast(typed, bad, lambda row: explain_number(column, raw[row].as_py()))
+
+
+def _is_cast(column: Column, raw: pa.Array) -> bool:
+    """Whether `raw` is what casting it would give, which is seen in a twentieth of the time: finite float64, no bounds.
+
+    What lies under nulls is looked at as well: where it is infinite the cast itself decides.
+    """
+    has_bounds = column.minimum is not None or column.maximum is not None
+    if raw.type != pa.float64() or has_bounds or not len(raw) or (raw.null_count and not column.nullable):
+        return False
+    stored = np.frombuffer(raw.buffers()[1], np.float64, len(raw), raw.offset * raw.type.byte_width)
+    return bool(np.isfinite(stored).all())
 
 
 def clean_numbers(column: Column, values: Float64Array) -> Float64Array:

@@ -136,7 +136,7 @@ def cast_text(column: Column, raw: pa.Array) -> Cast:
     encoded = raw if pa.types.is_dictionary(raw.type) else raw.dictionary_encode()
     texts, fits = reader.read_all(encoded.dictionary.to_pylist())
     if encoded is raw and not texts.null_count:
-        values: pa.Array = pa.DictionaryArray.from_arrays(encoded.indices, texts)
+        values: pa.Array = pa.DictionaryArray.from_arrays(encoded.indices, texts, safe=False)  # they fit already
     else:
         values = texts.take(encoded.indices)
     bad_rows = _spread(fits, encoded.indices, nullable=column.nullable)

@@ -137,7 +137,6 @@ class FittedCategorical:
 
     def transform_into(self, rows: pa.RecordBatch, out: FloatArray) -> None:
         """The columns way: checked rows into float32 [n, *shape]."""
-        out[...] = 0.0
         self._encode(self._find(rows.column(self._name)), out)
 
     def transform_few(self, columns: Mapping[str, Any], num_rows: int) -> FloatArray | None:
@@ -146,7 +145,7 @@ class FittedCategorical:
         slots = [self._slot(value) for value in values]
         if len(slots) != num_rows or None in slots:
             return None
-        encoded = np.zeros((num_rows, *self.shape), dtype=np.float32)
+        encoded = np.empty((num_rows, *self.shape), dtype=np.float32)
         self._encode(np.array(slots, dtype=np.int64), encoded)
         return encoded
 
@@ -188,10 +187,11 @@ class FittedCategorical:
         return self._slots.get(text, 0)
 
     def _encode(self, slots: IntArray, out: FloatArray) -> None:
-        """Slots [n] into zeros [n, *shape]."""
+        """Slots [n] into [n, *shape]."""
         if self.encoding == "ordinal":
             out[:, 0] = self._levels.take(slots)
         else:
+            out[...] = 0.0
             out[np.arange(len(slots)), slots] = 1.0
 
     def to_json(self) -> JsonObject:
@@ -225,9 +225,10 @@ class FittedCategorical:
 def _counted(texts: pa.Array) -> Iterable[tuple[str | None, int]]:
     """Each distinct text and how often it occurs; a null may be among them."""
     if pa.types.is_dictionary(texts.type):
-        present = texts.indices.drop_null() if texts.null_count else texts.indices
-        counts = np.bincount(present.to_numpy(), minlength=len(texts.dictionary)).tolist()
-        counted = zip([*texts.dictionary.to_pylist(), None], [*counts, texts.null_count], strict=True)
+        num_texts = len(texts.dictionary)
+        places = texts.indices.fill_null(num_texts) if texts.null_count else texts.indices
+        counts = np.bincount(places.to_numpy(), minlength=num_texts + 1).tolist()
+        counted = zip([*texts.dictionary.to_pylist(), None], counts, strict=True)
         return [(text, count) for text, count in counted if count]
     found = pc.value_counts(texts)
     return zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True)

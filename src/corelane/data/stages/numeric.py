@@ -105,7 +105,10 @@ def numbers_of(rows: pa.RecordBatch, columns: tuple[Column, ...]) -> Float64Arra
     """Checked numeric columns as a matrix [n, d], NaN where missing; each column lies together in memory."""
     values = np.empty((len(columns), rows.num_rows))
     for row, column in zip(values, columns, strict=True):
-        row[:] = rows.column(column.name).to_numpy(zero_copy_only=False)
+        numbers = rows.column(column.name)
+        if numbers.null_count:
+            numbers = numbers.fill_null(np.nan)  # `to_numpy` would do it too, in more than twice the time
+        row[:] = numbers.to_numpy()
     return values.T
 
 
