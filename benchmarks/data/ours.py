@@ -55,13 +55,14 @@ def _prepare(table: str, folder: Path) -> PreparedData:
     )
     categories = {f"category_{index}": {"impute": "mode"} for index in range(NUM_CATEGORIES)}
     pipeline = PipelineConfig.model_validate({"impute": "mean", "categorical": "ordinal", "columns": categories})
+    cache = DiskTier(folder / "cache")
     with SystemLogger(directory=folder, terminal_level="error") as logger, CPUDataProcessor(NUM_THREADS) as processor:
         return prepare(
-            FileSystemSource(config.source),
+            FileSystemSource(config.source, cache=cache),
             config,
             pipeline,
             seed=generate.SEED,
-            cache=DiskTier(folder / "cache"),
+            cache=cache,
             quarantine=folder / "quarantine.parquet",
             logger=logger,
             processor=processor,
