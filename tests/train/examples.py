@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from corelane.data.schema import Column, Schema
 from corelane.data.stages.cast_tensor import tensor_array
 from corelane.observe.config import ObserveConfig
 from corelane.observe.log import SystemLogger
+from corelane.store.tiers.arrays import map_arrays, write_arrays
+from corelane.store.tiers.memory import MemoryTier
 from corelane.train.config import TrainConfig
 from corelane.train.plan import choose_plan
 from corelane.train.progress import SilentProgress, TrainingProgress
 from corelane.train.result import TrainResult
-from corelane.train.run import run_training
+from corelane.train.run import NO_TIER, run_training
 
 
 def classification(num_rows: int = 400, seed: int = 0, parts: tuple[float, float] = (0.7, 0.85)) -> PreparedData:
@@ -107,6 +110,7 @@ def run(
     progress: TrainingProgress | None = None,
     clock: Clock | None = None,
     logger: SystemLogger | None = None,
+    cache: MemoryTier | None = None,
     **settings: Any,
 ) -> TrainResult:
     """`run_training` with short intervals; `settings` override the training configuration."""
@@ -128,6 +132,7 @@ def run(
             should_stop=should_stop,
             resume=resume,
             title="example",
+            cache=cache or NO_TIER,
         )
 
 
@@ -138,6 +143,19 @@ def weights(module: nn.Module) -> dict[str, bytes]:
 
 def _numbers(values: Array) -> dict[Column, pa.Array]:
     return {Column(f"x{index}", "numeric"): pa.array(column) for index, column in enumerate(values.T)}
+
+
+def on_disk(data: PreparedData, folder: Path) -> PreparedData:
+    """`data` with its arrays memory-mapped from files in `folder`, as prepared data is."""
+
+    def mapped(name: str) -> PreparedPart:
+        part: PreparedPart = getattr(data, name)
+        (folder / name).mkdir(parents=True)
+        write_arrays(folder / name, {**part.inputs, "\0target": part.target})
+        arrays = map_arrays(folder / name)
+        return replace(part, target=arrays.pop("\0target"), inputs=arrays)
+
+    return replace(data, **{name: mapped(name) for name in ("train", "validation", "test")})
 
 
 def _part(pipeline: Pipeline, rows: pa.RecordBatch) -> PreparedPart:

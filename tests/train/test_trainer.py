@@ -14,10 +14,12 @@ import torch
 from torch import nn
 
 from corelane.core.errors import ConfigError, DataError, InterruptedRunError, NonFiniteLossError, StateError
+from corelane.machine.memory import MemoryManager
+from corelane.store.tiers.memory import MemoryTier
 from corelane.train.checkpoint import read_checkpoint
 from corelane.train.config import AugmentConfig
 from corelane.train.state import saved_steps
-from tests.train.examples import classification, dropout_net, picture_net, pictures, regression, run, weights
+from tests.train.examples import classification, dropout_net, on_disk, picture_net, pictures, regression, run, weights
 
 
 class PowerCut(BaseException):
@@ -92,6 +94,35 @@ def test_broken_off_and_resumed_equals_uninterrupted(tmp_path: Path, case: str) 
         expected.num_steps,
         expected.best_step,
     )
+
+
+@pytest.mark.parametrize("limit_bytes", [3000, 1 << 20])
+@pytest.mark.parametrize("case", ["classification", "channels_last", "pictures augmented"])
+def test_what_is_kept_in_memory_changes_no_byte(tmp_path: Path, case: str, limit_bytes: int) -> None:
+    """With a cache in memory that holds everything, or a part, or is taken away meanwhile: the same weights."""
+    make_data, make_net, settings = CASES[case]
+    data, calm, kept = on_disk(make_data(), tmp_path / "arrays"), make_net(), make_net()
+    expected = run(tmp_path / "calm", data, calm, **settings)
+    tier = MemoryTier(MemoryManager(limit_bytes=100 << 20), limit_bytes)
+    taken = after(12, lambda: [tier.remove(key) for key in list(tier._kept)] == [0])
+    result = run(tmp_path / "kept", data, kept, cache=tier, should_stop=taken, **settings)
+    assert weights(kept) == weights(calm)
+    assert result.metrics == expected.metrics
+    assert tier.meter.counts.hits > 0 or limit_bytes < 1 << 20
+    tier.close()
+
+
+def test_without_a_best_epoch_the_last_weights_come_from_memory(tmp_path: Path) -> None:
+    """Without validation rows the last weights are the result, and no checkpoint is read for it."""
+    data = classification(parts=(0.85, 0.85))
+    calm, kept = dropout_net(), dropout_net()
+    run(tmp_path / "calm", data, calm)
+    tier = MemoryTier(MemoryManager(limit_bytes=100 << 20))
+    run(tmp_path / "kept", data, kept, cache=tier)
+    assert weights(kept) == weights(calm)
+    assert tier.meter.counts.hits == 1
+    assert tier.usage.num_entries == 1
+    tier.close()
 
 
 def test_other_seed_other_weights(tmp_path: Path) -> None:

@@ -9,14 +9,23 @@ from typing import Any
 from corelane.app.config import RootConfig, cache_directory
 from corelane.app.sources import expand
 from corelane.machine.config import MachineConfig
+from corelane.machine.memory import MemoryManager
 from corelane.observe.log import SystemLogger
 from corelane.store.cache import watch_tier
 from corelane.store.tiers.disk import DiskTier
+from corelane.store.tiers.memory import MemoryTier
 from corelane.store.tiers.shared import Archive, NoArchive, SharedTier
 from corelane.store.tiers.tier import Tell, tell_nobody
 
 TROUBLE = frozenset({"cache_disk_full", "cache_entry_broken", "cache_waited_too_long", "cache_shared_failed"})
 """What a user should hear of; the rest is for the log."""
+
+
+def memory_tier(machine: MachineConfig, memory: MemoryManager, logger: SystemLogger) -> MemoryTier:
+    """What this process keeps in memory (L1), accounted for in `memory`."""
+    tier = MemoryTier(memory, machine.cache_memory_bytes)
+    watch_tier(logger.metrics_collector, "memory", tier.meter, lambda: tier.usage.num_bytes)
+    return tier
 
 
 def disk_tier(root: RootConfig, logger: SystemLogger) -> DiskTier:

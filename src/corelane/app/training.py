@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from corelane.app.runs import (
     save_run_data,
 )
 from corelane.app.sources import open_source
-from corelane.app.tiers import disk_tier
+from corelane.app.tiers import disk_tier, memory_tier
 from corelane.core.clock import SystemClock
 from corelane.core.errors import ConfigError, CorelaneError
 from corelane.data.config import SourceConfig
@@ -210,6 +210,7 @@ def train_prepared(
     with (
         managed_memory(budget, logger) as memory,
         reserved_for(module, memory),
+        closing(memory_tier(root.machine, memory, logger)) as cache,
         CPUDataProcessor(num_workers=num_threads, pipeline=data.pipeline, memory=memory) as processor,
     ):
         return run_training(
@@ -226,6 +227,7 @@ def train_prepared(
             should_stop=should_stop,
             resume=resume,
             title=root.name,
+            cache=cache,
         )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from corelane.core.types import IntArray
+from corelane.core.types import Array, IntArray
+from corelane.data.kept import KeptData
 from corelane.data.prepared import PreparedPart
 from corelane.data.processor import CPUDataProcessor, Order
 
@@ -52,10 +54,24 @@ class TensorBatches:
             )
             yield [self._tensor(tensor) for tensor in inputs], labels
 
+    def of_validation(self, data: KeptData, batch_size: int) -> Iterator[TensorBatch]:
+        """All rows of the validation part in order, which may come from memory."""
+        for arrays, target in data.validation(self._processor, batch_size):
+            yield [self._tensor(_wrapped(array)) for array in arrays.values()], _wrapped(target)
+
     def _tensor(self, tensor: Tensor) -> Tensor:
         if self._channels_last and tensor.ndim == 4:
             return tensor.contiguous(memory_format=torch.channels_last)
         return tensor
+
+
+def _wrapped(array: Array) -> Tensor:
+    """`array` as a tensor over the same memory; evaluating only reads, which torch cannot know of a read-only array."""
+    if array.flags.writeable:
+        return torch.from_numpy(array)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(array)
 
 
 def in_layout(module: torch.nn.Module, layout: torch.memory_format) -> torch.nn.Module:

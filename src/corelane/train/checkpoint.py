@@ -24,7 +24,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from corelane.core.errors import BundleError, DiskFullError, StateError
-from corelane.core.types import JsonObject
+from corelane.core.types import Array, JsonObject
 from corelane.store.bundle import verify_bundle, write_bundle
 from corelane.train import skeleton
 
@@ -42,6 +42,18 @@ class Weights:
     def of(cls, module: torch.nn.Module) -> Weights:
         """The present weights of `module`. Raises `StateError` naming a state that is not a tensor."""
         return cls(packed(module.state_dict()))
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Weights:
+        """Weights from `to_arrays`, in memory of their own."""
+        return cls({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+
+    def to_arrays(self) -> dict[str, Array] | None:
+        """The weights as NumPy arrays over the same memory; None when NumPy lacks a type (bfloat16)."""
+        try:
+            return {name: tensor.numpy() for name, tensor in self.tensors.items()}
+        except TypeError:
+            return None
 
     def load_into(self, module: torch.nn.Module) -> None:
         """Copy into the parameters and buffers of `module`, whose memory and layout stay.

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterable
+
 import torch
 
 from corelane.data.pipeline import Pipeline
-from corelane.data.prepared import PreparedPart
-from corelane.train.batches import TensorBatches
+from corelane.train.batches import TensorBatch
 from corelane.train.losses import loss_for
 from corelane.train.metrics import ClassificationScores, Evaluation, RegressionScores, Scores
 
 BATCH_ROWS = 256  # large enough for full speed, small enough that a CNN's activations stay in the caches
 
 
-def evaluate(module: torch.nn.Module, part: PreparedPart, pipeline: Pipeline, batches: TensorBatches) -> Evaluation:
-    """Loss and quality of `module` on `part`, which must have rows. The module is left in the mode it was in."""
+def evaluate(module: torch.nn.Module, batches: Iterable[TensorBatch], pipeline: Pipeline) -> Evaluation:
+    """Loss and quality of `module` on `batches`, which must have rows. The module is left in the mode it was in."""
     scores = _scores(pipeline)
     was_training = module.training
     module.eval()
     with torch.inference_mode():
-        for inputs, target in batches.of(part, np.arange(part.num_rows), BATCH_ROWS):
+        for inputs, target in batches:
             scores.update(module(*inputs), target)
     module.train(was_training)
     return scores.result()

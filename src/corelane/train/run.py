@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from corelane.core.clock import Clock
@@ -14,9 +15,11 @@ from corelane.data.prepared import PreparedData
 from corelane.data.processor import CPUDataProcessor
 from corelane.observe.log import SystemLogger
 from corelane.store.bundle import write_atomic
+from corelane.store.tiers.memory import MemoryTier
+from corelane.store.tiers.tier import NoTier
 from corelane.train.batches import TensorBatches, in_layout
 from corelane.train.config import TrainConfig
-from corelane.train.evaluate import evaluate
+from corelane.train.evaluate import BATCH_ROWS, evaluate
 from corelane.train.metrics import Evaluation
 from corelane.train.plan import Plan
 from corelane.train.progress import TrainingProgress
@@ -27,6 +30,8 @@ from corelane.train.torch_thread import run_in_torch_thread
 from corelane.train.trainer import Trainer
 
 __all__ = ["TrainResult", "run_training"]
+
+NO_TIER = NoTier()
 
 
 def run_training(
@@ -44,11 +49,13 @@ def run_training(
     should_stop: Callable[[], bool],
     resume: bool,
     title: str,
+    cache: MemoryTier | NoTier = NO_TIER,
 ) -> TrainResult:
     """Train `module` on `data` in the run directory `directory`; it ends in eval mode with the best weights.
 
     Writes checkpoints/, metrics.jsonl, report.html and, last and durably, result.json. With `resume` the run goes on
     from its newest whole checkpoint, or from the start where there is none yet; its end is the same, bit for bit.
+    `cache` keeps in memory what is read again; it changes no bit.
 
     Raises what `Trainer.train` raises.
     """
@@ -59,6 +66,7 @@ def run_training(
         identity={"seed": str(seed), "plan": plan.digest, "prepared data": data.digest, "configuration": config.digest},
         logger=logger,
         clock=clock,
+        cache=cache,
     )
 
     def work(should_stop: Callable[[], bool]) -> TrainResult:
@@ -74,6 +82,7 @@ def run_training(
             progress=progress,
             clock=clock,
             should_stop=should_stop,
+            keeper=cache,
             title=title,
         )
         result = trainer.train(resume)
@@ -96,4 +105,5 @@ def _look_at_test_part(
     if data.test.num_rows == 0:
         return None
     batches = TensorBatches(processor, channels_last=plan.chosen.memory_format == "channels_last")
-    return evaluate(module, data.test, data.pipeline, batches)
+    order = np.arange(data.test.num_rows)
+    return evaluate(module, batches.of(data.test, order, BATCH_ROWS), data.pipeline)

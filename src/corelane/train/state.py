@@ -21,6 +21,7 @@ from corelane.core.errors import BundleError, StateError
 from corelane.core.types import JsonObject
 from corelane.observe.log import SystemLogger
 from corelane.store.bundle import remove_temporaries
+from corelane.store.tiers.tier import CacheTier, NoTier
 from corelane.train import randomness
 from corelane.train.checkpoint import (
     Checkpoint,
@@ -48,6 +49,7 @@ class HasState(Protocol):
 class TrainingStateManager:
     """Owns the folder of checkpoints, `<checkpoint_dir>/<step>/`, and the run's counters, and nothing else.
 
+    `cache` may keep the last weights in memory, so that they need not be read again at the end.
     `identity` names what a checkpoint must have in common with this run (seed, plan, data, configuration: digests);
     a resume with another is refused. `state` is the run's state as a dict, as of the last save or load.
     """
@@ -61,6 +63,7 @@ class TrainingStateManager:
         identity: Mapping[str, str] | None = None,
         logger: SystemLogger | None = None,
         clock: Clock | None = None,
+        cache: CacheTier | None = None,
     ) -> None:
         self.checkpoint_dir = Path(checkpoint_dir)
         self.save_interval = save_interval
@@ -82,6 +85,7 @@ class TrainingStateManager:
         self._identity = dict(identity or {})
         self._logger = logger or SystemLogger()
         self._clock = clock or SystemClock()
+        self._cache = cache or NoTier()
 
     def is_due(self) -> bool:
         """Whether the step just taken is one after which to save."""
@@ -105,25 +109,24 @@ class TrainingStateManager:
         self._update_state(model, optimizer, scheduler)
         target = self.get_checkpoint_path()
         remove_temporaries(self.checkpoint_dir)
-        write_checkpoint(
-            target,
-            Checkpoint(
-                model=Weights.of(model),
-                optimizer=optimizer.state_dict(),
-                best=self.best,
-                history=self.history.content,
-                state={
-                    "identity": self._identity,
-                    "environment": _environment(),
-                    "counters": self.counters.to_json(),
-                    "schedule": scheduler.state_dict(),
-                    "random": randomness.capture(),
-                    "metrics": dict(metrics),
-                    "saved_at": self._clock.now(),
-                },
-            ),
+        saved = Checkpoint(
+            model=Weights.of(model),
+            optimizer=optimizer.state_dict(),
+            best=self.best,
+            history=self.history.content,
+            state={
+                "identity": self._identity,
+                "environment": _environment(),
+                "counters": self.counters.to_json(),
+                "schedule": scheduler.state_dict(),
+                "random": randomness.capture(),
+                "metrics": dict(metrics),
+                "saved_at": self._clock.now(),
+            },
         )
+        write_checkpoint(target, saved)
         self.metrics = metrics
+        self._keep_last(saved.model)
         self.durable_step = self.counters.step
         self._prune()
         return target
@@ -153,6 +156,9 @@ class TrainingStateManager:
         """
         if self.best is not None:
             return self.best
+        last = self._cache.get(self._last_key(self.durable_step))
+        if last is not None:
+            return Weights.from_arrays(last)
         checkpoint = self.load_latest()
         if checkpoint is None:
             raise StateError(f"{self.checkpoint_dir} must hold a whole checkpoint, got none; train the run again")
@@ -178,6 +184,16 @@ class TrainingStateManager:
         self.durable_step = self.counters.step
         self._update_state(model, optimizer, scheduler)
         return True
+
+    def _keep_last(self, weights: Weights) -> None:
+        """Keep the weights just saved in memory where they will be the result: where no epoch is called the best."""
+        self._cache.remove(self._last_key(self.durable_step))
+        arrays = weights.to_arrays() if self.best is None else None
+        if arrays is not None:
+            self._cache.put(self._last_key(self.counters.step), arrays)
+
+    def _last_key(self, step: int | None) -> str:
+        return f"checkpoints/{self.checkpoint_dir}/{step}"
 
     def _update_state(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, scheduler: HasState) -> None:
         self.state.update(

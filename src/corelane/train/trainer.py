@@ -12,6 +12,7 @@ import torch
 
 from corelane.core.clock import Clock
 from corelane.core.errors import ConfigError, DataError, InterruptedRunError, NonFiniteLossError
+from corelane.data.kept import Keeper, KeptData
 from corelane.data.order import epoch_order
 from corelane.data.prepared import PreparedData
 from corelane.data.processor import CPUDataProcessor
@@ -21,8 +22,9 @@ from corelane.train.augment import augmenter_for
 from corelane.train.batches import TensorBatch, TensorBatches, in_layout
 from corelane.train.clipping import clip_at_step
 from corelane.train.config import TrainConfig
-from corelane.train.evaluate import evaluate
+from corelane.train.evaluate import BATCH_ROWS, evaluate
 from corelane.train.losses import loss_for
+from corelane.train.metrics import Evaluation
 from corelane.train.plan import Plan
 from corelane.train.progress import Extent, TrainingProgress
 from corelane.train.result import TrainResult
@@ -35,7 +37,8 @@ class Trainer:
     """Trains `module` on the training part of `data`, and keeps what the validation part calls best.
 
     Runs in the calling thread, whose torch settings the caller has made (`torch_thread.py`). `should_stop` is asked
-    after every step; at a yes the state is saved and `InterruptedRunError` raised.
+    after every step; at a yes the state is saved and `InterruptedRunError` raised. `keeper` keeps in memory what is
+    read again.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Trainer:
         progress: TrainingProgress,
         clock: Clock,
         should_stop: Callable[[], bool],
+        keeper: Keeper,
         title: str = "training",
     ) -> None:
         _check(config, module, data)
@@ -65,6 +69,7 @@ class Trainer:
         self._progress = progress
         self._should_stop = should_stop
         self._title = title
+        self._kept = KeptData(data, keeper)
         self._batches = TensorBatches(processor, channels_last=is_channels_last)
         self._batch_size = min(config.batch_size, data.train.num_rows)
         self._steps_per_epoch = data.train.num_rows // self._batch_size
@@ -126,7 +131,7 @@ class Trainer:
             watch.lap("other")
 
     def _epoch_batches(self) -> Iterator[TensorBatch]:
-        at, part = self._state.counters, self._data.train
+        at, part = self._state.counters, self._kept.train()
         order = epoch_order(self._seed, at.epoch, part.num_rows, part.row_bytes)
         change = partial(self._augment.apply, epoch=at.epoch)
         start = at.batch * self._batch_size
@@ -175,7 +180,7 @@ class Trainer:
         self._watch.lap("other")
         entry: dict[str, float] = {"train_loss": at.epoch_loss_sum / self._steps_per_epoch}
         if self._data.validation.num_rows:
-            evaluation = evaluate(self._module, self._data.validation, self._data.pipeline, self._batches)
+            evaluation = self._validate()
             entry |= evaluation.named("validation")
             self._rank(self._finite("validation loss", evaluation.loss))
         self._state.metrics = entry
@@ -189,6 +194,10 @@ class Trainer:
         at.stopped_early = at.stale_epochs >= (config.early_stopping_patience or math.inf)
         at.is_finished = at.stopped_early or at.epoch == config.epochs
         self._watch.lap("evaluate")
+
+    def _validate(self) -> Evaluation:
+        batches = self._batches.of_validation(self._kept, BATCH_ROWS)
+        return evaluate(self._module, batches, self._data.pipeline)
 
     def _rank(self, loss: float) -> None:
         at = self._state.counters
@@ -238,7 +247,7 @@ class Trainer:
         self._state.load_best().load_into(self._module)
         validation = None
         if data.validation.num_rows:
-            validation = evaluate(self._module, data.validation, data.pipeline, self._batches)
+            validation = self._validate()
         self._watch.lap("evaluate")
         return TrainResult(
             directory=self._state.checkpoint_dir.parent,

@@ -73,9 +73,9 @@ class MemoryTier:
     def put(self, key: str, arrays: Arrays) -> bool:
         """See `CacheTier.put`. What is larger than the bound, or finds no room in the pool, is not kept."""
         num_bytes = size_of(arrays)
-        if num_bytes > self.limit_bytes:
-            return False
         self.remove(key)
+        if not self.can_keep(num_bytes):
+            return False
         self._evict(num_bytes - (self.limit_bytes - self.usage.num_bytes))
         try:
             reservation = self._memory.reserve(num_bytes, _POOL)

@@ -50,6 +50,10 @@ class CacheTier(Protocol):
 class NoTier:
     """The tier that is switched off: it keeps nothing and has nothing."""
 
+    def can_keep(self, num_bytes: int) -> bool:  # noqa: ARG002
+        """No."""
+        return False
+
     def get(self, key: str) -> Arrays | None:  # noqa: ARG002
         """Nothing."""
         return None

@@ -1,0 +1,87 @@
+"""What training reads again and again, kept in memory (L1) where there is room: the training part's tensors, and the
+validation part's batches.
+
+It is chosen once, when training begins, so that the two do not push each other out each epoch: the batches first, then
+the tensors. What was given up meanwhile, for memory that others need, is read from disk again; the bytes are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+
+from corelane.data.prepared import PreparedData, PreparedPart
+from corelane.data.processor import CPUDataProcessor
+from corelane.data.readahead import is_mapped
+from corelane.data.slot import TrainingBatch
+from corelane.store.tiers.tier import Arrays
+
+_TARGET = "\0target"  # beside the inputs' names, none of which holds a NUL
+
+
+class Keeper(Protocol):
+    """The tier in memory, or one that is off."""
+
+    def can_keep(self, num_bytes: int) -> bool:
+        """Whether so many bytes could be kept."""
+        ...
+
+    def get(self, key: str) -> Arrays | None:
+        """What is kept under `key`."""
+        ...
+
+    def put(self, key: str, arrays: Arrays) -> bool:
+        """Keep copies of `arrays`; whether they are kept."""
+        ...
+
+
+class KeptData:
+    """The training and the validation part of `data` as training takes them, through `keeper`."""
+
+    def __init__(self, data: PreparedData, keeper: Keeper) -> None:
+        self._data = data
+        self._keeper = keeper
+        batches, tensors = _bytes(data.validation), _bytes(data.train)
+        is_on_disk = any(is_mapped(array) for array in data.train.inputs.values())  # else it is in memory already
+        self._keeps_batches = is_on_disk and batches > 0 and keeper.can_keep(batches)
+        self._keeps_tensors = is_on_disk and keeper.can_keep(tensors + (batches if self._keeps_batches else 0))
+
+    def train(self) -> PreparedPart:
+        """The training part for one epoch: aligned copies in memory, or as it lies on disk."""
+        part = self._data.train
+        if not self._keeps_tensors:
+            return part
+        key = f"tensors/{self._data.digest}"
+        if (kept := self._keeper.get(key)) is None:
+            self._keeper.put(key, {**part.inputs, _TARGET: part.target})
+            kept = self._keeper.get(key)
+        if kept is None:
+            return part
+        return replace(part, inputs={name: kept[name] for name in part.inputs}, target=kept[_TARGET])
+
+    def validation(self, processor: CPUDataProcessor, batch_size: int) -> Iterator[TrainingBatch]:
+        """The validation part in order, `batch_size` rows at a time, the last ones too.
+
+        Batches that are kept are read-only; the others are valid as long as those of `processor.batches`.
+        """
+        part, start = self._data.validation, 0
+        key = f"batches/{self._data.digest}/{batch_size}"
+        while self._keeps_batches and start < part.num_rows and (kept := self._keeper.get(f"{key}/{start}")):
+            yield {name: kept[name] for name in part.inputs}, kept[_TARGET]
+            start += batch_size
+        if start >= part.num_rows:
+            return
+        for inputs, target in processor.batches(
+            part, np.arange(part.num_rows), batch_size, start=start, drop_last=False
+        ):
+            if self._keeps_batches:
+                self._keeper.put(f"{key}/{start}", {**inputs, _TARGET: target})
+                start += batch_size
+            yield inputs, target
+
+
+def _bytes(part: PreparedPart) -> int:
+    return part.num_rows * part.row_bytes
