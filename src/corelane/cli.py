@@ -36,10 +36,12 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 config_cli = typer.Typer(help="The configuration's schema, and the resolved form of a file.", no_args_is_help=True)
+data_cli = typer.Typer(help="Data, looked at before anything is trained.", no_args_is_help=True)
 runs_cli = typer.Typer(help="Runs, from the index that lies beside them.", no_args_is_help=True)
 cache_cli = typer.Typer(help="What the cache holds, whether it is whole, and clearing it.", no_args_is_help=True)
 cli.add_typer(cache_cli, name="cache")
 cli.add_typer(config_cli, name="config")
+cli.add_typer(data_cli, name="data")
 cli.add_typer(runs_cli, name="runs")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -253,6 +255,24 @@ def config_show(config: ConfigFile, overrides: Overrides = None, as_json: Json =
     with _reported(as_json):
         resolved = rooms.config.load_root(config, overrides or ())
         typer.echo(json.dumps(resolved.model_dump(mode="json")) if as_json else rooms.config.dump(resolved))
+
+
+@data_cli.command("check", epilog="Example: corelane data check customers.csv --target churned")
+def data_check(
+    source: Annotated[str, typer.Argument(help="A path, a glob or a URI; or a configuration (.yaml).")],
+    target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    against: Annotated[Path | None, typer.Option(help="A saved profile to compare with.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Where to save the profile (JSON).")] = None,
+    html: Annotated[Path | None, typer.Option(help="Where to write it as a page.")] = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Show what is in some data, what training would refuse of it, and how far it moved from a saved profile."""
+    with _reported(as_json):
+        answer = rooms.data_check.check(source, overrides or (), target=target, against=against, save=save, page=html)
+        _print(answer, as_json, rooms.data_check_text.check_text)
+        if not answer["usable"]:
+            raise typer.Exit(EXIT_USER)
 
 
 RunsFolder = Annotated[Path, typer.Option("--runs", help="The folder that holds runs.")]

@@ -16,6 +16,7 @@ from corelane.core.clock import Clock, SystemClock
 from corelane.core.types import Array, Task
 from corelane.data.batch import Fingerprint
 from corelane.data.config import PipelineConfig
+from corelane.data.dataset_profile import DataProfile
 from corelane.data.pipeline import Pipeline
 from corelane.data.prepared import PreparedData, PreparedPart
 from corelane.data.processor import CPUDataProcessor
@@ -80,6 +81,7 @@ def prepared(
         digest="content",
         num_rejected=0,
         fingerprint=Fingerprint("content", "made up"),
+        profile=DataProfile(rows.num_rows, len(names) + 1, ()),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from corelane.app.catalogue_text import table
+from corelane.app.tables import table_text
 from corelane.core.types import JsonObject
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -19,7 +19,7 @@ def stats_text(answer: JsonObject, *, width: int = 120) -> str:
         parts.append(f"{tier['tier']}  {tier['where']}\n  {entries}")
         rows = [_row(kind) for kind in tier["kinds"]]
         if rows:
-            parts.append(table(["kind", "entries", "size", "in use", "last used"], rows, width))
+            parts.append(table_text(["kind", "entries", "size", "in use", "last used"], rows, width))
     return "\n".join(parts)
 
 

@@ -5,20 +5,13 @@ Everything that comes from a user's data or files is made safe for a terminal fi
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from corelane.app.tables import cut, facts_text, table_text
 from corelane.core.types import JsonObject
-from corelane.observe.text import one_line
 
 MAX_METRICS_SHOWN = 2  # of a run in a list: the first two qualities; `runs show` has all
-MAX_CELL = 60  # characters
 
 
 def runs_text(answer: JsonObject, *, width: int = 120) -> str:
@@ -36,7 +29,7 @@ def runs_text(answer: JsonObject, *, width: int = 120) -> str:
         ]
         for run in answer["runs"]
     ]
-    return _joined(table(["run", "status", "started", "took", "steps", "reached"], rows, width), answer["notes"])
+    return _joined(table_text(["run", "status", "started", "took", "steps", "reached"], rows, width), answer["notes"])
 
 
 def run_text(answer: JsonObject, *, width: int = 120) -> str:
@@ -56,16 +49,16 @@ def run_text(answer: JsonObject, *, width: int = 120) -> str:
         "rows rejected": answer["num_rejected"],
         "directory": answer["directory"],
     }
-    parts = [_facts(facts)]
+    parts = [facts_text(facts)]
     if answer["history"]:
         names = ["first", "last", "min", "min_step", "max", "max_step"]
         rows = [[name, *(values[key] for key in names)] for name, values in answer["history"].items()]
-        parts.append(table(["metric", "first", "last", "least", "at step", "greatest", "at step"], rows, width))
+        parts.append(table_text(["metric", "first", "last", "least", "at step", "greatest", "at step"], rows, width))
     if answer["checkpoints"]:
         parts.append(_checkpoints(answer["checkpoints"], width))
     if answer["packages"]:
         rows = [[f"{one['name']}/{one['version']}", one["created"], one["directory"]] for one in answer["packages"]]
-        parts.append(table(["package", "created", "directory"], rows, width))
+        parts.append(table_text(["package", "created", "directory"], rows, width))
     return _joined("\n".join(parts), answer["notes"])
 
 
@@ -75,7 +68,7 @@ def comparison_text(answer: JsonObject, *, width: int = 120) -> str:
     rows: list[list[Any]] = [["status", *(run["status"] for run in answer["runs"])]]
     for part in ("metrics", "data", "config"):
         rows += [[f"{part}: {key}", *values] for key, values in answer[part].items()]
-    return _joined(table(header, rows, width), answer["notes"])
+    return _joined(table_text(header, rows, width), answer["notes"])
 
 
 def lineage_text(answer: JsonObject, *, width: int = 120) -> str:
@@ -94,13 +87,13 @@ def lineage_text(answer: JsonObject, *, width: int = 120) -> str:
             lines += _packages(answer["packages"], {checkpoint["digest"]})
     shown = {checkpoint["digest"] for checkpoint in answer["checkpoints"]}
     lines += _packages(answer["packages"], used - shown)
-    return _joined("\n".join(_cut(line, width) for line in lines), answer["notes"])
+    return _joined("\n".join(cut(line, width) for line in lines), answer["notes"])
 
 
 def reindex_text(answer: JsonObject, *, width: int = 120) -> str:
     """`reindex`: how much there is, and what was left out."""
     first = f"indexed {answer['num_runs']} runs and {answer['num_packages']} packages"
-    return "\n".join([first, *(_cut(f"  {problem}", 4 * width) for problem in answer["problems"])])
+    return "\n".join([first, *(cut(f"  {problem}", 4 * width) for problem in answer["problems"])])
 
 
 def _packages(packages: Sequence[JsonObject], checkpoints: set[str | None]) -> list[str]:
@@ -121,29 +114,11 @@ def _checkpoints(checkpoints: Sequence[JsonObject], width: int) -> str:
         [one["step"], f"{one['num_bytes']:,}", "yes" if one["is_best"] else "", one["digest"][:12]]
         for one in checkpoints
     ]
-    return table(["checkpoint", "bytes", "best", "digest"], rows, width)
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]], width: int) -> str:
-    """Rows of cells under a header, aligned; numbers to the right."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for index, name in enumerate(header):
-        is_number = bool(rows) and all(isinstance(row[index], (int, float, type(None))) for row in rows)
-        table.add_column(Text(_cell(name)), justify="right" if is_number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
-    console.print(table)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
-
-
-def _facts(facts: JsonObject) -> str:
-    present = {name: value for name, value in facts.items() if value is not None}
-    return "\n".join(f"{name:<14}{_cut(str(value), 4096)}" for name, value in present.items())
+    return table_text(["checkpoint", "bytes", "best", "digest"], rows, width)
 
 
 def _joined(text: str, notes: Sequence[str]) -> str:
-    return "\n".join([text, *(_cut(f"note: {note}", 4096) for note in notes)])
+    return "\n".join([text, *(cut(f"note: {note}", 4096) for note in notes)])
 
 
 def _source(source: JsonObject | None) -> str:
@@ -164,14 +139,3 @@ def _duration(duration_s: float | None) -> str | None:
         return None
     minutes, seconds = divmod(round(duration_s), 60)
     return f"{duration_s:.1f} s" if duration_s < 60 else f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return _cut(f"{value:.6g}" if isinstance(value, float) else str(value), MAX_CELL)
-
-
-def _cut(text: str, limit: int) -> str:
-    text = one_line(text)
-    return text if len(text) <= limit else text[: limit - 1] + "…"

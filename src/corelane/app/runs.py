@@ -162,6 +162,7 @@ def save_run_data(directory: Path, data: PreparedData, *, has_own_module: bool) 
     with write_bundle(target, DATA_KIND) as folder:
         (folder / "pipeline.json").write_text(json.dumps(data.pipeline.to_json()), encoding="utf-8")
         (folder / "data.json").write_text(json.dumps(facts), encoding="utf-8")
+        (folder / "profile.json").write_text(json.dumps(data.profile.to_json(), allow_nan=False), encoding="utf-8")
         for name in SAMPLES:
             write_table(folder / f"{name}.arrow", getattr(data, name))
 

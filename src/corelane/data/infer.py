@@ -8,7 +8,8 @@ Serving imputes, therefore number and category columns are nullable whether or n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -38,18 +39,47 @@ _NOTHING = ColumnConfig()
 MAX_INTEGER_LABELS = 20  # a whole-number target with more distinct values is taken for a quantity
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why data cannot be trained on as they are: the column ("" for the data as a whole), and a reason in words."""
+
+    column: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """The schema of the columns that can be used (None when none can), and what is the matter with the others."""
+
+    schema: Schema | None
+    problems: tuple[Problem, ...]
+
+
 def infer_schema(batches: Iterable[pa.RecordBatch], config: DataConfig, pipeline: PipelineConfig) -> Schema:
     """The schema of raw `batches`, with what `config` declares and the image size `pipeline` asks for.
 
     Raises `DataError` when there are no rows, a named column is absent, a column has no value at all, or the target has
     one label only; `ConfigError` when a declaration cannot be.
     """
+    found = infer_usable(batches, config, pipeline, config.target)
+    if found.problems or found.schema is None:
+        raise DataError(found.problems[0].reason)
+    return found.schema
+
+
+def infer_usable(
+    batches: Iterable[pa.RecordBatch], config: DataConfig, pipeline: PipelineConfig, target: str | None
+) -> Inference:
+    """As `infer_schema`, but for columns that cannot be used, which are told; without a `target` all are features.
+
+    Raises `DataError` for what is wrong with the data as a whole, `ConfigError` when a declaration cannot be.
+    """
     profiles: dict[str, ColumnProfile] = {}
     num_rows = 0
     for rows in batches:
         if not profiles:
-            _check_names(rows.schema.names, config)
-            profiles = {name: _profile(name, config) for name in rows.schema.names}
+            _check_names(rows.schema.names, config, target)
+            profiles = {name: _profile(name, config, target) for name in rows.schema.names}
             for name in config.exclude:
                 del profiles[name]
         num_rows += rows.num_rows
@@ -57,24 +87,45 @@ def infer_schema(batches: Iterable[pa.RecordBatch], config: DataConfig, pipeline
             profile.update(rows.column(profile.name))
     if not num_rows:
         raise DataError("the data must have at least one row, got none; give a file with rows, not a header alone")
-    task = _task(profiles[config.target], config, num_rows)
-    target = _target(profiles[config.target], config.columns.get(config.target, _NOTHING), task)
-    columns = tuple(
-        _column(profile, config.columns.get(name, _NOTHING), pipeline.image)
-        for name, profile in profiles.items()
-        if name != config.target
-    )
-    if not columns:
-        raise DataError(f"the data must have a column besides the target {config.target!r}, got none")
-    return Schema(columns, target, task)
+    return _infer(profiles, num_rows, config, pipeline, target)
 
 
-def _profile(name: str, config: DataConfig) -> ColumnProfile:
+def _infer(
+    profiles: Mapping[str, ColumnProfile],
+    num_rows: int,
+    config: DataConfig,
+    pipeline: PipelineConfig,
+    target: str | None,
+) -> Inference:
+    problems: list[Problem] = []
+    task: Task = "classification"
+    predicted: Column | None = None
+    if target is not None:
+        try:
+            task = _task(profiles[target], config, num_rows)
+            predicted = _target(profiles[target], config.columns.get(target, _NOTHING), task)
+        except DataError as error:
+            problems.append(Problem(target, error.message))
+    columns: list[Column] = []
+    for name, profile in profiles.items():
+        if name == target and predicted is not None:
+            continue
+        try:
+            columns.append(_column(profile, config.columns.get(name, _NOTHING), pipeline.image))
+        except DataError as error:
+            if name != target:  # which has its problem already, and is only described
+                problems.append(Problem(name, error.message))
+    if not columns and not problems:
+        problems.append(Problem("", f"the data must have a column besides the target {target!r}, got none"))
+    return Inference(Schema(tuple(columns), predicted, task) if columns else None, tuple(problems))
+
+
+def _profile(name: str, config: DataConfig, target: str | None) -> ColumnProfile:
     declared = config.columns.get(name, _NOTHING)
-    return ColumnProfile(name, name == config.target, trims=declared.trim is not False)
+    return ColumnProfile(name, name == target, trims=declared.trim is not False)
 
 
-def _check_names(names: list[str], config: DataConfig) -> None:
+def _check_names(names: list[str], config: DataConfig, target: str | None) -> None:
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise DataError(f"column names must be unique, got {twice[0]!r} more than once; rename one")
@@ -82,7 +133,7 @@ def _check_names(names: list[str], config: DataConfig) -> None:
         raise DataError(f"the data must have at most {MAX_COLUMNS} columns, got {len(names)}; exclude some")
     compared = config.deduplicate if isinstance(config.deduplicate, list) else []
     for what, wanted in (
-        ("target", [config.target]),
+        ("target", [] if target is None else [target]),
         ("columns", config.columns),
         ("exclude", config.exclude),
         ("deduplicate", compared),

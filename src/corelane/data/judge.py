@@ -16,6 +16,7 @@ from corelane.core.types import BoolArray, IntArray
 from corelane.data.distinct import DistinctKeys
 from corelane.data.row_keys import Words, row_keys
 from corelane.data.rules import RowRules
+from corelane.data.stages.column import shorten
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +79,9 @@ class RowJudge:
             is_known = seen.add(values[:, is_asked])
             repeats[asked[is_known & (repeats[asked] < 0)]] = index
         return Judgement(is_copy, repeats)
+
+
+def repeated(name: str, rows: pa.RecordBatch, index: int) -> tuple[str, str]:
+    """Code and reason of the row at `index` whose value in the column `name` came before."""
+    value = rows.column(name)[index].as_py()
+    return "duplicate_value", f"{name} must be another in each row, got {shorten(value)} again"

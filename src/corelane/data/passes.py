@@ -20,24 +20,26 @@ from corelane.core.types import Array, BoolArray, IntArray
 from corelane.data.appender import Appender
 from corelane.data.checked import CheckedRows, RawRows, check_piece, raw_pieces, rows_per_piece
 from corelane.data.config import DataConfig
+from corelane.data.dataset_profile import DataProfile
 from corelane.data.digest import regroup
-from corelane.data.judge import Judgement, RowJudge, RuleKeys, rule_keys
+from corelane.data.judge import Judgement, RowJudge, RuleKeys, repeated, rule_keys
 from corelane.data.pipeline import Pipeline, UnfittedPipeline
 from corelane.data.prepared import SAMPLES, array_file
 from corelane.data.processor import CPUDataProcessor
+from corelane.data.profiling import Profiler, with_label_counts
 from corelane.data.quarantine import Quarantine, RefusedRow, describe_row
 from corelane.data.rules import RowRules
 from corelane.data.sample import RowSample
 from corelane.data.schema import Schema
 from corelane.data.source import DataSource
 from corelane.data.split import PARTS, TEST, TRAIN, part_of
-from corelane.data.stages.column import shorten
 
 MakeAppender: TypeAlias = Callable[[str, "np.dtype[Any]", tuple[int, ...], int], Appender]
 """(file name, dtype, row shape, most rows) to where one array of one part is kept."""
 
 _MAX_ARRAY_BYTES = 8 << 20  # transformed at a time: a piece of categories is small, as one-hot rows it may be gigabytes
 _SAMPLE_ROWS = 1000
+_PROFILE_ROWS = 1 << 14  # a share of them is off by 0.8 % at most in 95 of 100 cases
 _MAX_SAMPLE_BYTES = 64 << 20  # large images: fewer rows, so that three samples fit in memory
 
 
@@ -139,8 +141,16 @@ def survey(job: Job, quarantine: Quarantine) -> Survey:
     return Survey(pipeline, (train, validation, test), num_read(), num_copies, left_out)
 
 
-def fill(job: Job, found: Survey, quarantine: Quarantine, make: MakeAppender) -> dict[str, pa.Table]:
-    """Read everything again, transform it and hand it to the appenders; gives the samples by name.
+@dataclass(frozen=True)
+class Filled:
+    """What the second pass keeps beside the arrays: samples of checked rows by name, and the training rows' profile."""
+
+    samples: Mapping[str, pa.Table]
+    profile: DataProfile
+
+
+def fill(job: Job, found: Survey, quarantine: Quarantine, make: MakeAppender) -> Filled:
+    """Read everything again, transform it, hand it to the appenders, and keep samples of it.
 
     Rows whose label never occurs in training are refused here. Raises `DataError` as `survey` does.
     """
@@ -148,7 +158,9 @@ def fill(job: Job, found: Survey, quarantine: Quarantine, make: MakeAppender) ->
         {name: make(array_file(part, name), dtype, shape, most) for name, dtype, shape in layout(found.pipeline)}
         for part, most in zip(PARTS, found.num_rows, strict=True)
     ]
-    samples = [RowSample(_sample_rows(job), job.seed) for _ in PARTS]
+    samples = [RowSample(_sample_rows(job, _SAMPLE_ROWS), job.seed) for _ in PARTS]
+    described = RowSample(_sample_rows(job, _PROFILE_ROWS), job.seed)
+    num_labels = np.zeros(len(found.pipeline.target.labels), dtype=np.int64)
     num_rows = min(rows_per_piece(job.unfitted.schema), max(1, _MAX_ARRAY_BYTES // _row_bytes(found.pipeline)))
     typed = pa.schema([])
     for source in job.sources():
@@ -160,11 +172,15 @@ def fill(job: Job, found: Survey, quarantine: Quarantine, make: MakeAppender) ->
                 for name, values in piece.arrays[part].items():
                     appenders[part][name].append(values)
                 samples[part].add(piece.rows, piece.positions, chosen)
+            described.add(piece.rows, piece.positions, piece.chosen[TRAIN])
+            if len(num_labels):
+                num_labels += np.bincount(piece.arrays[TRAIN]["target"], minlength=len(num_labels))
             typed = piece.rows.schema
     for appender in (appender for part in appenders for appender in part.values()):
         appender.finish()
     check_share(quarantine, found.num_read, job.config)
-    return _name_samples([sample.table(typed) for sample in samples])
+    named = _name_samples([sample.table(typed) for sample in samples])
+    return Filled(named, _profile(job, found, described.table(typed), num_labels))
 
 
 def layout(pipeline: Pipeline) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
@@ -229,9 +245,9 @@ def _repeats(job: Job, source: str, piece: _Looked, judged: Judgement) -> Iterat
     """The rows that have a value again which must be unique."""
     for index, which in judged.faults():
         name = job.rules.unique[which]
-        reason = f"{name} must be another in each row, got {shorten(piece.rows.column(name)[index].as_py())} again"
+        code, reason = repeated(name, piece.rows, index)
         text = describe_row(piece.rows, index)
-        yield RefusedRow(source, int(piece.positions[index]), name, "duplicate_value", reason, text)
+        yield RefusedRow(source, int(piece.positions[index]), name, code, reason, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,9 +311,21 @@ def _encode(
 # --- samples ----------------------------------------------------------------------------------------------------------
 
 
-def _sample_rows(job: Job) -> int:
+def _sample_rows(job: Job, most: int) -> int:
     row_bytes = sum(4 * math.prod(column.shape) for column in job.unfitted.schema.columns)
-    return max(1, min(_SAMPLE_ROWS, _MAX_SAMPLE_BYTES // row_bytes))
+    return max(1, min(most, _MAX_SAMPLE_BYTES // row_bytes))
+
+
+def _profile(job: Job, found: Survey, sample: pa.Table, num_labels: IntArray) -> DataProfile:
+    """The profile of the training rows from a `sample` of them; labels, of which the rarest matter, are counted all."""
+    profiler = Profiler(job.unfitted.schema)
+    for rows in sample.to_batches():
+        profiler.update(rows)
+    profile = profiler.profile(found.num_rows[TRAIN])
+    if not len(num_labels):
+        return profile
+    counts = dict(zip(found.pipeline.target.labels, num_labels.tolist(), strict=True))
+    return with_label_counts(profile, counts)
 
 
 def _name_samples(tables: list[pa.Table]) -> dict[str, pa.Table]:

@@ -22,6 +22,7 @@ from corelane.core.errors import DiskFullError
 from corelane.core.types import JsonObject
 from corelane.data.appender import FileAppender, MemoryAppender
 from corelane.data.checked import batches_of
+from corelane.data.concerns import Concern, concerns_of
 from corelane.data.config import DataConfig, PipelineConfig
 from corelane.data.infer import infer_schema
 from corelane.data.passes import Job, Survey, fill, survey
@@ -29,6 +30,7 @@ from corelane.data.pipeline import Pipeline
 from corelane.data.prepared import (
     FACTS_FILE,
     PIPELINE_FILE,
+    PROFILE_FILE,
     QUARANTINE_FILE,
     PreparedData,
     PreparedPart,
@@ -51,7 +53,7 @@ from corelane.store.tiers.disk import DiskTier
 
 __all__ = ["PreparedData", "PreparedPart", "prepare"]
 
-_VERSION = 4  # of the passes and the files; raised when the same key would give other content
+_VERSION = 5  # of the passes and the files; raised when the same key would give other content
 _DATA_SHARE = 0.3  # of the memory, when nothing else is said: the data pool's part
 
 
@@ -100,6 +102,7 @@ def prepare(
         if entry.was_found:
             with temporary_file(quarantine) as copy:
                 shutil.copyfile(entry.bundle.path / QUARANTINE_FILE, copy)
+        _tell_concerns(data, logger)
         logger.data.info("data_prepared", was_cached=entry.was_found, digest=data.digest, **_sizes(data))
         return data
 
@@ -174,9 +177,9 @@ def _build(job: Job, directory: Path, cache: DiskTier, quarantine: Path, logger:
                 appenders[name] = files.enter_context(FileAppender(path, dtype, shape, max_rows=most))
                 return appenders[name]
 
-            samples = fill(job, found, refused, make)
+            filled = fill(job, found, refused, make)
         _tell(job, found, refused, logger)
-    for name, table in samples.items():
+    for name, table in filled.samples.items():
         write_table(directory / f"{name}.arrow", table)
     facts = {
         "num_rejected": refused.num_rows,
@@ -185,6 +188,7 @@ def _build(job: Job, directory: Path, cache: DiskTier, quarantine: Path, logger:
         "fingerprint": asdict(job.source.fingerprint()),
     }
     (directory / PIPELINE_FILE).write_text(json.dumps(found.pipeline.to_json()), encoding="utf-8")
+    (directory / PROFILE_FILE).write_text(json.dumps(filled.profile.to_json(), allow_nan=False), encoding="utf-8")
     (directory / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
     shutil.copyfile(quarantine, directory / QUARANTINE_FILE)
     return {name: appender.digest for name, appender in appenders.items() if appender.digest is not None}
@@ -204,7 +208,7 @@ def _build_in_memory(job: Job, quarantine: Path, logger: SystemLogger, cache_dir
                 f"{job.budget_bytes} bytes could be kept in memory; free some space, or set"
                 " machine.cache_disk_bytes or machine.cache"
             )
-        samples = fill(job, found, refused, make)
+        filled = fill(job, found, refused, make)
         _tell(job, found, refused, logger)
     parts = {part: _collect(part, found.pipeline, arrays) for part in PARTS}
     data = PreparedData(
@@ -212,13 +216,15 @@ def _build_in_memory(job: Job, quarantine: Path, logger: SystemLogger, cache_dir
         train=parts["train"],
         validation=parts["validation"],
         test=parts["test"],
-        **samples,
+        **filled.samples,
         digest=digest_parts(found.pipeline, parts),
         num_rejected=refused.num_rows,
         num_dropped=refused.dropped.total(),
         num_deduplicated=found.num_copies,
         fingerprint=job.source.fingerprint(),
+        profile=filled.profile,
     )
+    _tell_concerns(data, logger)
     logger.data.info("data_prepared", was_cached=False, digest=data.digest, kept_in="memory", **_sizes(data))
     return data
 
@@ -249,6 +255,16 @@ def _tell(job: Job, found: Survey, refused: Quarantine, logger: SystemLogger) ->
     if found.num_copies:
         logger.metrics_collector.record("data", {"dropped_rows": found.num_copies, "reason": "copy"})
         logger.data.info("rows_deduplicated", num_rows=found.num_copies, columns=list(job.rules.compared))
+
+
+def _tell_concerns(data: PreparedData, logger: SystemLogger) -> None:
+    """One line for each sort of concern: of a thousand constant columns nobody reads a thousand lines."""
+    found: dict[str, list[Concern]] = {}
+    for concern in concerns_of(data.profile):
+        found.setdefault(concern.code, []).append(concern)
+    for code, concerns in found.items():
+        columns = [concern.column for concern in concerns]
+        logger.data.warning("data_concern", concern=code, columns=columns, reason=concerns[0].reason)
 
 
 def _teller(logger: SystemLogger) -> Tell:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from corelane.core.types import Array, IntArray
 from corelane.data.appender import npy_digest
 from corelane.data.batch import Fingerprint
+from corelane.data.dataset_profile import DataProfile
 from corelane.data.pipeline import Pipeline
 from corelane.data.split import PARTS
 from corelane.store.entry import Entry
@@ -28,6 +29,7 @@ KIND = "prepared"
 PIPELINE_FILE = "pipeline.json"
 FACTS_FILE = "facts.json"
 QUARANTINE_FILE = "quarantine.parquet"
+PROFILE_FILE = "profile.json"
 SAMPLES = ("calibration", "holdout", "gate")
 
 
@@ -58,6 +60,7 @@ class PreparedData:
 
     `calibration`, `holdout` and `gate` hold up to 1,000 checked raw rows (feature columns, then the target) of the
     training, the validation and the test part. `digest` names the prepared content: equal digests train the same bytes.
+    `profile` describes the training rows.
     Rows that do not train are quarantined (`num_rejected`), at fault in a column that drops (`num_dropped`), or copies.
     `hold` keeps the entry in the cache for as long as this object lives.
     """
@@ -72,6 +75,7 @@ class PreparedData:
     digest: str
     num_rejected: int
     fingerprint: Fingerprint
+    profile: DataProfile
     num_dropped: int = 0
     num_deduplicated: int = 0
     hold: Hold | None = field(default=None, compare=False, repr=False)
@@ -117,6 +121,7 @@ def read_prepared(entry: Entry) -> PreparedData:
         digest=content_digest(pipeline, digests),
         **{name: facts[name] for name in ("num_rejected", "num_dropped", "num_deduplicated")},
         fingerprint=Fingerprint(**facts["fingerprint"]),
+        profile=DataProfile.from_json(json.loads((bundle.path / PROFILE_FILE).read_bytes())),
         hold=entry.hold,
     )
 

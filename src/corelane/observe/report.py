@@ -14,12 +14,38 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from corelane.observe.drawing.bars import bar_chart, histogram
 from corelane.observe.drawing.lines import legend, line_chart
 from corelane.observe.drawing.scatter import scatter_plot
 from corelane.observe.drawing.tables import cell_text, chart_data, matrix, table
-from corelane.observe.sections import Cell, Chart, Facts, Matrix, Note, Scatter, Section, Series, Table
+from corelane.observe.sections import (
+    Bars,
+    Cell,
+    Chart,
+    Facts,
+    Histogram,
+    Matrix,
+    Note,
+    Scatter,
+    Section,
+    Series,
+    Table,
+)
 
-__all__ = ["Cell", "Chart", "Facts", "Matrix", "Note", "Scatter", "Section", "Series", "Table", "render_report"]
+__all__ = [
+    "Bars",
+    "Cell",
+    "Chart",
+    "Facts",
+    "Histogram",
+    "Matrix",
+    "Note",
+    "Scatter",
+    "Section",
+    "Series",
+    "Table",
+    "render_report",
+]
 
 HALF_WIDTH, FULL_WIDTH = 500, 1040  # pixels of a drawing in a card that takes one column, or both
 MAX_HALF_COLUMNS, MAX_HALF_LABELS = 4, 12  # what is broader takes both columns
@@ -87,6 +113,10 @@ def _card(section: Section, is_full: bool) -> _Card:
             return _Card(section, "chart", is_full, names + line_chart(section, width) + chart_data(section))
         case Scatter():
             return _Card(section, "chart", is_full, scatter_plot(section, width))
+        case Histogram():
+            return _Card(section, "chart", is_full, histogram(section, width))
+        case Bars():
+            return _Card(section, "chart", is_full, bar_chart(section, width))
         case Matrix():
             return _Card(section, "table", is_full, matrix(section))
         case Table():

@@ -91,6 +91,37 @@ class Scatter:
 
 
 @dataclass(frozen=True, slots=True)
+class Histogram:
+    """How many values lie in each bin; the bins have one width and lie between `low` and `high`, as texts.
+
+    `bins` names each of them.
+    """
+
+    title: str
+    bins: Sequence[str]
+    counts: Sequence[int]
+    low: str
+    high: str
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        _check_pairs(self.title, self.bins, self.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """A bar a label, as long as its count."""
+
+    title: str
+    labels: Sequence[str]
+    counts: Sequence[int]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        _check_pairs(self.title, self.labels, self.counts)
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Names and values: the figures at the head of a report."""
 
@@ -107,9 +138,9 @@ class Note:
     is_warning: bool = False
 
 
-Section: TypeAlias = Chart | Table | Matrix | Scatter | Facts | Note
+Section: TypeAlias = Chart | Table | Matrix | Scatter | Histogram | Bars | Facts | Note
 
 
-def _check_pairs(name: str, x: Sequence[float], y: Sequence[float]) -> None:
+def _check_pairs(name: str, x: Sequence[float] | Sequence[str], y: Sequence[float]) -> None:
     if len(x) != len(y):
         raise ConfigError(f"x and y of {name!r} must be of equal length, got {len(x)} and {len(y)}")

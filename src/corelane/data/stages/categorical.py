@@ -89,7 +89,7 @@ class CategoricalFitter:
         texts = rows.column(self._stage.column.name)
         if pa.types.is_dictionary(texts.type) and len(self._counts) + len(texts.dictionary) > MAX_COUNTED:
             texts = texts.dictionary_decode()  # which texts are too many is decided in the order of rows
-        for text, count in _counted(texts):
+        for text, count in counted_texts(texts):
             known = self._fill_text if text is None else text
             if known is not None and (known in self._counts or len(self._counts) < MAX_COUNTED):
                 self._counts[known] += count
@@ -222,7 +222,7 @@ class FittedCategorical:
         return cls(column, read_texts(data, "categories"), encoding, num_buckets, missing)
 
 
-def _counted(texts: pa.Array) -> Iterable[tuple[str | None, int]]:
+def counted_texts(texts: pa.Array) -> Iterable[tuple[str | None, int]]:
     """Each distinct text and how often it occurs; a null may be among them."""
     if pa.types.is_dictionary(texts.type):
         num_texts = len(texts.dictionary)

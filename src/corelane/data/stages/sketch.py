@@ -56,7 +56,7 @@ class QuantileSketch:
     def quantiles(self, probabilities: Float64Array) -> Float64Array:
         """Quantiles [p, d], interpolated between neighbours (type 7 of Hyndman and Fan 1996); 0 where nothing was."""
         found = np.zeros((len(probabilities), len(self._values)))
-        for index, column in enumerate(self._columns()):
+        for index, column in enumerate(self.columns()):
             if len(column):
                 found[:, index] = _quantiles(column, probabilities)
         return found
@@ -64,14 +64,19 @@ class QuantileSketch:
     def modes(self) -> Float64Array:
         """The most frequent value [d] of the sample, the smallest of several; 0 where nothing was."""
         found = np.zeros(len(self._values))
-        for index, column in enumerate(self._columns()):
+        for index, column in enumerate(self.columns()):
             if len(column):
                 values, counts = np.unique(column, return_counts=True)
                 found[index] = values[counts.argmax()]
         return found
 
-    def _columns(self) -> Iterator[Float64Array]:
-        """The present values of each column, [m] each."""
+    @property
+    def has_all(self) -> bool:
+        """Whether every row is in the sample, so that what it says is exact."""
+        return self._num_seen <= self._capacity
+
+    def columns(self) -> Iterator[Float64Array]:
+        """The present values of each column in the sample, [m] each."""
         if self._num_kept > self._capacity:
             self._shrink()
         kept = self._values[:, : self._num_kept]
