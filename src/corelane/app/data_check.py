@@ -29,6 +29,7 @@ from corelane.data.processor import CPUDataProcessor
 from corelane.data.spool import spooled
 from corelane.machine.cpu import Machine
 from corelane.store.bundle import write_atomic
+from corelane.store.metadata_records import without_secrets
 from corelane.store.tiers.disk import DiskTier
 
 MAX_PROFILE_BYTES = 64 << 20  # larger than a profile of the most columns that one holds
@@ -97,7 +98,7 @@ def _inspect(root: RootConfig, section: DataConfig, target: str | None) -> Inspe
 def _answer(source: str, section: DataConfig, target: str | None, found: Inspection) -> JsonObject:
     profile = found.profile
     return {
-        "source": source,
+        "source": without_secrets(source),
         "target": target,
         "task": None if profile is None else profile.task,
         "num_rows": found.num_rows,

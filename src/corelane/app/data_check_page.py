@@ -9,6 +9,7 @@ from pathlib import PurePath
 from corelane.app.data_check_values import distinct_text, ends_text, missing_text, share_text, value_text, values_text
 from corelane.core.types import JsonObject
 from corelane.observe.report import Bars, Cell, Facts, Histogram, Note, Section, Table, render_report
+from corelane.observe.text import one_line
 
 MAX_DRAWN = 200  # columns: a page of a thousand drawings helps nobody
 MAX_ROWS = 1000  # of one table
@@ -16,7 +17,8 @@ MAX_ROWS = 1000  # of one table
 
 def page_of(answer: JsonObject) -> str:
     """The page, as text."""
-    subtitle = "no target" if answer["target"] is None else f"target {answer['target']}"
+    task = "" if answer["task"] is None else f", {answer['task']}"
+    subtitle = "no target" if answer["target"] is None else f"target {answer['target']}{task}"
     return render_report(f"Data check of {PurePath(answer['source']).name}", subtitle, list(_sections(answer)))
 
 
@@ -45,20 +47,19 @@ def _facts(answer: JsonObject) -> Iterator[tuple[str, Cell]]:
     whole = answer["num_rows"]
     yield "rows", f"{whole:,}"
     yield "kept", f"{answer['num_kept']:,}"
-    yield "refused", f"{answer['num_refused']:,} ({share_text(answer['num_refused'], whole)})"
+    refused = answer["num_refused"]
+    yield "refused", f"{refused:,} ({share_text(refused, whole)})" if refused else "0"
     if answer["num_dropped"]:
         yield "dropped", f"{answer['num_dropped']:,}"
     if answer["num_copies"] is not None:
         yield "copies", f"{answer['num_copies']:,}"
     yield "columns", f"{answer['num_columns']:,}"
-    if answer["task"] is not None:
-        yield "task", answer["task"]
     yield "usable", "yes" if answer["usable"] else "no"
 
 
 def _columns(answer: JsonObject) -> Table:
     rows = [
-        [column["name"], column["kind"], missing_text(column), distinct_text(column), values_text(column)]
+        [one_line(column["name"]), column["kind"], missing_text(column), distinct_text(column), values_text(column)]
         for column in answer["columns"][:MAX_ROWS]
     ]
     names = ["column", "kind", "missing", "distinct", "smallest … mean … largest, or most frequent"]
@@ -77,7 +78,7 @@ def _faults(answer: JsonObject) -> Table:
         ]
         for fault in answer["faults"][:MAX_ROWS]
     ]
-    return Table("Rows at fault", ["column", "code", "rows", "first row numbers", "and are", "the first one"], rows)
+    return Table("Rows at fault", ["column", "code", "rows", "row numbers", "are", "the first one"], rows)
 
 
 def _drift(answer: JsonObject) -> Table:
@@ -106,11 +107,16 @@ def _drawing(column: JsonObject) -> Iterator[Section]:
         present = column["num_rows"] - column["num_missing"]
         sampled = "" if num_looked_at == present else f", {num_looked_at:,} of {present:,} values drawn"
         yield Histogram(
-            column["name"], bins, numbers["counts"], *ends_text(column), note=f"{column['kind']}{missing}{sampled}"
+            one_line(column["name"]),
+            bins,
+            numbers["counts"],
+            *ends_text(column),
+            note=f"{column['kind']}{missing}{sampled}",
         )
     elif column["top"]:
-        labels, counts = [text for text, _ in column["top"]], [count for _, count in column["top"]]
+        labels, counts = [one_line(text) for text, _ in column["top"]], [count for _, count in column["top"]]
         if column["num_other"]:
             labels.append("(all others)")
             counts.append(column["num_other"])
-        yield Bars(column["name"], labels, counts, note=f"{distinct_text(column)} categories{missing}")
+        word = "category" if column["num_distinct"] == 1 else "categories"
+        yield Bars(one_line(column["name"]), labels, counts, note=f"{distinct_text(column)} {word}{missing}")

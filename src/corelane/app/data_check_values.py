@@ -6,6 +6,8 @@ import datetime
 from collections.abc import Sequence
 
 from corelane.core.types import JsonObject
+from corelane.observe.drawing.scale import shown
+from corelane.observe.text import one_line
 
 MAX_TEXTS = 3  # most frequent texts that are named
 MAX_TEXT = 20  # characters of one of them
@@ -40,10 +42,10 @@ def values_text(column: JsonObject) -> str:
     numbers = column["numbers"]
     if numbers is not None:
         low, high = ends_text(column)
-        mean = "" if numbers["mean"] is None or column["kind"] == "date" else f"{numbers['mean']:.4g} … "
+        mean = "" if numbers["mean"] is None or column["kind"] == "date" else f"{shown(numbers['mean'])} … "
         return f"{low} … {mean}{high}"
     present = column["num_rows"] - column["num_missing"]
-    named = [f"{_cut(text)} {share_text(count, present)}" for text, count in column["top"][:MAX_TEXTS]]
+    named = [f"{_cut(one_line(text))} {share_text(count, present)}" for text, count in column["top"][:MAX_TEXTS]]
     return ", ".join(named) + (", …" if column["top"][MAX_TEXTS:] or (named and column["num_other"]) else "")
 
 
@@ -56,11 +58,11 @@ def ends_text(column: JsonObject) -> tuple[str, str]:
 def value_text(column: JsonObject, value: float) -> str:
     """A number, or a date without the time of day where that is midnight."""
     if column["kind"] != "date":
-        return f"{value:.4g}"
+        return shown(value)
     try:
         time = (_EPOCH + datetime.timedelta(seconds=value)).isoformat(" ", "seconds")
     except OverflowError:  # the edge of a bin beyond the calendar
-        return f"{value:.4g} s"
+        return f"{shown(value)} s"
     return time.removesuffix(" 00:00:00")
 
 

@@ -84,4 +84,6 @@ class RowJudge:
 def repeated(name: str, rows: pa.RecordBatch, index: int) -> tuple[str, str]:
     """Code and reason of the row at `index` whose value in the column `name` came before."""
     value = rows.column(name)[index].as_py()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return "duplicate_value", f"{name} must be another in each row, got {shorten(value)} again"

@@ -17,13 +17,27 @@ from corelane.train.plan import Plan
 from corelane.train.result import TrainResult
 
 MAX_MATRIX_CLASSES = 30  # a larger matrix cannot be read; the table of classes stays
+MAX_CONCERNS = 20  # `corelane data check` has all of them
 MAX_POINTS = 1000  # of a curve: more than the pixels it is drawn on
 
 
-def write_report(path: Path, title: str, result: TrainResult, history: History, pipeline: Pipeline, plan: Plan) -> None:
-    """Write the report of a finished run to `path`, whole or not at all. Raises `DiskFullError`."""
+def write_report(
+    path: Path,
+    title: str,
+    result: TrainResult,
+    history: History,
+    pipeline: Pipeline,
+    plan: Plan,
+    concerns: Sequence[str] = (),
+) -> None:
+    """Write the report of a finished run to `path`, whole or not at all. Raises `DiskFullError`.
+
+    `concerns` are what bodes ill in the data, in words.
+    """
     subtitle = f"{pipeline.schema.task} of {pipeline.target.column}"
     sections = list(_sections(result, history, pipeline, plan))
+    if concerns:
+        sections.insert(1, Note("Worth a thought about the data", concerns[:MAX_CONCERNS]))
     write_atomic(path, render_report(title, subtitle, sections).encode())
 
 

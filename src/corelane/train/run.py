@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from corelane.core.clock import Clock
+from corelane.data.concerns import concerns_of
 from corelane.data.prepared import PreparedData
 from corelane.data.processor import CPUDataProcessor
 from corelane.observe.log import SystemLogger
@@ -92,7 +93,8 @@ def run_training(
     in_layout(module, torch.contiguous_format).eval()
     if result.not_finite:
         logger.training.warning("result_not_finite", left_out=result.not_finite, action="look for extreme values")
-    write_report(directory / "report.html", title, result, state.history, data.pipeline, plan)
+    concerns = [concern.reason for concern in concerns_of(data.profile)]
+    write_report(directory / "report.html", title, result, state.history, data.pipeline, plan, concerns)
     outcome = {"task": data.pipeline.schema.task, **result.to_json()}
     write_atomic(directory / "result.json", json.dumps(outcome, indent=2, allow_nan=False).encode())
     logger.training.info("training_finished", **result.metrics, examples_per_s=result.examples_per_s)
