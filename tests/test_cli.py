@@ -22,7 +22,7 @@ def _invoke(*arguments: str | Path) -> tuple[int, str]:
 RUNS = [f"runs {command}" for command in ("list", "show", "compare", "lineage", "reindex")]
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, *RUNS, "config schema", "config show"])
+@pytest.mark.parametrize("command", [*COMMANDS, *RUNS, "data check", "config schema", "config show"])
 def test_help_shows_an_example(command: str) -> None:
     """`--help` of every command ends with a line that can be typed."""
     code, output = _invoke(*command.split(), "--help")

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corelane.observe.report import (
+    Bars,
     Chart,
     Facts,
+    Histogram,
     Matrix,
     Note,
     Scatter,
@@ -34,6 +36,8 @@ def sections(word: str = "loss", number: float = 0.5) -> list[Section]:
         Matrix(word, (word, word), (word, word), [[1, 2], [3, 4]], row_title=word, column_title=word, note=word),
         Table(word, (word, word), [(word, number), (word, 1)], note=word),
         Scatter(word, word, word, [1.0, number], [1.0, 2.0], diagonal=True, note=word),
+        Histogram(word, [word, word], [0, 2], word, word, note=word),
+        Bars(word, [word, word], [3, 0], note=word),
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from corelane.core.errors import ConfigError
-from corelane.observe.sections import Matrix, Scatter, Series, Table
+from corelane.observe.sections import Bars, Histogram, Matrix, Scatter, Series, Table
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,11 @@ from corelane.observe.sections import Matrix, Scatter, Series, Table
             lambda: Scatter("residuals", "a", "b", [], [1.0]),
             "x and y of 'residuals' must be of equal length, got 0 and 1",
         ),
+        (
+            lambda: Histogram("age", ["0 to 1"], [1, 2], "0", "1"),
+            "x and y of 'age' must be of equal length, got 1 and 2",
+        ),
+        (lambda: Bars("colour", ["red"], []), "x and y of 'colour' must be of equal length, got 1 and 0"),
         (lambda: Table("times", ("a", "b"), [(1, 2), (3,)]), "row 1 of table 'times' must have 2 cells, got 1"),
         (
             lambda: Matrix("confusion", ("a", "b"), ("a", "b"), [[1, 2]]),

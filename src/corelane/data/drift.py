@@ -88,7 +88,8 @@ def _counts(then: ColumnSummary, profiler: Profiler) -> tuple[IntArray, IntArray
 def _verdict(psi: float, expected: IntArray, actual: IntArray) -> DriftVerdict:
     if psi < SHIFTED:
         return "stable"
-    scatter = (1 / expected.sum() + 1 / actual.sum()) * _chi_squared_point(len(expected) - 1)
+    degrees = int(np.count_nonzero(expected + actual)) - 1
+    scatter = (1 / expected.sum() + 1 / actual.sum()) * _chi_squared_point(degrees)
     if psi < scatter:
         return "too few rows"
     return "shifted" if psi < CHANGED else "changed"

@@ -102,7 +102,7 @@ class Profiler:
         num_distinct = len(np.unique(sample))
         are_whole = bool((sample == np.floor(sample)).all())
         edges = _edges(low, high, are_whole=are_whole)
-        cuts = np.unique(np.quantile(sample, _DECILES, method="inverted_cdf"))
+        cuts = _cuts(sample)
         with np.errstate(over="ignore", invalid="ignore"):
             mean, deviation = (float(values[place]) for values in (self._moments.mean, self._moments.deviation))
         numbers = Numbers(
@@ -183,9 +183,17 @@ def _edges(low: float, high: float, *, are_whole: bool) -> Float64Array:
     if are_whole and high - low < MAX_BINS:
         return np.arange(low - 0.5, high + 1.0)
     half = np.linspace(low / 2, high / 2, MAX_BINS + 1)  # the whole distance may be beyond float64
-    edges = np.maximum.accumulate(half * 2)
+    edges = np.clip(half * 2, low, high)
     edges[0], edges[-1] = low, high
     return np.asarray(edges)
+
+
+def _cuts(sample: Float64Array) -> Float64Array:
+    """The deciles of a sample [n], ascending. A value that is several of them is a bin of its own, with a cut at both
+    sides: else a column that was always 0 and is always 1 would not have moved.
+    """
+    deciles, counts = np.unique(np.quantile(sample, _DECILES, method="inverted_cdf"), return_counts=True)
+    return np.unique(np.concatenate([deciles, np.nextafter(deciles[counts > 1], np.inf)]))
 
 
 def _between(values: Float64Array, cuts: Float64Array) -> IntArray:
