@@ -25,7 +25,8 @@ from corelane.data.checked import batches_of
 from corelane.data.concerns import Concern, concerns_of
 from corelane.data.config import DataConfig, PipelineConfig
 from corelane.data.infer import infer_schema
-from corelane.data.passes import Job, Survey, fill, survey
+from corelane.data.job import Job
+from corelane.data.passes import Survey, fill, survey
 from corelane.data.pipeline import Pipeline
 from corelane.data.prepared import (
     FACTS_FILE,
@@ -177,9 +178,9 @@ def _build(job: Job, directory: Path, cache: DiskTier, quarantine: Path, logger:
                 appenders[name] = files.enter_context(FileAppender(path, dtype, shape, max_rows=most))
                 return appenders[name]
 
-            filled = fill(job, found, refused, make)
+            kept = fill(job, found, refused, make)
         _tell(job, found, refused, logger)
-    for name, table in filled.samples.items():
+    for name, table in kept.samples.items():
         write_table(directory / f"{name}.arrow", table)
     facts = {
         "num_rejected": refused.num_rows,
@@ -188,7 +189,7 @@ def _build(job: Job, directory: Path, cache: DiskTier, quarantine: Path, logger:
         "fingerprint": asdict(job.source.fingerprint()),
     }
     (directory / PIPELINE_FILE).write_text(json.dumps(found.pipeline.to_json()), encoding="utf-8")
-    (directory / PROFILE_FILE).write_text(json.dumps(filled.profile.to_json(), allow_nan=False), encoding="utf-8")
+    (directory / PROFILE_FILE).write_text(json.dumps(kept.profile.to_json(), allow_nan=False), encoding="utf-8")
     (directory / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
     shutil.copyfile(quarantine, directory / QUARANTINE_FILE)
     return {name: appender.digest for name, appender in appenders.items() if appender.digest is not None}
@@ -208,7 +209,7 @@ def _build_in_memory(job: Job, quarantine: Path, logger: SystemLogger, cache_dir
                 f"{job.budget_bytes} bytes could be kept in memory; free some space, or set"
                 " machine.cache_disk_bytes or machine.cache"
             )
-        filled = fill(job, found, refused, make)
+        kept = fill(job, found, refused, make)
         _tell(job, found, refused, logger)
     parts = {part: _collect(part, found.pipeline, arrays) for part in PARTS}
     data = PreparedData(
@@ -216,13 +217,13 @@ def _build_in_memory(job: Job, quarantine: Path, logger: SystemLogger, cache_dir
         train=parts["train"],
         validation=parts["validation"],
         test=parts["test"],
-        **filled.samples,
+        **kept.samples,
         digest=digest_parts(found.pipeline, parts),
         num_rejected=refused.num_rows,
         num_dropped=refused.dropped.total(),
         num_deduplicated=found.num_copies,
         fingerprint=job.source.fingerprint(),
-        profile=filled.profile,
+        profile=kept.profile,
     )
     _tell_concerns(data, logger)
     logger.data.info("data_prepared", was_cached=False, digest=data.digest, kept_in="memory", **_sizes(data))

@@ -33,13 +33,10 @@ class Profiler:
     """Owns what was seen of checked rows of `schema` and nothing else."""
 
     def __init__(self, schema: Schema) -> None:
-        columns = [*schema.columns] if schema.target is None else [*schema.columns, schema.target]
-        # The target comes first among those that are described, so that a table of thousands of columns keeps it.
-        first = sorted(columns, key=lambda column: column is not schema.target)[:MAX_DESCRIBED]
-        described = {column.name for column in first}
+        columns = _all_columns(schema)
         self._schema = schema
         self._num_columns = len(columns)
-        self._columns = [column for column in columns if column.name in described]
+        self._columns = _described(columns, schema.target)
         self._numbers = [column for column in self._columns if column.kind in ("numeric", "date")]
         self._places = {column.name: place for place, column in enumerate(self._numbers)}
         self._moments = Moments(len(self._numbers))
@@ -52,7 +49,8 @@ class Profiler:
         """Take one batch of checked rows."""
         self._num_rows += rows.num_rows
         for column in self._columns:
-            self._num_missing[column.name] += rows.column(column.name).null_count
+            if column.kind not in ("tensor", "image"):  # which are there in each row
+                self._num_missing[column.name] += rows.column(column.name).null_count
         if self._numbers and rows.num_rows:
             values = _matrix(rows, self._numbers)
             self._moments.update(values)
@@ -121,6 +119,23 @@ class Profiler:
             "numbers": numbers,
             "are_all_different": column.kind == "numeric" and are_whole and num_distinct == len(sample),
         }
+
+
+def described_names(schema: Schema) -> list[str]:
+    """The columns that a profiler of `schema` reads: not tensors and images, of which it tells their kind alone."""
+    described = _described(_all_columns(schema), schema.target)
+    return [column.name for column in described if column.kind not in ("tensor", "image")]
+
+
+def _all_columns(schema: Schema) -> list[Column]:
+    return [*schema.columns] if schema.target is None else [*schema.columns, schema.target]
+
+
+def _described(columns: Sequence[Column], target: Column | None) -> list[Column]:
+    """The first so many columns, the target among them however many there are."""
+    first = sorted(columns, key=lambda column: column is not target)[:MAX_DESCRIBED]
+    names = {column.name for column in first}
+    return [column for column in columns if column.name in names]
 
 
 class _TextCounts:
