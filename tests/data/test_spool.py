@@ -14,6 +14,7 @@ from corelane.core.errors import CursorError, SourceReadError, SourceRestartErro
 from corelane.data.batch import Batch, BrokenRow, Cursor, Fingerprint
 from corelane.data.sources.memory import InMemorySource
 from corelane.data.spool import FOLDER, MAX_RESTARTS, spooled
+from corelane.store.tiers.shared import SharedTier
 
 
 class InstantClock(SystemClock):
@@ -140,3 +141,13 @@ def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
     (abandoned / "rows.arrow").write_bytes(b"half")
     with spooled(Remote(), tmp_path):
         assert not abandoned.exists()
+
+
+def test_the_copy_is_archived_by_its_digest(tmp_path: Path) -> None:
+    """Shared storage has the rows of a database that may be gone tomorrow, under the fingerprint that runs tell of."""
+    archive = SharedTier((tmp_path / "shared").as_uri())
+    with spooled(Once(), tmp_path, archive=archive) as copy:
+        digest = copy.fingerprint().digest
+    assert archive.fetch("spools", digest, "spools", tmp_path / "restored")
+    with pa.memory_map(str(tmp_path / "restored" / "rows.arrow")) as file, pa.ipc.open_file(file) as reader:
+        assert reader.read_all()["a"].to_pylist() == [0, 1, 2, 3, 4, 6, 7, 8, 9]

@@ -26,6 +26,7 @@ from corelane.data.config import HTTPConfig
 from corelane.data.sources.http import HTTPSource
 from corelane.data.sources.http.address import is_public
 from corelane.store.tiers.disk import DiskTier
+from corelane.store.tiers.shared import SharedTier
 from tests.faults.http_server import Answer, Asked, Content, FaultServer, raw, reply, torn
 
 ROWS = [f"w{index}" for index in range(20_000)]
@@ -288,6 +289,22 @@ def test_what_has_not_changed_is_not_downloaded_again(server: FaultServer, tmp_p
     assert rows_of(changed) == ["new"]
     assert changed.fingerprint() != before
     assert rows_of(first) == ROWS, "a source that is in use keeps its content"
+
+
+def test_another_machine_takes_it_from_the_archive(server: FaultServer, tmp_path: Path) -> None:
+    """With shared storage the second machine asks on condition too, and the server sends no content."""
+    url = server.url + "/rows.csv"
+    for name in ("one", "two"):
+        archive = SharedTier((tmp_path / "shared").as_uri())
+        assert rows_of(source(url, cache=DiskTier(tmp_path / name, archive=archive))) == ROWS
+    assert server.asked[-1].headers["if-none-match"] == '"1"'
+    assert len(server.asked) == 2
+    (note,) = (tmp_path / "shared" / "notes").iterdir()
+    for file in note.iterdir():
+        file.write_bytes(b"broken")
+    archive = SharedTier((tmp_path / "shared").as_uri())
+    assert rows_of(source(url, cache=DiskTier(tmp_path / "three", archive=archive))) == ROWS
+    assert "if-none-match" not in server.asked[-1].headers
 
 
 def test_a_broken_copy_is_downloaded_again(server: FaultServer, tmp_path: Path) -> None:

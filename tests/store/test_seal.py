@@ -20,13 +20,13 @@ NOW_S = 1_700_000_000.0
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that were read to be hashed."""
     names: list[str] = []
-    original = bundles._hash
+    original = bundles.file_digest
 
     def noted(path: Path) -> str:
         names.append(path.name)
         return original(path)
 
-    monkeypatch.setattr(bundles, "_hash", noted)
+    monkeypatch.setattr(bundles, "file_digest", noted)
     return names
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
+from corelane.app.archiving import archive_package
 from corelane.app.config import RootConfig, dump, load_root
 from corelane.app.package_records import checkpoint_digest
 from corelane.app.record_files import BROKEN
@@ -60,6 +61,7 @@ def package(run: Run | Path | str, *, directory: Path | str | None = None, clock
 
     published = write_package(Path(directory or root.package.directory), contents, gate)
     record_package(published, path.absolute().parent, root.observe)
+    archive_package(published, root)
     return published
 
 

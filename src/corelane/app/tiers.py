@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from corelane.app.config import RootConfig, cache_directory
 from corelane.app.sources import expand
@@ -12,10 +12,13 @@ from corelane.machine.config import MachineConfig
 from corelane.machine.memory import MemoryManager
 from corelane.observe.log import SystemLogger
 from corelane.store.cache import watch_tier
+from corelane.store.tiers.archive import Archive, NoArchive
 from corelane.store.tiers.disk import DiskTier
 from corelane.store.tiers.memory import MemoryTier
-from corelane.store.tiers.shared import Archive, NoArchive, SharedTier
 from corelane.store.tiers.tier import Tell, tell_nobody
+
+if TYPE_CHECKING:
+    from corelane.store.tiers.shared import SharedTier
 
 TROUBLE = frozenset({"cache_disk_full", "cache_entry_broken", "cache_waited_too_long", "cache_shared_failed"})
 """What a user should hear of; the rest is for the log."""
@@ -51,6 +54,8 @@ def shared_tier(machine: MachineConfig, tell: Tell = tell_nobody) -> SharedTier 
     """The configured shared tier. Raises `ConfigError` for a URL that cannot be, or a variable that is not set."""
     if machine.cache_shared is None:
         return None
+    from corelane.store.tiers.shared import SharedTier  # noqa: PLC0415 - fsspec only where it is used
+
     url = expand(machine.cache_shared, os.environ, "machine.cache_shared")
     options = expand(machine.cache_shared_options, os.environ, "machine.cache_shared_options")
     return SharedTier(url, options, tell=tell)

@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import nn
 
+from corelane.app.archiving import archive_run
 from corelane.app.config import (
     RootConfig,
     data_section,
@@ -99,7 +100,9 @@ def train(
     else:
         root = load_root(Path(config))
     with _held_run(root, Path(runs), resume) as directory, recorded_run(directory, root.observe):
-        return _train_in(directory, root, (data, test), module=model, resume=resume, quiet=quiet)
+        run = _train_in(directory, root, (data, test), module=model, resume=resume, quiet=quiet)
+        archive_run(directory, root)
+        return run
 
 
 def train_supervised(
@@ -115,6 +118,7 @@ def train_supervised(
     with _held_run(root, runs, resume) as directory, recorded_run(directory, root.observe):
         if not is_finished(directory):
             _train_in_child(directory, root, resume=resume, quiet=quiet)
+            archive_run(directory, root)
         return read_result(directory)
 
 

@@ -24,10 +24,13 @@ from corelane.data.digest import RowsDigest
 from corelane.data.source import DataSource, Tell, start_position, tell_nobody
 from corelane.machine.backoff import ExponentialBackoff
 from corelane.store.durable import full_disk_reported, remove_temporaries, temporary_directory
+from corelane.store.tiers.archive import Archive, NoArchive
 
 FOLDER = "spool"  # below the cache directory
 MAX_RESTARTS = 3  # of a read that cannot be continued
 MAX_BROKEN_ROWS = 1_000_000  # kept in memory with their text; a source with more is not what its owner thinks it is
+
+ARCHIVED = "spools"  # the kind of entry in an archive
 
 _ROWS = "rows.arrow"
 
@@ -43,12 +46,17 @@ class ReadsOnce(Protocol):
 
 @contextmanager
 def spooled(
-    source: DataSource, cache_directory: Path, *, tell: Tell = tell_nobody, clock: Clock | None = None
+    source: DataSource,
+    cache_directory: Path,
+    *,
+    archive: Archive | None = None,
+    tell: Tell = tell_nobody,
+    clock: Clock | None = None,
 ) -> Iterator[DataSource]:
     """`source` itself when it is local, else a local copy of its rows that lasts as long as the context.
 
-    A read that cannot be continued is discarded and begun anew, up to three times, and `tell` hears of it. Raises what
-    the source raises, and `DiskFullError`.
+    A read that cannot be continued is discarded and begun anew, up to three times, and `tell` hears of it. `archive`
+    keeps the copy by its digest. Raises what the source raises, and `DiskFullError`.
     """
     if source.is_local:
         yield source
@@ -62,6 +70,7 @@ def spooled(
             with attempt, full_disk_reported(folder):
                 copy = _copy(source, folder)
         tell("source_spooled", {"source": source.name, "num_rows": copy.num_rows, "num_bytes": copy.num_bytes})
+        (archive or NoArchive()).keep_files(ARCHIVED, copy.fingerprint().digest, ARCHIVED, {_ROWS: folder / _ROWS})
         yield copy
 
 

@@ -91,11 +91,20 @@ def verify_bundle(path: Path, kind: str, *, believed: Callable[[str], bool] = la
     for name, entry in files.items():
         _check_size(path / name, entry, kind)
     for name, entry in files.items():
-        if not believed(name) and _hash(path / name) != entry.sha256:
+        if not believed(name) and file_digest(path / name) != entry.sha256:
             raise BundleError(
                 f"{path / name} must have the SHA-256 of its manifest, got altered bytes; {_advice(kind)}"
             )
     return Bundle(path, hashlib.sha256(manifest).hexdigest(), MappingProxyType(files))
+
+
+def make_manifest(kind: str, files: Mapping[str, Path], digests: Mapping[str, str] = MappingProxyType({})) -> bytes:
+    """The manifest of a bundle of `files`, by their names in it; those in `digests` are not read for their SHA-256."""
+    entries = {
+        name: {"sha256": digests.get(name) or file_digest(path), "size": path.stat().st_size}
+        for name, path in files.items()
+    }
+    return _canonical({"format_version": FORMAT_VERSION, "kind": kind, "files": entries})
 
 
 def manifest_files(manifest: bytes) -> dict[str, FileEntry]:
@@ -123,16 +132,14 @@ def bundle_kind(manifest: bytes) -> str:
 
 
 def _seal(directory: Path, kind: str, digests: Mapping[str, str]) -> None:
-    files = {}
-    for name in sorted(_list_files(directory)):
-        path = directory / name
+    files = {name: directory / name for name in sorted(_list_files(directory))}
+    for path in files.values():
         sync_file(path)
-        files[name] = {"sha256": digests.get(name) or _hash(path), "size": path.stat().st_size}
+    content = make_manifest(kind, files, digests)
     for folder in sorted((path for path in directory.rglob("*") if path.is_dir()), reverse=True):
         sync_directory(folder)
-    manifest = directory / MANIFEST
-    with manifest.open("wb") as file:
-        file.write(_canonical({"format_version": FORMAT_VERSION, "kind": kind, "files": files}))
+    with (directory / MANIFEST).open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     sync_directory(directory)
@@ -230,7 +237,8 @@ def _advice(kind: str) -> str:
     return f"restore this {kind} from a copy, or remove it and make it again"
 
 
-def _hash(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """The SHA-256 (hex) of the file at `path`."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -22,15 +22,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from corelane.core.clock import Clock, SystemClock
-from corelane.core.errors import BundleError, ConfigError, DiskFullError
+from corelane.core.errors import BundleError, ConfigError, DiskFullError, NotFoundError
 from corelane.store.bundle import verify_bundle, write_bundle
 from corelane.store.durable import remove_temporaries
 from corelane.store.entry import Entry, EntryPlace, evict_entry, mark_used, open_entry
 from corelane.store.hold import builder_lock, hold
 from corelane.store.seal import seal_written
+from corelane.store.tiers.archive import Archive, NoArchive
 from corelane.store.tiers.arrays import map_arrays, write_arrays
 from corelane.store.tiers.room import Room, split_key
-from corelane.store.tiers.shared import Archive, NoArchive
 from corelane.store.tiers.tier import Arrays, Tell, TierMeter, TierUsage, size_of, tell_nobody
 
 LIMIT_BYTES = 10 << 30
@@ -116,6 +116,13 @@ class DiskTier:
         entry = self.open(folder, name)
         return self._build_alone(self.room.place(folder, name), build) if entry is None else entry
 
+    def restore(self, folder: str, name: str) -> Entry | None:
+        """`open`, or the entry as the archive has it."""
+        try:
+            return self.open_or_build(folder, name, _never_build)
+        except NotFoundError:
+            return None
+
     @property
     def usage(self) -> TierUsage:
         """What lies on disk now; looks at every file."""
@@ -183,6 +190,10 @@ class DiskTier:
     def _fetch_archived(self, place: EntryPlace, directory: Path) -> bool:
         folder, name = place.path.parent.name, place.path.name
         return folder == ARCHIVED and self.archive.fetch(folder, name, place.kind, directory)
+
+
+def _never_build(directory: Path) -> None:
+    raise NotFoundError(f"{directory} must be in the archive, got nothing there")
 
 
 def temporary_tier(owner: object) -> DiskTier:

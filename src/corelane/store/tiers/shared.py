@@ -3,8 +3,8 @@
     <url>/<kind>/<name>/<file>      as on local disk; manifest.json is written last, so an entry is whole or not there
 
 Raw data, packages and logs are archived here, and raw data is looked for here before it is downloaded. A store that
-cannot be reached, or is too slow, is a miss: it is told once, and the tier is off for the rest of the process, so that
-a run pays for it once. Calls run in threads of their own, since a hanging store cannot be interrupted.
+cannot be reached, or is too slow, is a miss: it is told once, and this tier is off from then on, so that its owner pays
+for it once. Calls run in threads of their own, since a hanging store cannot be interrupted.
 """
 
 from __future__ import annotations
@@ -13,11 +13,19 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Protocol, TypeVar
+from tempfile import NamedTemporaryFile, TemporaryDirectory
+from typing import Any, TypeVar
 
 from corelane.core.errors import BundleError, DataError
-from corelane.store.bundle import MANIFEST, MAX_MANIFEST_BYTES, bundle_kind, manifest_files, verify_bundle, write_bundle
+from corelane.store.bundle import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    bundle_kind,
+    make_manifest,
+    manifest_files,
+    verify_bundle,
+    write_bundle,
+)
 from corelane.store.durable import temporary_directory
 from corelane.store.remote import RemoteStore
 from corelane.store.tiers.arrays import ARRAYS_KIND, load_arrays, write_arrays
@@ -28,30 +36,6 @@ TIMEOUT_S = 30.0  # for a call's first byte; a store that takes longer would hol
 SLOWEST_BYTES_PER_S = 1 << 20  # below that, fetching a thing again from where it came is faster
 
 ResultT = TypeVar("ResultT")
-
-
-class Archive(Protocol):
-    """Where entries of the disk tier may be had from, and are kept for other machines."""
-
-    def fetch(self, folder: str, name: str, kind: str, target: Path) -> bool:
-        """Put the files of the entry `name`, a bundle of `kind`, into the directory `target`; whether it was there."""
-        ...
-
-    def keep(self, folder: str, name: str, bundle: Path) -> bool:
-        """Keep the bundle at `bundle` as the entry `name`; whether it is kept."""
-        ...
-
-
-class NoArchive:
-    """The archive that is switched off."""
-
-    def fetch(self, folder: str, name: str, kind: str, target: Path) -> bool:  # noqa: ARG002
-        """Nothing is there."""
-        return False
-
-    def keep(self, folder: str, name: str, bundle: Path) -> bool:  # noqa: ARG002
-        """Nothing is kept."""
-        return False
 
 
 class SharedTier:
@@ -145,17 +129,28 @@ class SharedTier:
         return is_there
 
     def keep(self, folder: str, name: str, bundle: Path) -> bool:
-        """See `Archive.keep`. An entry that is there stays."""
-        url, manifest = self._url(folder, name), (bundle / MANIFEST).read_bytes()
-        files = manifest_files(manifest)
-        num_bytes = sum(file.size for file in files.values())
+        """See `Archive.keep`."""
+        manifest = (bundle / MANIFEST).read_bytes()
+        return self._keep(folder, name, manifest, {file: bundle / file for file in manifest_files(manifest)})
+
+    def keep_files(self, folder: str, name: str, kind: str, files: Mapping[str, Path]) -> bool:
+        """See `Archive.keep_files`."""
+        return self._keep(folder, name, make_manifest(kind, files), files)
+
+    def _keep(self, folder: str, name: str, manifest: bytes, files: Mapping[str, Path]) -> bool:
+        url = self._url(folder, name)
+        num_bytes = sum(file.size for file in manifest_files(manifest).values())
 
         def put() -> bool:
             if self._store.read(f"{url}/{MANIFEST}", MAX_MANIFEST_BYTES) == manifest:
                 return True
-            for file in (*files, MANIFEST):
+            for file, path in files.items():
                 self._check_on()
-                self._store.put(bundle / file, f"{url}/{file}")
+                self._store.put(path, f"{url}/{file}")
+            with NamedTemporaryFile() as last:
+                last.write(manifest)
+                last.flush()
+                self._store.put(Path(last.name), f"{url}/{MANIFEST}")
             self.num_bytes += num_bytes
             return True
 

@@ -2,7 +2,7 @@
 
 The file is immutable and named by its content; the note, replaced atomically, says which one is the newest. Several
 processes may want the same URL: one downloads, the others wait and then find it. A lock that is held too long is passed
-by, which costs a second download and nothing else.
+by, which costs a second download and nothing else. Files and notes are archived where an archive is configured.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from corelane.core.clock import Clock
 from corelane.data.config import HTTPConfig
 from corelane.data.sources.http.version import Validators
 from corelane.store.bundle import write_atomic
+from corelane.store.durable import temporary_directory
 from corelane.store.hold import Hold
 from corelane.store.tiers.disk import DiskTier
 
 FOLDER = "downloads"  # the kind of entry in the cache
+NOTES = "notes"  # and the one in its archive: which content a URL had last
+_NOTE_FILE = "note.json"
 _NOTE_VERSION = 2
 _POLL_S = 0.2
 
@@ -50,10 +53,11 @@ class Kept:
     def newest(self, sha256: str | None) -> tuple[KeptFile, Validators] | None:
         """The newest file and its version, if it is there, whole and, when `sha256` is given, of that digest."""
         try:
+            self._fetch_note()
             note = json.loads(self._note.read_bytes())
             if note["version"] != _NOTE_VERSION or sha256 not in (None, *note["digests"]):
                 return None
-            entry = self._cache.open(FOLDER, f"{self.key}-{note['content'][:32]}")
+            entry = self._cache.restore(FOLDER, f"{self.key}-{note['content'][:32]}")
             if entry is None:
                 return None
             ((name, file),) = entry.bundle.files.items()
@@ -73,7 +77,16 @@ class Kept:
         if validators is not None and validators.conditions:
             note = {"version": _NOTE_VERSION, "content": digests[-1], "digests": digests, **asdict(validators)}
             write_atomic(self._note, json.dumps(note).encode())
+            self._cache.archive.keep_files(NOTES, self.key, NOTES, {_NOTE_FILE: self._note})
         return KeptFile(entry.bundle.path / name, entry.hold)
+
+    def _fetch_note(self) -> None:
+        """Where this machine has no note, the archive's: another machine may have downloaded the same URL."""
+        if self._note.exists():
+            return
+        with temporary_directory(self._note) as folder:
+            if self._cache.archive.fetch(NOTES, self.key, NOTES, folder):
+                write_atomic(self._note, (folder / _NOTE_FILE).read_bytes())
 
     @contextmanager
     def alone(self, wait_s: float) -> Iterator[None]:
