@@ -36,6 +36,26 @@ def test_narrow_decimals_are_widened() -> None:
     assert len(column.unique()) == 2
 
 
+@pytest.mark.parametrize(
+    ("stored", "kind", "values"),
+    [
+        (pa.RunEndEncodedArray.from_arrays([2], ["a"]), pa.string(), ["a", "a"]),
+        (pa.array(["a", None], pa.string_view()), pa.string(), ["a", None]),
+        (pa.array(["{}", None], pa.json_()), pa.string(), ["{}", None]),
+        (pa.ExtensionArray.from_storage(pa.bool8(), pa.array([0, 1], pa.int8())), pa.int8(), [0, 1]),
+        (pa.array([["a"], ["b"]]).cast(pa.list_(pa.dictionary(pa.int32(), pa.string()))), None, [["a"], ["b"]]),
+    ],
+    ids=["runs", "views", "json", "bool8", "dictionaries in lists"],
+)
+def test_encodings_and_extensions_become_what_they_hold(
+    stored: pa.Array, kind: pa.DataType | None, values: list[Any]
+) -> None:
+    """What few of Arrow's functions take, and what has a meaning to somebody else only."""
+    (column,) = _plain({"a": stored}).columns
+    assert column.type == (kind or pa.list_(pa.string()))
+    assert column.to_pylist() == values
+
+
 def test_the_unnamed_index_of_pandas_is_no_column() -> None:
     """A table that pandas wrote after filtering holds each row's old number; a named index is a column like others."""
     rows = _plain({"a": [1, 2], "__index_level_0__": [5, 7], "id": [8, 9]})

@@ -54,10 +54,17 @@ class InMemorySource:
         return True
 
     @classmethod
-    def get_iterator(cls, config: MemoryConfig | Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """The rows that `config` holds, as dicts."""
-        checked = config if isinstance(config, MemoryConfig) else validate_config(config, MemoryConfig)
-        return iterate_rows(cls(checked))
+    def get_iterator(cls, config: Any) -> Iterator[dict[str, Any]]:
+        """The rows that `config` holds, as dicts: a section, a mapping whose `rows` are anything this class is made
+        from, or such rows themselves (arrays by column name only as `rows`).
+        """
+        if not isinstance(config, Mapping):
+            return iterate_rows(cls(config))
+        rows = config.get("rows", [])
+        if isinstance(rows, list):
+            return iterate_rows(cls(validate_config(config, MemoryConfig)))
+        settings = validate_config({**config, "rows": []}, MemoryConfig)
+        return iterate_rows(cls(rows, batch_rows=settings.batch_rows))
 
     def schema(self) -> pa.Schema:
         """The columns as Arrow sees them."""

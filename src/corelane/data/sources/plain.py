@@ -1,4 +1,4 @@
-"""Columns as sources hand them out: each with a name of its own, plain types, no dictionaries, no metadata.
+"""Columns as sources hand them out: each with a name of its own, plain types, no encodings, no extensions, no metadata.
 
 Arrow has more types than Python has values: nanoseconds are cut to microseconds and narrow decimals widened, so that
 every cell can be shown, counted and quarantined. The unnamed index that pandas writes beside its columns is left out:
@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from corelane.core.errors import DataError
 
@@ -29,7 +30,7 @@ def check_names(names: Sequence[str], where: str) -> None:
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """`schema` as it is handed out: no metadata, no index of pandas, dictionary columns as the type of their values."""
+    """`schema` as it is handed out: no metadata, no index of pandas, encoded columns as the type of their values."""
     return pa.schema([(field.name, _plain_type(field.type)) for field in schema if not _PANDAS_INDEX.match(field.name)])
 
 
@@ -54,13 +55,24 @@ def _holds(column: pa.Array, kind: pa.DataType) -> bool:
 
 
 def _plain_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    if _is_extension(column.type):
+        column = column.storage
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    elif pa.types.is_run_end_encoded(column.type):
+        column = pc.run_end_decode(column)
     return column if column.type == kind else column.cast(kind, safe=False)  # not safe: it cuts nanoseconds
 
 
+def _is_extension(kind: pa.DataType) -> bool:
+    """Whether the type has a meaning to somebody else. Tensors are ours."""
+    return isinstance(kind, pa.BaseExtensionType) and not isinstance(kind, pa.FixedShapeTensorType)
+
+
 def _plain_type(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_dictionary(kind):
+    if _is_extension(kind):
+        return _plain_type(kind.storage_type)
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
         return _plain_type(kind.value_type)
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
         return pa.timestamp("us", kind.tz)

@@ -1,7 +1,7 @@
 """CSV files (gzipped too), read as strings: the schema decides what a cell means, so a bad cell costs one row.
 
-An empty cell is a missing value. Cells may hold line breaks inside quotes. A line of too many or too few cells becomes
-a broken row that keeps its position. Blank lines are not rows.
+An empty cell is a missing value. Cells may hold line breaks inside quotes. A line of too many or too few cells, or that is
+not UTF-8, becomes a broken row that keeps its position. Blank lines are not rows.
 """
 
 from __future__ import annotations
@@ -134,22 +134,24 @@ class CsvReader:
 
     def _decode(self, chunk: Chunk) -> Chunk:
         try:
-            columns = [column.cast(pa.string()) for column in chunk.rows.columns]
-        except pa.ArrowInvalid as error:
-            raise self._not_utf8(chunk) from error
-        return Chunk(pa.RecordBatch.from_arrays(columns, schema=self.schema()), chunk.first, chunk.end, chunk.broken)
+            return Chunk(_texts(chunk.rows, self.schema()), chunk.first, chunk.end, chunk.broken)
+        except pa.ArrowInvalid:
+            return self._without_bad_rows(chunk)
 
-    def _not_utf8(self, chunk: Chunk) -> DataError:
+    def _without_bad_rows(self, chunk: Chunk) -> Chunk:
+        """`chunk` whose rows that are not UTF-8 are broken ones: slow, and met in few chunks of a usable file."""
         holes = {row.position for row in chunk.broken}
         positions = [position for position in range(chunk.first, chunk.end) if position not in holes]
-        for position, row in zip(positions, chunk.rows.to_pylist(), strict=True):
-            for name, value in row.items():
-                if value is not None and not _is_utf8(value):
-                    where = f"row {position + 1}, column {name!r}"
-                    return DataError(
-                        f"{self._file.path} must be UTF-8 text, got {value[:40]!r} in {where}; save it as UTF-8"
-                    )
-        return DataError(f"{self._file.path} must be UTF-8 text, got other bytes; save it as UTF-8")
+        kept, bad = [], []
+        for index, row in enumerate(chunk.rows.to_pylist()):
+            broken = _not_utf8(row, positions[index])
+            if broken is None:
+                kept.append(index)
+            else:
+                bad.append(broken)
+        rows = _texts(chunk.rows.take(pa.array(kept, pa.int64())), self.schema())
+        both = sorted([*chunk.broken, *bad], key=lambda row: row.position)
+        return Chunk(rows, chunk.first, chunk.end, tuple(both))
 
 
 class _Rest(io.RawIOBase):
@@ -211,9 +213,18 @@ def _end_of_line(head: bytes, delimiter: int) -> int:
     return len(head)
 
 
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def _texts(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """`rows` of bytes as rows of text. Raises `ArrowInvalid` where one is not UTF-8."""
+    return pa.RecordBatch.from_arrays([column.cast(pa.string()) for column in rows.columns], schema=schema)
+
+
+def _not_utf8(row: dict[str, bytes | None], position: int) -> BrokenRow | None:
+    """The broken row that `row` is, if a cell of it is not UTF-8."""
+    for name, value in row.items():
+        try:
+            (value or b"").decode()
+        except UnicodeDecodeError:
+            reason = f"{name} must be UTF-8 text, got {(value or b'')[:40]!r}; save the file as UTF-8"
+            text = b",".join(cell or b"" for cell in row.values()).decode("utf-8", "replace")
+            return BrokenRow(position, reason, text[:_MAX_TEXT])
+    return None
