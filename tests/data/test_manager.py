@@ -17,7 +17,6 @@ from corelane.data.config import FileSystemConfig
 from corelane.data.manager import DataSourceManager
 from tests.faults.http_server import Content, FaultServer
 
-
 ROWS = [{"a": "1", "b": "x"}, {"a": "3", "b": None}]
 
 

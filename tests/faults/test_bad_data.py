@@ -72,7 +72,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_unusable_data_is_one_clear_line(fault: str, tmp_path: Path, train: Callable[..., Path]) -> None:
-    """Data that cannot be used as a whole is refused before training, in one line that names the matter."""
+    """C11: Data that cannot be used as a whole is refused before training, in one line that names the matter."""
     make, words = FAULTS[fault]
     make(tmp_path / "data.csv")
     with pytest.raises((DataError, ConfigError)) as caught:
@@ -84,7 +84,7 @@ def test_unusable_data_is_one_clear_line(fault: str, tmp_path: Path, train: Call
 
 
 def test_a_truncated_archive_is_refused(tmp_path: Path, train: Callable[..., Path]) -> None:
-    """A gzipped file that was cut short is not taken for a shorter table."""
+    """C11: A gzipped file that was cut short is not taken for a shorter table."""
     whole = gzip.compress(_write(tmp_path / "data.csv", _rows(5000)).read_bytes())
     (tmp_path / "cut.csv.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CorelaneError, match=r"cut\.csv\.gz"):
@@ -92,7 +92,7 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, train: Callable[..., Pat
 
 
 def test_a_bad_cell_rejects_its_row_with_number_and_reason(tmp_path: Path, train: Callable[..., Path]) -> None:
-    """A word where a number must be costs that row alone; the quarantine names row 17, the column and the reason."""
+    """C11: A word where a number must be costs that row alone; the quarantine names row 17, column and reason."""
     table = _rows()
     table[17][0] = "old"
     _write(tmp_path / "data.csv", table)
@@ -105,7 +105,7 @@ def test_a_bad_cell_rejects_its_row_with_number_and_reason(tmp_path: Path, train
 
 
 def test_too_many_bad_rows_stop_the_run(tmp_path: Path, train: Callable[..., Path]) -> None:
-    """Past the budget the run stops, says how many, and the quarantine is there to read."""
+    """C11: Past the budget the run stops, says how many, and the quarantine is there to read."""
     table = _rows()
     for row in table[1:40]:
         row[2] = ""
@@ -128,7 +128,7 @@ def test_a_label_never_seen_in_training_is_quarantined(tmp_path: Path, train: Ca
 
 
 def test_an_image_of_another_size_is_quarantined(tmp_path: Path, train: Callable[..., Path]) -> None:
-    """One picture of another size is set aside, with its size in the reason; the others train."""
+    """C12: One picture of another size is set aside, with its size in the reason; the others train."""
     generator = np.random.default_rng(0)
     for index in range(60):
         folder = tmp_path / "pictures" / ("dark" if index % 2 else "light")

@@ -1,4 +1,4 @@
-"""C12: files made to do harm. Nothing in them is run, nothing unfolds without bounds, and a bad picture costs its row."""
+"""C12: files made to do harm. Nothing in them is run or unfolds without bounds; a bad picture costs its row."""
 
 from __future__ import annotations
 

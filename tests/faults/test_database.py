@@ -71,7 +71,7 @@ def ids(rows_of: DatabaseSource) -> list[int]:
 
 @pytest.mark.parametrize("cuts", [[6_000_000], [1_500_000, 5_000_000, 5_500_000], [20_000, 20_000, 9_000_000]])
 def test_a_dropped_connection_goes_on_behind_the_last_key(proxy: FaultProxy, table: str, cuts: list[int]) -> None:
-    """Reset again and again in the middle of the rows, a keyed read has every row once, in order, and says so."""
+    """C1: Reset again and again in the middle of the rows, a keyed read has every row once, in order, and says so."""
     told: list[tuple[str, Any]] = []
     proxy.cut_after = [limit for cut in cuts for limit in (None, cut)]  # the driver asks for types first
     assert ids(source(through(proxy, table), told, key=["id"])) == list(range(1, NUM_ROWS + 1))
@@ -82,7 +82,7 @@ def test_a_dropped_connection_goes_on_behind_the_last_key(proxy: FaultProxy, tab
 
 
 def test_without_a_key_a_broken_read_ends_and_says_that_it_starts_again(proxy: FaultProxy, table: str) -> None:
-    """Nobody can tell which rows were seen, so nothing is continued; the rows so far are to be discarded."""
+    """C1: Nobody can tell which rows were seen, so nothing is continued; the rows so far are to be discarded."""
     told: list[tuple[str, Any]] = []
     proxy.cut_after = [None, 6_000_000]
     with pytest.raises(SourceReadError, match="starts again from the first"):
@@ -92,7 +92,7 @@ def test_without_a_key_a_broken_read_ends_and_says_that_it_starts_again(proxy: F
 
 
 def test_the_server_restarted_in_the_middle(proxy: FaultProxy, table: str, postgres_server: PostgresServer) -> None:
-    """A crash and a new start of the server cost a keyed read nothing."""
+    """C1: A crash and a new start of the server cost a keyed read nothing."""
     rows_of = source(through(proxy, table), key=["id"]).read_once()
     got = next(rows_of).column("id").to_pylist()
     postgres_server.stop()
@@ -102,7 +102,7 @@ def test_the_server_restarted_in_the_middle(proxy: FaultProxy, table: str, postg
 
 
 def test_when_retries_are_used_up_the_last_key_is_named(proxy: FaultProxy, table: str) -> None:
-    """After `max_retries` failures in a row the error says behind which key the read stopped."""
+    """C1: After `max_retries` failures in a row the error says behind which key the read stopped."""
     rows_of = source(through(proxy, table), key=["id"], max_retries=2).read_once()
     last = next(rows_of).column("id")[-1].as_py()
     proxy.is_refusing = True
@@ -116,7 +116,7 @@ def test_when_retries_are_used_up_the_last_key_is_named(proxy: FaultProxy, table
 def test_a_version_column_that_moved_stops_the_read(
     proxy: FaultProxy, table: str, postgres_server: PostgresServer
 ) -> None:
-    """After a reconnection a changed version means other data: the read stops and mixes nothing."""
+    """C2: After a reconnection a changed version means other data: the read stops and mixes nothing."""
     rows_of = source(through(proxy, table), key=["id"], version_column="version").read_once()
     next(rows_of)
     postgres_server.execute("UPDATE rows SET version = 2 WHERE id = 5", table)
@@ -126,7 +126,7 @@ def test_a_version_column_that_moved_stops_the_read(
 
 
 def test_one_snapshot_for_the_whole_read(table: str, postgres_server: PostgresServer) -> None:
-    """Rows added, changed and removed while the read lasts are not seen by it; the next read sees them."""
+    """C2: Rows added, changed and removed while the read lasts are not seen by it; the next read sees them."""
     rows_of = source(table, key=["id"]).read_once()
     got = next(rows_of).column("id").to_pylist()
     postgres_server.execute(
@@ -138,7 +138,7 @@ def test_one_snapshot_for_the_whole_read(table: str, postgres_server: PostgresSe
 
 
 def test_a_change_between_two_reads_is_noticed(table: str, postgres_server: PostgresServer) -> None:
-    """Data that changed after its fingerprint was taken are refused at the end of the next read."""
+    """C2: Data that changed after its fingerprint was taken are refused at the end of the next read."""
     reader = source(table, key=["id"])
     before = reader.fingerprint()
     postgres_server.execute("UPDATE rows SET word = 'other' WHERE id = 7", table)
@@ -148,7 +148,7 @@ def test_a_change_between_two_reads_is_noticed(table: str, postgres_server: Post
 
 
 def test_a_lock_that_is_not_released_ends_in_a_timeout(table: str, postgres_server: PostgresServer) -> None:
-    """Waiting for somebody's lock ends after `statement_timeout_s`, with what to do."""
+    """C3: Waiting for somebody's lock ends after `statement_timeout_s`, with what to do."""
     import adbc_driver_postgresql.dbapi as driver
 
     with driver.connect(table) as blocker, blocker.cursor() as cursor:
@@ -242,7 +242,7 @@ def until(is_so: Callable[[], bool], timeout_s: float = 30.0) -> None:
 
 
 def test_an_iterator_closed_early_leaves_no_query_behind(table: str, postgres_server: PostgresServer) -> None:
-    """Closing in the middle ends the transaction on the server: the table can be dropped at once."""
+    """C3: Closing in the middle ends the transaction on the server: the table can be dropped at once."""
     rows_of = source(table, key=["id"]).read_once()
     next(rows_of)
     rows_of.close()  # type: ignore[attr-defined]
@@ -258,7 +258,7 @@ ATTACKS = ['rows"; DROP TABLE rows; --', "rows; DROP TABLE rows", "pg_shadow WHE
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("where", ["table", "columns", "key", "version_column"])
 def test_names_cannot_carry_statements(table: str, attack: str, where: str) -> None:
-    """Whatever stands where a name belongs is looked for as a name, not found, and does nothing."""
+    """C4: Whatever stands where a name belongs is looked for as a name, not found, and does nothing."""
     value: Any = [attack] if where in ("columns", "key") else attack
     with pytest.raises((DataError, ConfigError)):
         source(table, **{where: value}).schema()
@@ -278,7 +278,7 @@ def test_names_cannot_carry_statements(table: str, attack: str, where: str) -> N
     ],
 )
 def test_a_query_can_only_read(table: str, query: str, postgres_server: PostgresServer) -> None:
-    """Several statements, other statements and statements in disguise are refused, by us or by the session."""
+    """C4: Several statements, other statements and statements in disguise are refused, by us or by the session."""
     postgres_server.execute("CREATE SEQUENCE s", table)
     with pytest.raises((DataError, ConfigError, ValueError)):
         list(source(table, table=None, query=query).read_once())
@@ -287,7 +287,7 @@ def test_a_query_can_only_read(table: str, query: str, postgres_server: Postgres
 
 @pytest.mark.parametrize("value", ["word 5", "'; DROP TABLE rows; --", "\\'; --", ":id", "$1", "%s", "é'\"\n"])
 def test_values_are_bound(table: str, value: str) -> None:
-    """A value is compared, whatever it says; texts, comments and casts in the query are left alone."""
+    """C4: A value is compared, whatever it says; texts, comments and casts in the query are left alone."""
     query = "SELECT id, ':value' AS literal, word::text FROM rows WHERE word = :value AND id < :most -- :value"
     found = list(source(table, table=None, query=query, parameters={"value": value, "most": 100}).read_once())
     rows = [row for batch in found for row in batch.to_pylist()]
@@ -295,7 +295,7 @@ def test_values_are_bound(table: str, value: str) -> None:
 
 
 def test_secrets_are_not_told(postgres_server: PostgresServer) -> None:
-    """A password in the URL appears in no message, event or fingerprint."""
+    """C4: A password in the URL appears in no message, event or fingerprint."""
     told: list[tuple[str, Any]] = []
     url = f"postgresql://postgres:geheim@127.0.0.1:{postgres_server.port}/absent"
     with pytest.raises(ConfigError) as caught:
@@ -306,7 +306,7 @@ def test_secrets_are_not_told(postgres_server: PostgresServer) -> None:
 
 @pytest.mark.parametrize("values", [["a", "b", "b"], ["b", None, "c"]])
 def test_a_key_that_is_none_is_refused(tmp_path: Path, values: list[Any]) -> None:
-    """A key that repeats or is missing would lose rows at a resume: it is an error before that."""
+    """C1: A key that repeats or is missing would lose rows at a resume: it is an error before that."""
     with sqlite3.connect(tmp_path / "rows.db") as connection:
         connection.execute("CREATE TABLE rows (id, word)")
         connection.executemany("INSERT INTO rows VALUES (?, 'x')", [(value,) for value in values])

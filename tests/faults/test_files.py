@@ -38,7 +38,7 @@ def rows_of(made: FileSystemSource) -> list[dict[str, Any]]:
 
 
 def test_special_files_in_a_folder_are_skipped_and_told(tmp_path: Path) -> None:
-    """A pipe cannot hang a listing, nor a socket or a hidden file be taken for rows."""
+    """C13: A pipe cannot hang a listing, nor a socket or a hidden file be taken for rows."""
     (tmp_path / "rows.csv").write_text("a\n1\n")
     os.mkfifo(tmp_path / "pipe.csv")
     (tmp_path / ".hidden.csv").write_text("b\n1\n")
@@ -50,14 +50,14 @@ def test_special_files_in_a_folder_are_skipped_and_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["pipe.csv", "/dev/null", "/dev/zero"])
 def test_a_special_file_that_is_named_is_refused(tmp_path: Path, name: str) -> None:
-    """A pipe or a device is no file of rows; nothing waits for it."""
+    """C13: A pipe or a device is no file of rows; nothing waits for it."""
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(DataError, match="must be a file, got something else"):
         source(tmp_path, name, format="csv")
 
 
 def test_a_pipe_put_in_a_files_place_does_not_hang(tmp_path: Path) -> None:
-    """Between the listing and the reading the file became a pipe: an error at once."""
+    """C13: Between the listing and the reading the file became a pipe: an error at once."""
     (tmp_path / "rows.csv").write_text("a\n1\n")
     made = source(tmp_path, "rows.csv")
     (tmp_path / "rows.csv").unlink()
@@ -67,7 +67,7 @@ def test_a_pipe_put_in_a_files_place_does_not_hang(tmp_path: Path) -> None:
 
 
 def test_links_that_lead_out_are_refused_and_circles_end(tmp_path: Path) -> None:
-    """A link in the folder may point within it, not elsewhere; a link to a parent folder is not walked."""
+    """C13, C14: A link in the folder may point within it, not elsewhere; a link to a parent folder is not walked."""
     inside, outside = tmp_path / "in", tmp_path / "out"
     inside.mkdir()
     outside.mkdir()
@@ -88,7 +88,7 @@ def test_links_that_lead_out_are_refused_and_circles_end(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("path", ["../secret.csv", "sub/../../secret.csv", "/etc/passwd", "link.csv"])
 def test_a_path_cannot_leave_its_root(tmp_path: Path, path: str) -> None:
-    """With `root`, a file outside it is refused however it is written."""
+    """C14: With `root`, a file outside it is refused however it is written."""
     (tmp_path / "secret.csv").write_text("a\n1\n")
     (tmp_path / "root" / "sub").mkdir(parents=True)
     (tmp_path / "root" / "link.csv").symlink_to(tmp_path / "secret.csv")
@@ -97,7 +97,7 @@ def test_a_path_cannot_leave_its_root(tmp_path: Path, path: str) -> None:
 
 
 def test_files_that_appear_are_not_read_and_files_that_vanish_are_missed(tmp_path: Path) -> None:
-    """The listing is made once: additions are not in it, and a file that is gone or changed is an error."""
+    """C13: The listing is made once: additions are not in it, and a file that is gone or changed is an error."""
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text("a\n1\n")
     made = source(tmp_path, ".")
@@ -140,7 +140,7 @@ def test_folders_named_by_key_and_value_are_columns(tmp_path: Path) -> None:
 
 
 def test_a_bad_line_costs_its_row(tmp_path: Path) -> None:
-    """Lines that are no JSON, no objects, or have other keys are named with their position; the rest stays in order."""
+    """C11: Lines that are no JSON, no object, or have other keys are named by place; the rest stays in order."""
     lines = [
         '{"a": 1, "v": [1, 2]}',
         "{",
@@ -160,7 +160,7 @@ def test_a_bad_line_costs_its_row(tmp_path: Path) -> None:
 
 
 def test_keys_after_the_first_rows_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key that comes late breaks its row, with its name."""
+    """C11: A key that comes late breaks its row, with its name."""
     monkeypatch.setattr("corelane.data.sources.filesystem.jsonl_format.FIRST_ROWS", 3)
     rows = [{"a": 1, "v": [1.0]}] * 3 + [{"a": 1, "b": 2}, {"a": 1, "v": "x"}, {"a": 2, "v": [2.5]}]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -174,7 +174,7 @@ def test_keys_after_the_first_rows_are_told(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_line_without_end_is_one_broken_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line beyond the bound is skipped in pieces, whatever its length, and the next one is read."""
+    """C11: A line beyond the bound is skipped in pieces, whatever its length, and the next one is read."""
     monkeypatch.setattr("corelane.data.sources.filesystem.jsonl_format.MAX_LINE_BYTES", 1000)
     long = '{"a": "' + "x" * (3 << 20) + '"}'
     (tmp_path / "rows.jsonl").write_text('{"a": 1}\n' + long + '\n{"a": 2}\n')
@@ -185,7 +185,7 @@ def test_a_line_without_end_is_one_broken_row(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("text", ["", "\n\n", "{", "[1, 2]", "nothing"])
 def test_what_holds_no_objects_is_refused(tmp_path: Path, text: str) -> None:
-    """An empty file, numbers, or other text."""
+    """C11: An empty file, numbers, or other text."""
     (tmp_path / "rows.jsonl").write_text(text)
     with pytest.raises(DataError, match=r"must hold JSON objects|must be one JSON array"):
         source(tmp_path, "rows.jsonl")
@@ -221,7 +221,7 @@ def write(folder: Path, kind: str) -> Path:
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "arrows", "npz", "npy"])
 def test_a_cut_or_flipped_file_never_crashes(tmp_path: Path, kind: str) -> None:
-    """Cut anywhere or with bytes flipped anywhere, a binary file gives rows or a `DataError`, and nothing else."""
+    """C12: Cut anywhere or with bytes flipped anywhere, a binary file gives rows or a `DataError`, and nothing else."""
     path = write(tmp_path, kind)
     data = path.read_bytes()
     random = np.random.default_rng(0)
@@ -240,7 +240,7 @@ def test_a_cut_or_flipped_file_never_crashes(tmp_path: Path, kind: str) -> None:
 
 
 def test_pickles_in_numpy_files_are_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An array of objects, and a pickle in disguise, run nothing."""
+    """C12: An array of objects, and a pickle in disguise, run nothing."""
     monkeypatch.chdir(tmp_path)
     np.save(tmp_path / "x.npy", np.array([Harmful()], dtype=object), allow_pickle=True)
     np.savez(tmp_path / "x.npz", a=np.array([Harmful()], dtype=object))
@@ -254,7 +254,7 @@ def test_pickles_in_numpy_files_are_refused_unread(tmp_path: Path, monkeypatch: 
 def test_a_zip_that_unfolds_too_far_is_refused_before_it_is_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the archive announces is bounded, and an array cannot be larger than its member."""
+    """C12: What the archive announces is bounded, and an array cannot be larger than its member."""
     monkeypatch.setattr(npz_format, "MAX_BYTES", 1 << 20)
     np.savez_compressed(tmp_path / "bomb.npz", a=np.zeros(1 << 20))
     assert (tmp_path / "bomb.npz").stat().st_size < 20_000
@@ -270,7 +270,7 @@ def test_a_zip_that_unfolds_too_far_is_refused_before_it_is_unpacked(
 
 @pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zst", "lz4"])
 def test_a_damaged_packed_file_is_told(tmp_path: Path, ending: str) -> None:
-    """The right magic and nothing behind it."""
+    """C12: The right magic and nothing behind it."""
     magic = {
         "gz": b"\x1f\x8b\x08",
         "bz2": b"BZh9",
@@ -290,7 +290,7 @@ def test_a_damaged_packed_file_is_told(tmp_path: Path, ending: str) -> None:
     "url", ["http://x/y.csv", "ftp://x/y", "github://a", "s3://a::file://b", "file:///a/../b", "zip://x"]
 )
 def test_only_known_stores_are_opened(tmp_path: Path, url: str) -> None:
-    """Schemes come from a list; chains and parent folders are refused."""
+    """C14: Schemes come from a list; chains and parent folders are refused."""
     with pytest.raises(ConfigError, match="a remote path must begin with one of"):
         source(tmp_path, url)
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import datetime
 import gzip
 import hashlib
 import ipaddress
+import lzma
 import ssl
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
+from corelane.app import train
 from corelane.core.clock import SystemClock
 from corelane.core.errors import ConfigError, DataError, SourceReadError
 from corelane.data.config import HTTPConfig
@@ -77,14 +83,14 @@ def rows_of(made: HTTPSource) -> list[Any]:
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_a_failure_that_may_pass_is_tried_again(server: FaultServer, status: int) -> None:
-    """The rows come once the server recovers."""
+    """C5: The rows come once the server recovers."""
     server.script = [reply(status=status)] * 3
     assert rows_of(source(server.url + "/rows.csv")) == ROWS
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 451, 501])
 def test_a_refusal_is_not_tried_again(server: FaultServer, status: int) -> None:
-    """One request, and an error with the status."""
+    """C5: One request, and an error with the status."""
     server.script = [reply(status=status)] * 9
     with pytest.raises(DataError, match=f"must answer 200, got {status}"):
         rows_of(source(server.url + "/rows.csv"))
@@ -92,7 +98,7 @@ def test_a_refusal_is_not_tried_again(server: FaultServer, status: int) -> None:
 
 
 def test_retry_after_is_honoured_within_bounds(server: FaultServer) -> None:
-    """Seconds and dates are waited for, at most five minutes; beyond the deadline it gives up at once."""
+    """C5: Seconds and dates are waited for, at most five minutes; beyond the deadline it gives up at once."""
     clock = InstantClock()
     later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=100)
     date = later.strftime("%a, %d %b %Y %H:%M:%S GMT")
@@ -108,7 +114,7 @@ def test_retry_after_is_honoured_within_bounds(server: FaultServer) -> None:
 
 
 def test_retries_are_bounded(server: FaultServer) -> None:
-    """A server that stays broken is asked `max_retries` times again, and no more."""
+    """C5: A server that stays broken is asked `max_retries` times again, and no more."""
     server.script = [reply(status=500)] * 99
     with pytest.raises(SourceReadError, match="given up after 3 tries"):
         rows_of(source(server.url + "/rows.csv", max_retries=2))
@@ -118,14 +124,14 @@ def test_retries_are_bounded(server: FaultServer) -> None:
 @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(0, len(CSV)), max_size=5))
 def test_wherever_the_connection_breaks_the_bytes_are_those_served(server: FaultServer, cuts: list[int]) -> None:
-    """Resets at any offsets, resumed by range requests: no byte is lost, repeated or changed."""
+    """C6: Resets at any offsets, resumed by range requests: no byte is lost, repeated or changed."""
     server.asked.clear()
     server.script = [torn(server.routes["/rows.csv"], cut) for cut in cuts]
     assert rows_of(source(server.url + "/rows.csv", max_retries=9)) == ROWS
 
 
 def test_a_resumed_download_asks_for_the_rest_only(server: FaultServer) -> None:
-    """After a break the range begins where the file ends, on condition that the version is the same."""
+    """C6: After a break the range begins where the file ends, on condition that the version is the same."""
     server.script = [torn(server.routes["/rows.csv"], 50_000)]
     assert rows_of(source(server.url + "/rows.csv")) == ROWS
     assert server.asked[1].headers["range"] == "bytes=50000-"
@@ -133,7 +139,7 @@ def test_a_resumed_download_asks_for_the_rest_only(server: FaultServer) -> None:
 
 
 def test_without_a_version_a_broken_download_begins_anew(server: FaultServer) -> None:
-    """Nothing is continued that could be of another content."""
+    """C6: Nothing is continued that could be of another content."""
     plain = reply(CSV)
     server.script = [torn(plain, 50_000), plain]
     told: list[Any] = []
@@ -154,7 +160,7 @@ def test_without_a_version_a_broken_download_begins_anew(server: FaultServer) ->
     ],
 )
 def test_a_torn_answer_is_never_taken_for_the_end(server: FaultServer, answer: Answer) -> None:
-    """Too few bytes, a cut or broken chunk, half a head: retried, then an error; never a shorter table."""
+    """C6: Too few bytes, a cut or broken chunk, half a head: retried, then an error; never a shorter table."""
     server.script = [answer] * 9
     with pytest.raises(SourceReadError):
         rows_of(source(server.url + "/rows.csv", max_retries=1))
@@ -163,7 +169,7 @@ def test_a_torn_answer_is_never_taken_for_the_end(server: FaultServer, answer: A
 
 
 def test_an_end_that_cannot_be_told_from_a_break_is_refused(server: FaultServer) -> None:
-    """Without length, chunks or digest the answer is refused; with a configured digest it can be checked."""
+    """C6: Without length, chunks or digest the answer is refused; with a configured digest it can be checked."""
     server.routes["/rows.csv"] = raw(b"HTTP/1.0 200 x\r\n\r\n" + CSV)
     with pytest.raises(DataError, match=r"must tell its length.*set data\.source\.sha256"):
         rows_of(source(server.url + "/rows.csv"))
@@ -171,14 +177,14 @@ def test_an_end_that_cannot_be_told_from_a_break_is_refused(server: FaultServer)
 
 
 def test_bytes_beyond_the_length_are_not_content(server: FaultServer) -> None:
-    """What follows the announced length is not part of the file."""
+    """C6: What follows the announced length is not part of the file."""
     server.routes["/rows.csv"] = reply(CSV + b"extra\n", length=len(CSV))
     assert rows_of(source(server.url + "/rows.csv")) == ROWS
 
 
 @pytest.mark.parametrize("header", ["Repr-Digest", "Content-Digest", "Digest"])
 def test_the_servers_digest_is_checked(server: FaultServer, header: str) -> None:
-    """A wrong digest is an altered answer: read anew, and refused when it stays wrong."""
+    """C6: A wrong digest is an altered answer: read anew, and refused when it stays wrong."""
     right, wrong = (base64.b64encode(hashlib.sha256(data).digest()).decode() for data in (CSV, b"x"))
     shape = "sha-256={}" if header == "Digest" else "sha-256=:{}:"
     named = header.replace("-", "_")
@@ -189,7 +195,7 @@ def test_the_servers_digest_is_checked(server: FaultServer, header: str) -> None
 
 
 def test_the_configured_digest_is_checked(server: FaultServer) -> None:
-    """Another content than the one that was meant is refused."""
+    """C6: Another content than the one that was meant is refused."""
     with pytest.raises(DataError, match="must have the digest of"):
         rows_of(source(server.url + "/rows.csv", sha256="0" * 64))
 
@@ -204,7 +210,7 @@ def stalling(seconds: float, first: bytes = b"") -> Answer:
 
 
 def test_a_stall_ends_at_the_idle_limit(server: FaultServer) -> None:
-    """A server that stops in the middle costs the idle limit and no more; the next try succeeds."""
+    """C6: A server that stops in the middle costs the idle limit and no more; the next try succeeds."""
     server.script = [stalling(20.0, b"a\n")]
     began = time.monotonic()
     assert rows_of(source(server.url + "/rows.csv", idle_timeout_s=0.3)) == ROWS
@@ -212,7 +218,7 @@ def test_a_stall_ends_at_the_idle_limit(server: FaultServer) -> None:
 
 
 def test_the_total_time_is_bounded(server: FaultServer) -> None:
-    """However often a server starts and stalls, the deadline ends it."""
+    """C6: However often a server starts and stalls, the deadline ends it."""
     server.script = [stalling(20.0)] * 99
     began = time.monotonic()
     with pytest.raises((DataError, SourceReadError)):
@@ -229,7 +235,7 @@ class FastClock(InstantClock):
 
 
 def test_a_trickle_is_broken_off(server: FaultServer) -> None:
-    """Below the minimum rate over ten seconds the answer is broken off, even though bytes keep coming."""
+    """C6: Below the minimum rate over ten seconds the answer is broken off, even though bytes keep coming."""
 
     def trickle(asked: Asked, connection: Any) -> None:
         connection.sendall(b"HTTP/1.1 200 x\r\nContent-Length: 100000\r\n\r\n")
@@ -246,7 +252,7 @@ def test_a_trickle_is_broken_off(server: FaultServer) -> None:
 
 
 def test_a_change_between_two_parts_begins_anew(server: FaultServer) -> None:
-    """The content that changed under a broken download is read from its beginning, and nothing is mixed."""
+    """C7: The content that changed under a broken download is read from its beginning, and nothing is mixed."""
     server.script = [torn(server.routes["/rows.csv"], 50_000)]
     server.routes["/rows.csv"] = Content(b"a\nnew\n", etag='"2"')
     told: list[Any] = []
@@ -265,20 +271,20 @@ def test_a_change_between_two_parts_begins_anew(server: FaultServer) -> None:
     ],
 )
 def test_a_part_that_does_not_fit_is_not_used(server: FaultServer, part: Answer) -> None:
-    """Another offset, length or version than asked for: the download begins anew."""
+    """C7: Another offset, length or version than asked for: the download begins anew."""
     server.script = [torn(server.routes["/rows.csv"], 50_000), part]
     assert rows_of(source(server.url + "/rows.csv")) == ROWS
 
 
 def test_content_that_never_stays_the_same_is_given_up(server: FaultServer) -> None:
-    """A server whose content changes at every try ends in an error, not in a loop."""
+    """C7: A server whose content changes at every try ends in an error, not in a loop."""
     server.script = [torn(Content(CSV, etag=f'"{index}"'), 50_000) for index in range(50)]
     with pytest.raises((DataError, SourceReadError), match=r"must not change while it is read|without progress"):
         rows_of(source(server.url + "/rows.csv", max_retries=50))
 
 
 def test_what_has_not_changed_is_not_downloaded_again(server: FaultServer, tmp_path: Path) -> None:
-    """The next run asks on condition and reads its copy; a changed content is downloaded."""
+    """C7: The next run asks on condition and reads its copy; a changed content is downloaded."""
     url = server.url + "/rows.csv"
     first = source(url, cache=DiskTier(tmp_path))
     before = first.fingerprint()
@@ -308,7 +314,7 @@ def test_another_machine_takes_it_from_the_archive(server: FaultServer, tmp_path
 
 
 def test_a_broken_copy_is_downloaded_again(server: FaultServer, tmp_path: Path) -> None:
-    """A flipped byte in the kept file is found, told, and costs a download."""
+    """C7: A flipped byte in the kept file is found, told, and costs a download."""
     url = server.url + "/rows.csv"
     rows_of(source(url, cache=DiskTier(tmp_path)))
     (kept,) = tmp_path.glob("downloads/*/rows.csv")
@@ -318,6 +324,40 @@ def test_a_broken_copy_is_downloaded_again(server: FaultServer, tmp_path: Path) 
     assert rows_of(source(url, cache=cache)) == ROWS
     assert "cache_entry_broken" in [event for event, _ in told]
     assert "if-none-match" not in server.asked[-1].headers
+
+
+class Broken(nn.Linear):
+    """A net that fails before its first checkpoint."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise ValueError("a mistake of the user's")
+
+
+def test_a_run_does_not_go_on_with_changed_content(server: FaultServer, tmp_path: Path) -> None:
+    """C7: what a run was begun with is named in its directory; on other content it is not resumed."""
+    lines = [f"{index},{'yes' if index % 3 else 'no'}" for index in range(200)]
+    server.routes["/rows.csv"] = Content(("v,y\n" + "\n".join(lines)).encode())
+    settings = {"allow_http": True, "allow_private": ["127.0.0.1"]}
+    config = {
+        "name": "a",
+        "data": {"source": {"type": "http", "url": server.url + "/rows.csv", **settings}, "target": "y"},
+        "machine": {"cache": str(tmp_path / "cache")},
+        "train": {"epochs": 1},
+    }
+    with pytest.raises(ValueError, match="mistake"):
+        train(config, model=Broken(1, 2), runs=tmp_path, quiet=True)
+    server.routes["/rows.csv"] = Content(("v,y\n" + "\n".join(reversed(lines))).encode(), etag='"2"')
+    with pytest.raises(ConfigError, match=r"data of .*a-001"):
+        train(config, runs=tmp_path, resume=True, quiet=True)
+
+
+@pytest.mark.parametrize("etag", ['"\u00e9"', '"a\tb"', '"\x80"', '"' + "x" * 5000 + '"', "no quotes", "*", ""])
+def test_an_odd_version_is_sent_back_or_not_used(server: FaultServer, tmp_path: Path, etag: str) -> None:
+    """C7: whatever a server calls its version, a broken download and the next run end with the rows."""
+    server.routes["/rows.csv"] = Content(CSV, etag=etag)
+    server.script = [torn(server.routes["/rows.csv"], 50_000)]
+    for _ in range(2):
+        assert rows_of(source(server.url + "/rows.csv", cache=DiskTier(tmp_path))) == ROWS
 
 
 # --- where it may go (C8) ---------------------------------------------------------------------------------------------
@@ -350,19 +390,19 @@ def test_a_broken_copy_is_downloaded_again(server: FaultServer, tmp_path: Path) 
     ],
 )
 def test_addresses_inside_are_not_public(address: str) -> None:
-    """Loopback, private, link-local, shared, reserved and multicast, however they are wrapped into IPv6."""
+    """C8: Loopback, private, link-local, shared, reserved and multicast, however they are wrapped into IPv6."""
     assert not is_public(ipaddress.ip_address(address))
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8", "64:ff9b::808:808"])
 def test_addresses_of_the_internet_are(address: str) -> None:
-    """What everybody can reach may be reached."""
+    """C8: What everybody can reach may be reached."""
     assert is_public(ipaddress.ip_address(address))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "[::1]"])
 def test_this_machine_is_refused_in_any_spelling(server: FaultServer, host: str) -> None:
-    """Numbers in any base, short forms and names: no request is sent."""
+    """C8: Numbers in any base, short forms and names: no request is sent."""
     with pytest.raises((DataError, SourceReadError)) as caught:
         rows_of(source(f"http://{host}:{server.port}/rows.csv", allow_private=[], max_retries=0))
     assert "public internet" in str(caught.value) or "must answer" in str(caught.value)
@@ -370,7 +410,7 @@ def test_this_machine_is_refused_in_any_spelling(server: FaultServer, host: str)
 
 
 def test_private_hosts_are_allowed_by_name(server: FaultServer) -> None:
-    """A source may name hosts that are meant."""
+    """C8: A source may name hosts that are meant."""
     url = f"http://localhost:{server.port}/rows.csv"
     assert rows_of(source(url, allow_private=["localhost"], lookup=lambda host, port: ["127.0.0.1"])) == ROWS
 
@@ -386,14 +426,14 @@ TARGETS = [
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_cannot_lead_inside(server: FaultServer, target: str, status: int) -> None:
-    """Every hop is checked as the first one was."""
+    """C8: Every hop is checked as the first one was."""
     server.routes["/go"] = reply(status=status, Location=target)
     with pytest.raises(DataError, match=r"public internet|must begin with https"):
         rows_of(source(server.url + "/go"))
 
 
 def test_redirects_end(server: FaultServer) -> None:
-    """Circles and long chains are errors; a short chain, relative links among it, is followed."""
+    """C8: Circles and long chains are errors; a short chain, relative links among it, is followed."""
     server.routes["/a"] = reply(status=302, Location="/b")
     server.routes["/b"] = reply(status=302, Location="/a")
     with pytest.raises(DataError, match="in a circle"):
@@ -407,7 +447,7 @@ def test_redirects_end(server: FaultServer) -> None:
 
 
 def test_a_name_that_changes_its_address_is_connected_to_where_it_was_checked(server: FaultServer) -> None:
-    """The address that was looked at is the one connected to: answering differently the second time gains nothing."""
+    """C8: The address that was looked at is the one connected to: another answer the second time gains nothing."""
     answers = [["127.0.0.1"], ["169.254.169.254"]]
 
     def rebinding(host: str, port: int) -> list[str]:
@@ -421,13 +461,13 @@ def test_a_name_that_changes_its_address_is_connected_to_where_it_was_checked(se
 
 
 def test_one_bad_address_among_good_ones_is_enough(server: FaultServer) -> None:
-    """A name with a public and an inner address is refused whole."""
+    """C8: A name with a public and an inner address is refused whole."""
     with pytest.raises(DataError, match="public internet"):
         rows_of(source("http://x.example/", lookup=lambda host, port: ["8.8.8.8", "10.0.0.1"]))
 
 
 def test_headers_go_to_their_own_origin_only(server: FaultServer) -> None:
-    """A token is not handed to the host that a redirect names."""
+    """C8: A token is not handed to the host that a redirect names."""
     with FaultServer() as other:
         other.routes["/rows.csv"] = Content(CSV)
         server.routes["/go.csv"] = reply(status=302, Location=other.url + "/rows.csv")
@@ -436,14 +476,49 @@ def test_headers_go_to_their_own_origin_only(server: FaultServer) -> None:
         assert "authorization" not in other.asked[0].headers
 
 
+def test_a_login_in_a_url_goes_to_its_own_origin_only(server: FaultServer) -> None:
+    """C8: user and password of the URL are not handed on, and those that a redirect brings along are not used."""
+    with FaultServer() as other:
+        other.routes["/rows.csv"] = Content(CSV)
+        server.routes["/go.csv"] = reply(status=302, Location=f"http://mallory:x@127.0.0.1:{other.port}/rows.csv")
+        assert rows_of(source(f"http://user:geheim@127.0.0.1:{server.port}/go.csv")) == ROWS
+        assert server.asked[0].headers["authorization"] == "Basic " + base64.b64encode(b"user:geheim").decode()
+        assert "authorization" not in other.asked[0].headers
+
+
+def test_an_encrypted_answer_cannot_lead_to_a_plain_one(server: FaultServer, tmp_path: Path) -> None:
+    """C8: from https no redirect goes back to http, even where plain http is allowed."""
+    context, file = certificate(tmp_path)
+    with FaultServer(context) as encrypted:
+        encrypted.routes["/go"] = reply(status=302, Location=server.url + "/rows.csv")
+        with pytest.raises(DataError, match="must not lead back to plain http"):
+            rows_of(source(encrypted.url + "/go", ca_file=str(file)))
+    assert not server.asked
+
+
+def test_a_name_that_is_not_found_in_time_ends_in_time(server: FaultServer) -> None:
+    """C8: looking for a host's address counts as connecting to it: a name server that is silent does not hang us."""
+    asked = threading.Event()
+
+    def silent(host: str, port: int) -> list[str]:
+        asked.wait(20.0)
+        return ["127.0.0.1"]
+
+    began = time.monotonic()
+    with pytest.raises(SourceReadError, match="no connection"):
+        rows_of(source(server.url + "/rows.csv", lookup=silent, connect_timeout_s=0.2, max_retries=1))
+    asked.set()
+    assert time.monotonic() - began < 10.0
+
+
 def test_plain_http_must_be_allowed(server: FaultServer) -> None:
-    """Unencrypted is a choice."""
+    """C8: Unencrypted is a choice."""
     with pytest.raises(ConfigError, match=r"set data\.source\.allow_http"):
         rows_of(source(server.url + "/rows.csv", allow_http=False))
 
 
 def test_secrets_are_not_told(server: FaultServer) -> None:
-    """Users, passwords, queries and headers stay out of messages and events."""
+    """C8: Users, passwords, queries and headers stay out of messages and events."""
     told: list[Any] = []
     url = f"http://user:geheim@127.0.0.1:{server.port}/x?token=geheim"
     server.script = [reply(status=500)] * 9
@@ -457,7 +532,7 @@ def test_secrets_are_not_told(server: FaultServer) -> None:
 
 
 def test_a_packed_answer_is_unpacked_within_bounds(server: FaultServer) -> None:
-    """Gzip by name or by header is read; one that unfolds beyond the bounds is refused before it is read."""
+    """C9: Gzip by name or by header is read; one that unfolds beyond the bounds is refused before it is read."""
     server.routes["/rows.csv"] = reply(gzip.compress(CSV), Content_Encoding="gzip")
     assert rows_of(source(server.url + "/rows.csv")) == ROWS
     server.routes["/rows.csv"] = reply(gzip.compress(b"a\n" + b"x" * (50 << 20)))
@@ -468,16 +543,51 @@ def test_a_packed_answer_is_unpacked_within_bounds(server: FaultServer) -> None:
         rows_of(source(server.url + "/rows.csv"))
 
 
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": lambda data: bytes(pa.compress(data, "zstd", asbytes=True)),
+}
+
+
+@pytest.mark.parametrize("ending", PACKERS)
+def test_a_bomb_of_any_kind_is_refused(server: FaultServer, ending: str) -> None:
+    """C9: by what it unfolds to, whatever it is packed with; packed twice, the inner layer is no table."""
+    pack = PACKERS[ending]
+    server.routes[f"/rows.csv.{ending}"] = reply(pack(CSV))
+    assert rows_of(source(f"{server.url}/rows.csv.{ending}")) == ROWS
+    server.routes[f"/rows.csv.{ending}"] = reply(pack(b"a\n" + b"1\n" * (4 << 20)))
+    with pytest.raises(DataError, match="must unpack to at most"):
+        rows_of(source(f"{server.url}/rows.csv.{ending}", max_bytes=1 << 20))
+    server.routes[f"/rows.csv.{ending}"] = reply(pack(pack(CSV)))
+    with pytest.raises(DataError, match=r"binary|UTF-8|cells"):
+        rows_of(source(f"{server.url}/rows.csv.{ending}"))
+
+
+def test_the_body_of_a_redirect_is_not_read(server: FaultServer) -> None:
+    """C9: whatever is hung on a redirect, a bomb or a stream without end, is left where it is."""
+
+    def endless(asked: Asked, connection: Any) -> None:
+        head = "HTTP/1.1 302 x\r\nLocation: /rows.csv\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head.encode())
+        for _ in range(1_000_000):
+            connection.sendall(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+
+    server.routes["/go"] = endless
+    assert rows_of(source(server.url + "/go", format="csv")) == ROWS
+
+
 @pytest.mark.parametrize("encoding", ["gzip, gzip", "br", "deflate", "gzip,br,gzip"])
 def test_other_and_nested_encodings_are_refused(server: FaultServer, encoding: str) -> None:
-    """One layer of one kind."""
+    """C9: One layer of one kind."""
     server.routes["/rows.csv"] = reply(CSV, Content_Encoding=encoding)
     with pytest.raises(DataError, match="gzipped once"):
         rows_of(source(server.url + "/rows.csv"))
 
 
 def test_too_large_is_refused_by_length_and_by_content(server: FaultServer) -> None:
-    """Before the first byte where the length is told, at the bound where it is not."""
+    """C9: Before the first byte where the length is told, at the bound where it is not."""
     with pytest.raises(DataError, match="must have at most 1000 bytes"):
         rows_of(source(server.url + "/rows.csv", max_bytes=1000))
     chunk = b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"400\r\n" + b"x" * 1024 + b"\r\n"
@@ -526,7 +636,7 @@ def certificate(folder: Path, host: str = "127.0.0.1", days: int = 2) -> tuple[s
 def test_a_certificate_that_is_not_valid_is_refused(
     tmp_path: Path, host: str, days: int, is_trusted: bool, words: str
 ) -> None:
-    """Self-signed, expired, another name: refused at once, in words; accepted only by the switch that is told."""
+    """C10: Self-signed, expired, another name: refused at once, in words; accepted only by the switch that is told."""
     context, file = certificate(tmp_path, host, days)
     with FaultServer(context) as server:
         server.routes["/rows.csv"] = Content(CSV)
@@ -540,7 +650,7 @@ def test_a_certificate_that_is_not_valid_is_refused(
 
 
 def test_a_named_authority_is_trusted(tmp_path: Path) -> None:
-    """`ca_file` adds trust; a file that is none is told."""
+    """C10: `ca_file` adds trust; a file that is none is told."""
     context, file = certificate(tmp_path)
     with FaultServer(context) as server:
         server.routes["/rows.csv"] = Content(CSV)
@@ -599,7 +709,7 @@ def test_pages_that_do_not_end_or_fit_are_told(server: FaultServer) -> None:
 
 
 def test_a_next_link_cannot_lead_inside(server: FaultServer) -> None:
-    """Links of pages are checked as redirects are, and get no headers of ours elsewhere."""
+    """C8: Links of pages are checked as redirects are, and get no headers of ours elsewhere."""
     server.routes["/api"] = reply(b'{"data": [], "next": "http://169.254.169.254/"}')
     with pytest.raises(DataError, match="public internet"):
         rows_of(source(server.url + "/api", paging={"records": "data", "next_link": "next"}))
@@ -609,7 +719,7 @@ def test_a_next_link_cannot_lead_inside(server: FaultServer) -> None:
 
 
 def test_a_part_of_unknown_end_is_not_the_whole(server: FaultServer) -> None:
-    """A part that names no total cannot shorten the file: the length of the whole answer still holds."""
+    """C6: A part that names no total cannot shorten the file: the length of the whole answer still holds."""
     server.script = [
         torn(server.routes["/rows.csv"], 50_000),
         reply(CSV[50_000:50_010], 206, Content_Range="bytes 50000-50009/*", ETag='"1"'),
@@ -622,7 +732,7 @@ def test_a_part_of_unknown_end_is_not_the_whole(server: FaultServer) -> None:
 
 
 def test_the_digest_told_at_first_holds_for_a_resumed_file(server: FaultServer) -> None:
-    """A rest that is altered on the way is found by the digest that the first answer told."""
+    """C6: A rest that is altered on the way is found by the digest that the first answer told."""
     told = base64.b64encode(hashlib.sha256(CSV).digest()).decode()
     whole = reply(CSV, ETag='"1"', Repr_Digest=f"sha-256=:{told}:")
     altered = CSV[50_000:].replace(b"w1", b"w2")
@@ -654,7 +764,7 @@ def test_a_key_with_a_dot_is_found(server: FaultServer) -> None:
     "begin", [b"HTTP/1.1 200 x\r\nX: ", b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n1;x="]
 )
 def test_a_head_or_chunk_line_that_trickles_ends_in_time(server: FaultServer, begin: bytes) -> None:
-    """Bytes that keep coming without an end do not outlive the total time."""
+    """C6: Bytes that keep coming without an end do not outlive the total time."""
 
     def trickle(asked: Asked, connection: Any) -> None:
         connection.sendall(begin)

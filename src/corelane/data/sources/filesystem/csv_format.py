@@ -1,7 +1,7 @@
 """CSV files (gzipped too), read as strings: the schema decides what a cell means, so a bad cell costs one row.
 
-An empty cell is a missing value. Cells may hold line breaks inside quotes. A line of too many or too few cells, or that is
-not UTF-8, becomes a broken row that keeps its position. Blank lines are not rows.
+An empty cell is a missing value. Cells may hold line breaks inside quotes. A line of too many or too few cells, or one
+that is not UTF-8, becomes a broken row that keeps its position. Blank lines are not rows.
 """
 
 from __future__ import annotations

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import threading
 from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import Future, wait
 from typing import Any, TypeAlias
 
 import httpcore
@@ -81,7 +83,7 @@ class CheckedBackend(httpcore.NetworkBackend):
         answers.
         """
         try:
-            addresses = [ipaddress.ip_address(text) for text in self._lookup(host, port)]
+            addresses = [ipaddress.ip_address(text) for text in self._addresses_of(host, port, timeout)]
         except (OSError, ValueError) as error:
             raise httpcore.ConnectError(f"{host} cannot be resolved") from error
         self._check(host, addresses)
@@ -94,6 +96,22 @@ class CheckedBackend(httpcore.NetworkBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as refused:
                 failure = refused
         raise failure
+
+    def _addresses_of(self, host: str, port: int, timeout: float | None) -> list[str]:
+        """What the lookup gives, which the system may take a minute for: on a thread, so that it can be left behind."""
+        found: Future[list[str]] = Future()
+
+        def look() -> None:
+            try:
+                found.set_result(self._lookup(host, port))
+            except Exception as error:  # noqa: BLE001 - it is the caller's, who waits for it
+                found.set_exception(error)
+
+        threading.Thread(target=look, name="corelane-lookup", daemon=True).start()
+        wait([found], self._pace.within(timeout))
+        if not found.done():
+            raise httpcore.ConnectTimeout(f"{host} was not resolved in time")
+        return found.result()
 
     def _check(self, host: str, addresses: list[Address]) -> None:
         if _plain(host) in self._allowed:

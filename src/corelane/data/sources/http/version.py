@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 _DIGEST = re.compile(r"(?:^|[\s,])sha-256=(:?)([A-Za-z0-9+/=]{1,64})\1", re.IGNORECASE)
+_SENDABLE = re.compile(r"(?!\*$)[\x21-\x7e]([\x20-\x7e]{0,1022}[\x21-\x7e])?")  # `*` would stand for any version
 _SETTLED_S = 1.0  # RFC 9110, 8.8.2.2: a younger time of change may stand for two versions
 
 
@@ -23,11 +24,13 @@ class Validators:
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Validators:
-        """Those of an answer. A time of change counts only if the content could not have changed again within it."""
+        """Those of an answer that can be sent back. A time of change counts only if the content could not have changed
+        again within it.
+        """
         changed = headers.get("last-modified")
         changed_s, sent_s = _seconds(changed), _seconds(headers.get("date"))
         is_settled = changed_s is not None and sent_s is not None and sent_s - changed_s >= _SETTLED_S
-        return cls(headers.get("etag"), changed if is_settled else None)
+        return cls(_sendable(headers.get("etag")), _sendable(changed) if is_settled else None)
 
     @property
     def conditions(self) -> dict[str, str]:
@@ -82,6 +85,11 @@ def digest_of(headers: Mapping[str, str], *, is_whole: bool = True) -> str | Non
         if len(digest) == 32:
             return digest.hex()
     return None
+
+
+def _sendable(value: str | None) -> str | None:
+    """`value` unless a header could not carry it, or it would mean something else there."""
+    return value if value is not None and _SENDABLE.fullmatch(value) else None
 
 
 def _seconds(date: str | None) -> float | None:
