@@ -47,6 +47,15 @@ def _can_limit_memory() -> bool:
     return True
 
 
+def _can_trace() -> bool:
+    """Whether strace is there and may trace a process of its own."""
+    if shutil.which("strace") is None:
+        return False
+    return (
+        subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"], capture_output=True, check=False).returncode == 0
+    )
+
+
 def _program(name: str) -> Callable[[], bool]:
     return lambda: shutil.which(name) is not None or Path("/usr/sbin", name).exists()
 
@@ -64,5 +73,6 @@ CAPABILITIES: dict[str, Capability] = {
     "postgres": Capability(_has_postgres, "postgresql"),
     "memory-cgroup": Capability(_can_limit_memory, "none: run as root, where control groups may be made"),
     "promtool": Capability(_program("promtool"), "prometheus"),
+    "strace": Capability(_can_trace, "strace"),
     "wrk": Capability(_program("wrk"), "wrk"),
 }

@@ -190,10 +190,7 @@ def test_secrets_of_a_source_are_not_shown(tmp_path: Path) -> None:
 
 def test_it_starts_without_torch(rows: Path) -> None:
     """Looking at data loads nothing that trains."""
-    code = (
-        "import sys\nfrom corelane.app.data_check import check\n"
-        f"check({str(rows)!r})\nprint('torch' in sys.modules)"
-    )
+    code = f"import sys\nfrom corelane.app.data_check import check\ncheck({str(rows)!r})\nprint('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert result.stdout.strip() == "False"
 

@@ -19,8 +19,9 @@ from corelane.data.spool import FOLDER as SPOOL
 from corelane.machine.config import MachineConfig
 from corelane.store.durable import remove_temporaries
 from corelane.store.entry import EntryPlace, entry_bytes, evict_entry, is_in_use, last_used_ns
+from corelane.store.hold import sweep_locks
 from corelane.store.seal import verify_anew
-from corelane.store.tiers.disk import DiskTier
+from corelane.store.tiers.disk import LOCKS, DiskTier
 from corelane.store.tiers.room import KINDS
 from corelane.store.tiers.shared import SharedTier
 
@@ -95,8 +96,9 @@ def clear(tiers: CacheTiers) -> JsonObject:
         kept = [_name(place) for place in tiers.disk.room.places()]
         after = tiers.disk.usage
         num_entries, num_bytes = before.num_entries - after.num_entries, before.num_bytes - after.num_bytes
-        for folder in (*KINDS, SPOOL):
+        for folder in (*KINDS, SPOOL, *(f"seals/{kind}" for kind in KINDS)):
             remove_temporaries(tiers.disk.directory / folder)
+        sweep_locks(tiers.disk.directory / LOCKS)
     if tiers.shared is not None:
         for name, size in tiers.shared.entries().items():
             tiers.shared.discard(name)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from corelane.core.errors import DataError
-from corelane.store.durable import temporary_file
+from corelane.store.durable import remove_temporaries, temporary_file
 
 _SCHEMA = pa.schema(
     [
@@ -100,6 +100,7 @@ def open_quarantine(path: Path, dropping: Collection[str] = ()) -> Iterator[Quar
     Faults in the columns `dropping` are only counted.
     """
     failure: DataError | None = None
+    remove_temporaries(path.parent)
     with temporary_file(path) as temporary, pq.ParquetWriter(temporary, _SCHEMA) as writer:
         quarantine = Quarantine(path, writer, dropping)
         try:

@@ -79,6 +79,19 @@ def builder_lock(path: Path, *, wait_s: float, clock: Clock, tell: Callable[[str
             os.close(descriptor)
 
 
+def sweep_locks(directory: Path) -> None:
+    """Remove the lock files that killed holders left in `directory`."""
+    for path in list(directory.iterdir()) if directory.is_dir() else ():
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(path.stat(), os.fstat(descriptor)):
+                    path.unlink()
+            finally:
+                os.close(descriptor)
+
+
 def _try_lock(path: Path) -> int | None:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

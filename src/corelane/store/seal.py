@@ -18,7 +18,7 @@ from pathlib import Path
 
 from corelane.core.errors import CorelaneError
 from corelane.store.bundle import Bundle, verify_bundle
-from corelane.store.durable import write_atomic
+from corelane.store.durable import remove_temporaries, write_atomic
 
 VERSION = 1
 LIFETIME_S = 7 * 24 * 3600.0  # how long a seal spares the hashing
@@ -116,6 +116,7 @@ class _Marks:
         }
         content = {"version": VERSION, "digest": bundle.digest, "hashed_s": hashed_s, "stamps": settled}
         with suppress(OSError, CorelaneError):
+            remove_temporaries(seal.parent)
             write_atomic(seal, json.dumps(content).encode())
 
 

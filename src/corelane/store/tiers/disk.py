@@ -26,7 +26,7 @@ from corelane.core.errors import BundleError, ConfigError, DiskFullError, NotFou
 from corelane.store.bundle import verify_bundle, write_bundle
 from corelane.store.durable import remove_temporaries
 from corelane.store.entry import Entry, EntryPlace, evict_entry, mark_used, open_entry
-from corelane.store.hold import builder_lock, hold
+from corelane.store.hold import builder_lock, hold, sweep_locks
 from corelane.store.seal import seal_written
 from corelane.store.tiers.archive import Archive, NoArchive
 from corelane.store.tiers.arrays import map_arrays, write_arrays
@@ -40,6 +40,7 @@ Build = Callable[[Path], "Mapping[str, str] | None"]
 """Writes the files of an entry into a directory; may give the SHA-256 of some, by name, that it knows from writing."""
 
 ARCHIVED = "downloads"  # the kind of entry that is archived: raw data cannot be made again when its source is gone
+LOCKS = "locks"
 _MOST_TRIES = 3  # an entry may be evicted between its making and its holding; three times in a row it is not
 
 
@@ -138,7 +139,7 @@ class DiskTier:
     # --- building -----------------------------------------------------------------------------------------------------
 
     def _build_alone(self, place: EntryPlace, build: Build) -> Entry:
-        lock = self.directory / "locks" / f"{place.path.parent.name}-{place.path.name}"
+        lock = self.directory / LOCKS / f"{place.path.parent.name}-{place.path.name}"
 
         def told(event: str) -> None:
             self._tell(event, {"entry": f"{place.path.parent.name}/{place.path.name}", "wait_s": self._wait_s})
@@ -155,6 +156,7 @@ class DiskTier:
 
     def _build(self, place: EntryPlace, build: Build) -> Entry | None:
         remove_temporaries(place.path.parent)
+        sweep_locks(self.directory / LOCKS)
         try:
             is_ours = self._write(place, build)
         except DiskFullError as error:
