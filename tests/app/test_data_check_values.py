@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from corelane.app.data_check_values import distinct_text, share_text, sparkline, value_text, values_text
+from corelane.app.data_check_values import distinct_text, kind_text, share_text, sparkline, value_text, values_text
 
 
 def column(**fields: Any) -> dict[str, Any]:
     empty = {"kind": "numeric", "num_rows": 100, "num_missing": 0, "numbers": None, "top": [], "num_other": 0}
+    empty["shape"] = []
     return {**empty, "num_distinct": 3, "is_exact": True, **fields}
 
 
@@ -49,6 +50,12 @@ def test_dates_at_the_ends_of_the_calendar() -> None:
     """The edge of a bin may lie where no calendar reaches."""
     assert value_text(column(kind="date"), 90061.5) == "1970-01-02 01:01:01"
     assert value_text(column(kind="date"), 1e15).endswith(" s")
+
+
+def test_kinds() -> None:
+    """Tensors and images come with their shape."""
+    assert kind_text(column()) == "numeric"
+    assert kind_text(column(kind="image", shape=[28, 28, 1])) == "image 28×28×1"
 
 
 def test_distinct_values() -> None:

@@ -33,6 +33,37 @@ def test_a_folder_of_pictures_is_packaged_and_answers(tmp_path: Path) -> None:
         assert model.predict_columns({"image": [picture]})["label"].tolist() == ["dark"]
 
 
+def test_the_rules_of_columns_hold_in_a_package(tmp_path: Path) -> None:
+    """What training clipped, took for missing or kept with its spaces, a package does too; rows are not compared."""
+    random = np.random.default_rng(0)
+    rows = {
+        "age": [str(value) for value in random.integers(18, 90, 300)],
+        "code": [f"A{value}" for value in random.integers(0, 9, 300)],
+        "city": [(" Rome", "Rome")[index % 2] for index in range(300)],
+        "y": [("a", "b")[index // 3 % 2] for index in range(300)],
+    }
+    rows["age"][3:5], rows["code"][6] = ["old", "900"], "zzz"
+    age = {"kind": "numeric", "maximum": 120, "outside": "clip", "unreadable": "missing", "unique": False}
+    columns = {"age": age, "code": {"pattern": "A[0-9]", "unreadable": "missing"}, "city": {"trim": False}}
+    config = {
+        "name": "rules",
+        "data": {"target": "y", "columns": columns, "deduplicate": True, "max_rejected": "0 %"},
+        "machine": {"cache": str(tmp_path / "cache")},
+        "train": {"epochs": 2},
+    }
+    run = train(config, data=rows, runs=tmp_path / "runs", quiet=True)
+    with load(package(run.directory, directory=tmp_path / "packages")) as model:
+
+        def answer(**changes: object) -> object:
+            row = {"age": 40, "code": "A1", "city": "Rome", **changes}
+            return model.predict_rows([row, row])[1]["probabilities"]
+
+        assert answer(age=1e9) == answer(age="900") == answer(age=120) != answer(age=40)
+        assert answer(age="old") == answer(age=float("inf")) == answer(age=None)
+        assert answer(code="nope") == answer(code=["A1"]) == answer(code=None)
+        assert answer(city=" Rome") != answer(city="Rome")
+
+
 def test_a_package_that_answers_otherwise_is_not_published(tmp_path: Path) -> None:
     """Where the packaged graph and the module disagree, the gate says so and nothing is published."""
     x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)

@@ -124,6 +124,14 @@ def test_counts_within_other_bins() -> None:
     assert profiler.counts_between("x", []).tolist() == [4]
 
 
+def test_a_sample_says_so() -> None:
+    """Where only a part of the rows was seen, the number of distinct values is a lower bound."""
+    profiler = Profiler(Schema((Column("x", "numeric"),), LABEL, "classification"))
+    profiler.update(batch({"x": [1.0, 2.0], "label": ["a", "a"]}))
+    assert [column.is_exact for column in profiler.profile().columns] == [True, True]
+    assert [column.is_exact for column in profiler.profile(1000).columns] == [False, False]
+
+
 def test_labels_counted_elsewhere() -> None:
     """Where the profile saw a sample, the target's labels are those of all rows."""
     profiler = Profiler(Schema((Column("x", "numeric"),), LABEL, "classification"))

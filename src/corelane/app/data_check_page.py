@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import PurePath
 
-from corelane.app.data_check_values import distinct_text, ends_text, missing_text, share_text, value_text, values_text
+from corelane.app.data_check_values import (
+    distinct_text,
+    ends_text,
+    kind_text,
+    missing_text,
+    share_text,
+    value_text,
+    values_text,
+)
 from corelane.core.types import JsonObject
 from corelane.observe.report import Bars, Cell, Facts, Histogram, Note, Section, Table, render_report
 from corelane.observe.text import one_line
@@ -59,7 +67,7 @@ def _facts(answer: JsonObject) -> Iterator[tuple[str, Cell]]:
 
 def _columns(answer: JsonObject) -> Table:
     rows = [
-        [one_line(column["name"]), column["kind"], missing_text(column), distinct_text(column), values_text(column)]
+        [one_line(column["name"]), kind_text(column), missing_text(column), distinct_text(column), values_text(column)]
         for column in answer["columns"][:MAX_ROWS]
     ]
     names = ["column", "kind", "missing", "distinct", "smallest … mean … largest, or most frequent"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from corelane.app.data_check_values import distinct_text, missing_text, share_text, sparkline, values_text
+from corelane.app.data_check_values import distinct_text, kind_text, missing_text, share_text, sparkline, values_text
 from corelane.app.tables import cut, facts_text, table_text
 from corelane.core.types import JsonObject
 
@@ -58,7 +58,7 @@ def _columns(answer: JsonObject, width: int) -> str:
     rows: list[list[Any]] = [
         [
             column["name"] + (" (target)" if column["name"] == answer["target"] else ""),
-            column["kind"],
+            kind_text(column),
             missing_text(column),
             distinct_text(column),
             values_text(column),

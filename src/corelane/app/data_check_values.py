@@ -17,6 +17,11 @@ _EIGHTHS = "▁▂▃▄▅▆▇█"
 _EPOCH = datetime.datetime(1970, 1, 1)
 
 
+def kind_text(column: JsonObject) -> str:
+    """The kind, with the shape of a tensor or an image."""
+    return " ".join([column["kind"], *(["×".join(map(str, column["shape"]))] if column["shape"] else [])])
+
+
 def missing_text(column: JsonObject) -> str:
     """The share of rows without a value."""
     return share_text(column["num_missing"], column["num_rows"])

@@ -38,16 +38,18 @@ def _of_feature(column: ColumnSummary) -> Iterator[Concern]:
         yield Concern("nearly_empty", name, f"{name} has no value in {column.missing_share:.1%} of {seen}")
     if _is_constant(column):
         shown = shorten(column.top[0][0]) if column.top else f"{column.numbers.minimum:g}" if column.numbers else ""
-        yield Concern("constant", name, f"{name} is always {shown} in {seen}; leave it out with data.exclude")
+        where = f"where it has a value in {seen}" if column.num_missing else f"in {seen}"
+        yield Concern("constant", name, f"{name} is always {shown} {where}; leave it out with data.exclude")
     elif column.are_all_different and column.num_rows >= FEWEST_ROWS:
-        reason = f"{name} is another in each of {seen}, as identifiers are; leave it out with data.exclude if it is one"
+        reason = f"{name} has no value twice in what was counted of {seen}; leave an identifier out with data.exclude"
         yield Concern("identifier", name, reason)
 
 
 def _is_constant(column: ColumnSummary) -> bool:
     if column.numbers is not None:
         return column.numbers.minimum == column.numbers.maximum
-    return column.is_exact and len(column.top) == 1 and not column.num_other
+    # A missing category is one of its own, which tells something.
+    return len(column.top) == 1 and not column.num_other and not column.num_missing
 
 
 def _of_target(column: ColumnSummary, profile: DataProfile) -> Iterator[Concern]:

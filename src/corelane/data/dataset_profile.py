@@ -49,7 +49,7 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class ColumnSummary:
-    """What one column holds in `num_rows` rows.
+    """What one column holds in `num_rows` rows; `shape` is that of a tensor or an image.
 
     `num_distinct` is how many values there are, or at least that many unless `is_exact`. `numbers` is there for numbers
     and dates that have a value; `top` are the most frequent texts of categories with their counts, `num_other` the rows
@@ -61,6 +61,7 @@ class ColumnSummary:
     kind: Kind
     num_rows: int
     num_missing: int
+    shape: tuple[int, ...] = ()
     num_distinct: int | None = None
     is_exact: bool = True
     numbers: Numbers | None = None
@@ -121,6 +122,7 @@ def _read_column(data: Mapping[str, Any]) -> ColumnSummary:
     return ColumnSummary(
         numbers=None if numbers is None else _read_numbers(numbers),
         top=top,
+        shape=tuple(int(length) for length in fields.pop("shape")),
         rarest=None if rarest is None else _read_count(rarest),
         **fields,
     )

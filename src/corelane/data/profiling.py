@@ -61,11 +61,12 @@ class Profiler:
     def profile(self, num_rows: int | None = None) -> DataProfile:
         """The profile of what was seen, of `num_rows` rows in all where that was a part."""
         samples = self._samples()
+        is_whole = num_rows is None or num_rows == self._num_rows
         schema = self._schema
         return DataProfile(
             num_rows=self._num_rows if num_rows is None else num_rows,
             num_columns=self._num_columns,
-            columns=tuple(self._summary(column, samples) for column in self._columns),
+            columns=tuple(self._summary(column, samples, is_whole=is_whole) for column in self._columns),
             target=None if schema.target is None else schema.target.name,
             task=None if schema.target is None else schema.task,
         )
@@ -83,14 +84,15 @@ class Profiler:
     def _samples(self) -> list[Float64Array]:
         return list(self._sketch.columns()) if self._numbers and self._num_rows else [np.empty(0)] * len(self._numbers)
 
-    def _summary(self, column: Column, samples: list[Float64Array]) -> ColumnSummary:
+    def _summary(self, column: Column, samples: list[Float64Array], *, is_whole: bool) -> ColumnSummary:
         fields: dict[str, Any] = {}
         if column.name in self._texts:
             fields = self._texts[column.name].summary()
         elif column.name in self._places:
             fields = self._summary_of_numbers(column, samples[self._places[column.name]])
+        fields["is_exact"] = is_whole and fields.get("is_exact", True)
         num_missing = self._num_missing[column.name]
-        return ColumnSummary(column.name, column.kind, self._num_rows, num_missing, **fields)
+        return ColumnSummary(column.name, column.kind, self._num_rows, num_missing, column.shape, **fields)
 
     def _summary_of_numbers(self, column: Column, sample: Float64Array) -> dict[str, Any]:
         place = self._places[column.name]
