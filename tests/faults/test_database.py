@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -135,6 +136,29 @@ def test_one_snapshot_for_the_whole_read(table: str, postgres_server: PostgresSe
     got += [row for rows in rows_of for row in rows.column("id").to_pylist()]
     assert got == list(range(1, NUM_ROWS + 1))
     assert ids(source(table, key=["id"]))[-1] == 999_999
+
+
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+def test_one_snapshot_of_a_sqlite_file(tmp_path: Path, journal: str) -> None:
+    """C2: who writes to the file while it is read is not seen, or has to wait."""
+    path = tmp_path / "rows.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA journal_mode = {journal}")
+        connection.execute("CREATE TABLE rows (id INTEGER PRIMARY KEY, pad TEXT)")
+        connection.executemany("INSERT INTO rows VALUES (?, 'x')", [(index,) for index in range(30_000)])
+        connection.commit()
+        rows_of = source(f"sqlite:///{path}", batch_rows=1000).read_once()
+        got = next(rows_of).column("id").to_pylist()
+        try:
+            connection.execute("PRAGMA busy_timeout = 0")
+            connection.execute("DELETE FROM rows WHERE id > 20000")
+            connection.commit()
+        except sqlite3.OperationalError as error:
+            assert journal == "delete"
+            assert "locked" in str(error)  # noqa: PT017 - whichever of both happens is right
+            connection.rollback()
+        got += [row for rows in rows_of for row in rows.column("id").to_pylist()]
+    assert got == list(range(30_000))
 
 
 def test_a_change_between_two_reads_is_noticed(table: str, postgres_server: PostgresServer) -> None:
@@ -273,6 +297,8 @@ def test_names_cannot_carry_statements(table: str, attack: str, where: str) -> N
         "DROP TABLE rows",
         "WITH gone AS (DELETE FROM rows RETURNING id) SELECT * FROM gone",
         "SELECT setval('s', 1)",
+        "SELECT set_config('transaction_read_only', 'off', true), setval('s', 1)",
+        "SELECT * FROM rows FOR UPDATE",
         "SELECT 'x' AS a /* ; */ ; -- \n DELETE FROM rows",
         "",
     ],

@@ -11,6 +11,7 @@ import pytest
 
 from corelane.data.config import DatabaseConfig
 from corelane.data.sources.database import DatabaseSource
+from corelane.data.sources.database.postgres import PostgresSnapshot
 from tests.servers.postgres import PostgresServer
 
 pytestmark = pytest.mark.needs("postgres")
@@ -74,3 +75,34 @@ def test_both_ways_to_postgresql_give_the_same_rows(
     query = 'SELECT a, c FROM "My Shop".t WHERE b = :b AND a <> :a'
     found = rows_of(url=url, query=query, parameters={"b": 4, "a": "Z"}, key=["a"])
     assert found == [{"a": "a", "c": 2.0}, {"a": "é", "c": 2.0}]
+
+
+def test_a_primary_key_of_exact_numbers_orders_the_rows(database: str, postgres_server: PostgresServer) -> None:
+    """Numerics that double precision cannot tell apart are in their own order, and none is said to be there twice."""
+    postgres_server.execute(
+        "CREATE TABLE t (id numeric(30) PRIMARY KEY, n int);"
+        " INSERT INTO t SELECT 9007199254740992 + i, i FROM generate_series(9, 0, -1) i",
+        database,
+    )
+    assert [row["n"] for row in rows_of(url=database, table="t")] == list(range(10))
+
+
+def test_keys_that_are_shown_as_text_are_in_the_order_of_their_texts(
+    database: str, postgres_server: PostgresServer
+) -> None:
+    """C1: an enumeration has an order of its own; going on behind a text means rows with greater texts."""
+    postgres_server.execute(
+        "CREATE TYPE size AS ENUM ('small', 'large', 'huge');"
+        " CREATE TABLE t (id size, u uuid, n int, PRIMARY KEY (id, u));"
+        " INSERT INTO t SELECT s::size, ('00000000-0000-0000-0000-00000000000' || i)::uuid, i"
+        " FROM unnest(ARRAY['small', 'large', 'huge']) s, generate_series(1, 3) i",
+        database,
+    )
+    config = DatabaseConfig(url=database, table="t", key=["id", "u"], batch_rows=2)
+    rows = rows_of(url=database, table="t", key=["id", "u"], batch_rows=2)
+    assert [row["id"] for row in rows] == ["huge"] * 3 + ["large"] * 3 + ["small"] * 3
+    snapshot = PostgresSnapshot(config)
+    for index, row in enumerate(rows):
+        behind = [found["n"] for batch in snapshot.read((row["id"], row["u"])) for found in batch.to_pylist()]
+        assert behind == [following["n"] for following in rows[index + 1 :]]
+    snapshot.close()

@@ -52,3 +52,9 @@ def test_the_version_column_is_a_cheap_fingerprint(file: str) -> None:
         DatabaseSource(DatabaseConfig(url=file, table="loose", version_column="id")).fingerprint()
         != source.fingerprint()
     )
+
+
+def test_a_key_is_exact_or_refused(file: str) -> None:
+    """C1: numbers with fractions cannot be gone on behind; that is said at once, not when a connection breaks."""
+    with pytest.raises(ConfigError, match=r"key must name columns of whole numbers, .* got 'late' of double"):
+        rows_of(url=file, table="loose", key=["late"])

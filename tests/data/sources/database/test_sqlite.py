@@ -11,6 +11,7 @@ import pytest
 from corelane.core.errors import ConfigError, DataError
 from corelane.data.config import DatabaseConfig
 from corelane.data.sources.database import DatabaseSource
+from corelane.data.sources.database.sqlite import SqliteSnapshot
 
 
 def rows_of(**config: Any) -> list[dict[str, Any]]:
@@ -55,3 +56,14 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_bytes(b"nothing of the kind" * 100)
     with pytest.raises(DataError, match="not a database"):
         rows_of(url=f"sqlite:///{tmp_path}/x.db", table="t")
+
+
+def test_a_key_of_mixed_values_is_in_the_order_it_is_shown_in(file: str) -> None:
+    """C1: whole numbers among texts are texts, in the order of the rows as in the condition that goes on behind one."""
+    config = DatabaseConfig(url=file, query="SELECT mixed AS id FROM loose WHERE id > 24990 AND id < 25010", key=["id"])
+    snapshot = SqliteSnapshot(config)
+    ids = [row["id"] for batch in snapshot.read(None) for row in batch.to_pylist()]
+    assert ids == sorted(ids)
+    assert "x" in ids
+    assert [row["id"] for batch in snapshot.read((ids[7],)) for row in batch.to_pylist()] == ids[8:]
+    snapshot.close()

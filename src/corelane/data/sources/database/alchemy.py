@@ -34,6 +34,14 @@ _BEGIN: Mapping[str, tuple[str, ...]] = {
 }
 """What begins a transaction that can only read, and sets its limit of time, by SQLAlchemy's name of the dialect."""
 
+_BYTEWISE: Mapping[str, str] = {
+    "postgresql": '{} COLLATE "C"',
+    "mysql": "CONVERT({} USING utf8mb4) COLLATE utf8mb4_bin",
+    "mariadb": "CONVERT({} USING utf8mb4) COLLATE utf8mb4_bin",
+    "sqlite": "{} COLLATE BINARY",
+}
+"""How texts are compared as we compare them: a collation in which `a` equals `A` would skip rows behind a key."""
+
 _REFUSED = ("authentication", "access denied", "does not exist", "unknown database", "unable to open")
 _LOST = ("connection", "gone away", "locked", "shut", "deadlock", "lock wait", "starting up")
 """What drivers write, in lower case, that will not get better, and that may: they have no code in common."""
@@ -49,6 +57,7 @@ class AlchemySnapshot:
         self._config = config
         self._shown = without_secrets(config.url)
         self._engine = self._make_engine()
+        self._keys: list[str] = []
         try:
             with self._errors():
                 self._connection = self._engine.connect().execution_options(isolation_level=self._isolation())
@@ -63,6 +72,7 @@ class AlchemySnapshot:
                 if config.version_column is not None:
                     check_columns([config.version_column], names, "version_column", "the selection")
                 self.schema: pa.Schema = schema_of(names, rows)
+                self._keys = [self._order_expression(name) for name in self.order]
         except BaseException:
             self.close()
             raise
@@ -115,11 +125,14 @@ class AlchemySnapshot:
         known = self._engine.dialect.get_isolation_level_values(None)  # type: ignore[arg-type]
         return next((level for level in _ISOLATION if level in known), "AUTOCOMMIT")
 
+    @property
+    def _dialect(self) -> str:
+        is_mariadb = getattr(self._engine.dialect, "is_mariadb", False)
+        return "mariadb" if is_mariadb else self._engine.dialect.name
+
     def _begin(self) -> None:
-        dialect = self._engine.dialect
-        name = "mariadb" if getattr(dialect, "is_mariadb", False) else dialect.name
         seconds = self._config.statement_timeout_s
-        for statement in _BEGIN.get(name, ()):
+        for statement in _BEGIN.get(self._dialect, ()):
             filled = statement.format(seconds=seconds, milliseconds=max(1, round(seconds * 1000)))
             self._connection.exec_driver_sql(filled)
 
@@ -143,10 +156,13 @@ class AlchemySnapshot:
 
     def _statement(self, after: Key | None) -> sqlalchemy.TextClause:
         columns = [self._quote(name) for name in self._config.columns or ()] or ["*"]
-        keys = [self._quote(name) for name in self.order]
         values = {f"corelane_key_{index}": value for index, value in enumerate(after or ())}
-        condition = _behind(keys) if values else None
-        return self._text(sql.select(columns, self._base, after=condition, order=keys), values)
+        condition = _behind(self._keys) if values else None
+        return self._text(sql.select(columns, self._base, after=condition, order=self._keys), values)
+
+    def _order_expression(self, name: str) -> str:
+        is_text = pa.types.is_string(self.schema.field(name).type)
+        return (_BYTEWISE.get(self._dialect, "{}") if is_text else "{}").format(self._quote(name))
 
     def _text(self, statement: str, keys: Mapping[str, Any] | None = None) -> sqlalchemy.TextClause:
         """The statement with its values bound, and nothing else in it taken for the name of one."""

@@ -24,6 +24,7 @@ from corelane.data.stages.column import nearest
 
 _SETTING = "corelane.p_"  # custom settings need a dot; ours end with the transaction
 _BATCH_BYTES = 4 << 20  # handed over at a time: large enough for speed, small beside any memory budget
+_BASE = "q"  # what is selected from; a bare name in ORDER BY would mean the output, which may be cast
 _TEXT_KINDS = ("text", "varchar", "bpchar", "name")
 _PLACES = (
     "SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname !~ '^(pg_|information_schema)' LIMIT 1000"
@@ -131,7 +132,7 @@ class PostgresSnapshot:
         """What is selected from, its columns, and the order."""
         config = self._config
         if config.query is not None:
-            base = f"({self._bound_query(config.query)}\n) AS q"  # it may end in a comment
+            base = f"({self._bound_query(config.query)}\n) AS {_BASE}"  # it may end in a comment
             return base, [], tuple(config.key)
         table = ".".join(sql.quote_name(part) for part in (config.table or "").split("."))
         found = [str(name) for (name,) in self._fetch(_COLUMNS, table)]
@@ -142,7 +143,7 @@ class PostgresSnapshot:
         check_columns(config.columns or (), found, "columns", table)
         names = config.columns or found
         primary = tuple(str(name) for (name,) in self._fetch(_PRIMARY_KEY, table))
-        return table, names, tuple(config.key) or (primary if set(primary) <= set(names) else ())
+        return f"{table} AS {_BASE}", names, tuple(config.key) or (primary if set(primary) <= set(names) else ())
 
     def _bound_query(self, query: str) -> str:
         """The query with its values bound: each is a setting of this transaction, cast to its own type."""
@@ -171,13 +172,21 @@ class PostgresSnapshot:
             return cursor.fetch_record_batch().schema
 
     def _order_expression(self, name: str) -> str:
-        # Bytewise, as we compare them ourselves; the database's own collation depends on its locale.
-        is_text = self._kinds[name] in _TEXT_KINDS
-        return sql.quote_name(name) + (' COLLATE "C"' if is_text else "")
+        """The column as it is stored, not as it is selected; texts bytewise, as we compare them ourselves: a collation
+        depends on the database's locale, and an enumeration's order on its declaration.
+        """
+        column, kind = f"{_BASE}.{sql.quote_name(name)}", self._kinds[name]
+        if kind in _TEXT_KINDS:
+            return f'{column} COLLATE "C"'
+        return column if self._keeps_order(name) else f'{column}::text COLLATE "C"'
 
     def _bound(self, name: str, value: Any) -> str:
-        text = sql.literal(value)
-        return text if isinstance(value, str) and self._kinds[name] in _TEXT_KINDS else f"{text}::{self._kinds[name]}"
+        text, kind = sql.literal(value), self._kinds[name]
+        return text if kind in _TEXT_KINDS or not self._keeps_order(name) else f"{text}::{kind}"
+
+    def _keeps_order(self, name: str) -> bool:
+        """Whether the column's own order is that of the values it is shown as."""
+        return not pa.types.is_string(self.schema.field(name).type) or self._kinds[name] == "uuid"
 
     # --- asking -------------------------------------------------------------------------------------------------------
 

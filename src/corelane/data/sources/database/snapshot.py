@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from corelane.core.errors import DataError
+from corelane.core.errors import ConfigError, DataError
 from corelane.core.types import BoolArray
 from corelane.data.stages.column import nearest
 
@@ -23,6 +23,7 @@ Key: TypeAlias = tuple[Any, ...]
 """The values of the key columns of one row."""
 
 
+_EXACT = (pa.types.is_integer, pa.types.is_string, pa.types.is_date, pa.types.is_timestamp)
 _SECRET_OPTION = re.compile(r"([?&][^=&#]*(?:pass|secret|token|pwd)[^=&#]*=)([^&#]*)", re.IGNORECASE)
 
 
@@ -89,6 +90,24 @@ def check_columns(wanted: Sequence[str], known: Sequence[str], what: str, place:
     for name in wanted:
         if name not in known:
             raise DataError(f"data.source.{what} must name columns of {place}, got {name!r}{nearest(name, known)}")
+
+
+def rising_columns(snapshot: Snapshot, declared: Sequence[str]) -> tuple[str, ...]:
+    """The columns of the order whose values are exact here, and so can be compared and gone on behind; all or none.
+
+    Raises `ConfigError` when a `declared` key is not among them.
+    """
+    for name in snapshot.order:
+        kind = snapshot.schema.field(name).type
+        if any(is_exact(kind) for is_exact in _EXACT):
+            continue
+        if declared:
+            raise ConfigError(
+                f"data.source.key must name columns of whole numbers, texts, dates or timestamps, got {name!r} of "
+                f"{kind}; declare others, or cast it in data.source.query"
+            )
+        return ()
+    return snapshot.order
 
 
 class KeyOrder:

@@ -23,7 +23,13 @@ from corelane.data.config import DatabaseConfig
 from corelane.data.digest import RowsDigest
 from corelane.data.source import Tell, iterate_rows, start_position, tell_nobody
 from corelane.data.sources.database.interruptible import InterruptibleSnapshot
-from corelane.data.sources.database.snapshot import Key, KeyOrder, Snapshot, without_secrets
+from corelane.data.sources.database.snapshot import (
+    Key,
+    KeyOrder,
+    Snapshot,
+    rising_columns,
+    without_secrets,
+)
 from corelane.machine.backoff import ExponentialBackoff
 
 _POSTGRES = ("postgresql://", "postgres://")
@@ -115,7 +121,7 @@ class DatabaseSource:
                 with self._opened() as snapshot:
                     self._check_order(snapshot, needs_order=needs_order)
                     version = self._same_version(snapshot, version)
-                    order = KeyOrder(snapshot.order, last)
+                    order = KeyOrder(rising_columns(snapshot, self._config.key), last)
                     for rows in snapshot.read(last):
                         order.check(rows)
                         last, num_failures = order.last, 0

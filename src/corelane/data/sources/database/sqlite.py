@@ -45,7 +45,7 @@ class SqliteSnapshot:
             with self._errors():
                 self._fetch("PRAGMA query_only = 1")
                 self._base, names, self.order = self._select()
-                self._kinds = self._look(names)
+                self._kinds, self._expressions = self._look(names)
         except BaseException:
             self.close()
             raise
@@ -60,9 +60,9 @@ class SqliteSnapshot:
 
     def read(self, after: Key | None) -> Iterator[pa.RecordBatch]:
         """See `Snapshot.read`."""
-        keys = [sql.quote_name(name) + " COLLATE BINARY" for name in self.order]
+        keys = [f"{self._expressions[name]} COLLATE BINARY" for name in self.order]
         condition = None if after is None else sql.beyond(keys, [sql.literal(value) for value in after])
-        casts = [f"{_cast(name, kind)} AS {sql.quote_name(name)}" for name, kind in self._kinds.items()]
+        casts = [f"{expression} AS {sql.quote_name(name)}" for name, expression in self._expressions.items()]
         examples = [f"{_EXAMPLES[kind]} AS {sql.quote_name(name)}" for name, kind in self._kinds.items()]
         rows = sql.select(casts, self._base, after=condition, order=keys, limit=" LIMIT -1")  # a limit keeps the order
         statement = f"SELECT {', '.join(examples)} UNION ALL SELECT * FROM ({rows})"  # noqa: S608
@@ -125,16 +125,20 @@ class SqliteSnapshot:
             cursor.execute(sql.select(["*"], base, limit=" LIMIT 0"), self._values() or None)
             return [str(column[0]) for column in cursor.description or ()]
 
-    def _look(self, names: list[str]) -> dict[str, str]:
-        """The widest type of value in each column: bytes alone, texts before numbers before whole numbers."""
+    def _look(self, names: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+        """The widest type of value in each column (bytes alone, texts before numbers before whole numbers), and the
+        expression that gives every value that type.
+        """
         seen = ("integer", "real", "text", "blob")
         asked = [f"max(typeof({sql.quote_name(name)}) = '{kind}')" for name in names for kind in seen]
         (answers,) = self._fetch(sql.select(asked, self._base), self._values())
-        kinds = {}
+        kinds, expressions = {}, {}
         for index, name in enumerate(names):
             held = [kind for kind, answer in zip(seen, answers[4 * index : 4 * index + 4], strict=True) if answer]
             kinds[name] = "blob" if held == ["blob"] else _widest(held)
-        return kinds
+            quoted = sql.quote_name(name)
+            expressions[name] = quoted if len(held) <= 1 else f"CAST({quoted} AS {kinds[name]})"
+        return kinds, expressions
 
     def _fetch(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         with self._connection.cursor() as cursor:
@@ -157,8 +161,3 @@ def _widest(held: list[str]) -> str:
     if "blob" in held or "text" in held or not held:
         return "text"
     return "real" if "real" in held else "integer"
-
-
-def _cast(name: str, kind: str) -> str:
-    quoted = sql.quote_name(name)
-    return quoted if kind in ("blob", "integer") else f"CAST({quoted} AS {kind})"
