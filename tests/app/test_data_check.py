@@ -178,6 +178,16 @@ def test_a_training_keeps_the_profile_of_its_training_rows(tmp_path: Path, rows:
     assert '"concern":"constant"' in log
 
 
+def test_files_that_cannot_be_written(tmp_path: Path, rows: Path) -> None:
+    """A folder is refused before anything is read; a file in the way of a folder, in words; folders are made."""
+    with pytest.raises(ConfigError, match="must name files, got the folder"):
+        check("absent.csv", save=tmp_path)
+    with pytest.raises(ConfigError, match="must be a directory that can be written"):
+        check(str(rows), page=rows / "page.html")
+    check(str(rows), save=tmp_path / "new" / "profile.json")
+    assert (tmp_path / "new" / "profile.json").is_file()
+
+
 def test_secrets_of_a_source_are_not_shown(tmp_path: Path) -> None:
     """What a URL carries to get in is in no answer, no text and on no page."""
     with FaultServer() as server:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from corelane.data.dataset_profile import DataProfile
@@ -71,17 +72,20 @@ def test_categories() -> None:
 
 
 def test_missing_values() -> None:
-    """The change of their share is told beside the index, which looks at the present values."""
+    """A share of them that grew is drift, and told beside the index; a column that lost all its values has changed."""
     values = [float(value) for value in normal(1000)]
     found = drift(values, [None if index % 4 == 0 else value for index, value in enumerate(values)])
     assert found.missing_change == pytest.approx(0.25)
-    assert found.verdict == "stable"
+    assert found.verdict == "changed"
+    assert drift(values, [None if index == 5 else value for index, value in enumerate(values)]).verdict == "stable"
+    assert drift(values, [None] * 1000).verdict == "changed"
+    assert drift(["a", "b"] * 500, pa.array([None] * 1000, pa.string()), "categorical").verdict == "changed"
 
 
 def test_columns_that_come_go_or_change_their_kind() -> None:
     """Each is told by name; a column without values on either side cannot be compared."""
-    reference, _ = seen({"a": [1.0], "b": [1.0], "c": [2.0], "e": [1.0]})
-    current = seen({"a": [1.0], "b": ["x"], "d": [1.0], "e": [None]}, {"b": "categorical"})
+    reference, _ = seen({"a": [1.0], "b": [1.0], "c": [2.0], "e": pa.array([None], pa.float64())})
+    current = seen({"a": [1.0], "b": ["x"], "d": [1.0], "e": [1.0]}, {"b": "categorical"})
     verdicts = {found.name: found.verdict for found in drift_from(reference, *current)}
     assert verdicts == {"a": "stable", "b": "other kind", "c": "gone", "d": "new", "e": "unknown"}
 

@@ -55,6 +55,9 @@ def check(
 
     Raises `ConfigError`, `DataError`, `StateError` for a broken profile, and what the source raises.
     """
+    for path in (save, page):
+        if path is not None and path.is_dir():
+            raise ConfigError(f"--save and --html must name files, got the folder {path}; give a name in it")
     reference = None if against is None else _read_profile(against)
     root, target = _configured(source, overrides, target)
     section = data_section(root)

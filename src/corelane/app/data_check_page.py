@@ -94,14 +94,14 @@ def _drift(answer: JsonObject) -> Table:
         [
             drift["name"],
             drift["verdict"],
-            drift["psi"],
-            f"{100 * drift['missing_change']:+.1f} %",
+            None if drift["psi"] is None else f"{drift['psi']:.3f}",
+            f"{100 * drift['missing_change']:+.1f}",
             ", ".join(drift["new_texts"]),
         ]
         for drift in answer["drift"][:MAX_ROWS]
     ]
     note = "PSI: population stability index. Below 0.1 nothing has moved, from 0.25 on the column is another."
-    names = ["column", "verdict", "PSI", "missing", "new categories"]
+    names = ["column", "verdict", "PSI", "missing, points", "new categories"]
     return Table(f"Drift from {PurePath(answer['against']).name}", names, rows, note=note)
 
 

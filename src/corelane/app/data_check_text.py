@@ -97,9 +97,9 @@ def _drift(answer: JsonObject, width: int) -> str:
             drift["name"],
             drift["verdict"],
             None if drift["psi"] is None else f"{drift['psi']:.3f}",
-            f"{100 * drift['missing_change']:+.1f} %" if drift["missing_change"] else None,
+            f"{100 * drift['missing_change']:+.1f}" if drift["missing_change"] else None,
             ", ".join(drift["new_texts"]) or None,
         ]
         for drift in answer["drift"][:MAX_SHOWN]
     ]
-    return table_text(["column", "verdict", "PSI", "missing", "new categories"], rows, width)
+    return table_text(["column", "verdict", "PSI", "missing, points", "new categories"], rows, width)

@@ -2,10 +2,10 @@
 
 The measure is the population stability index, the sum over bins of (a - e) ln(a / e) for the shares a now and e then
 (Siddiqi, "Credit Risk Scorecards", 2006, with its usual limits 0.1 and 0.25), which is Jeffreys' divergence of 1946.
-Bins are the deciles of the profile, or its most frequent texts and all others together. Half a row is added to each
-bin, so that an empty one costs no infinity. Without any change the index scatters like (1/n + 1/m) times a chi-squared
-variable with a degree of freedom less than there are bins (Yurdakul, "Statistical Properties of Population Stability
-Index", 2018): what lies below its 99.9 % point is not called a drift.
+Bins are the deciles of the profile, or its most frequent texts and all others together, and one for missing values.
+Half a row is added to each bin, so that an empty one costs no infinity. Without any change the index scatters like
+(1/n + 1/m) times a chi-squared variable with a degree of freedom less than there are bins (Yurdakul, "Statistical
+Properties of Population Stability Index", 2018): what lies below its 99.9 % point is not called a drift.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _drift(then: ColumnSummary, now: ColumnSummary | None, profiler: Profiler) -
     missing_change = now.missing_share - then.missing_share
     if now.kind != then.kind:
         return ColumnDrift(then.name, "other kind", missing_change=missing_change)
-    counts = _counts(then, profiler)
+    counts = _counts(then, now, profiler)
     if counts is None:
         return ColumnDrift(then.name, "unknown", missing_change=missing_change)
     expected, actual = counts
@@ -72,8 +72,8 @@ def _drift(then: ColumnSummary, now: ColumnSummary | None, profiler: Profiler) -
     return ColumnDrift(then.name, _verdict(psi, expected, actual), psi, missing_change, tuple(_new_texts(then, now)))
 
 
-def _counts(then: ColumnSummary, profiler: Profiler) -> tuple[IntArray, IntArray] | None:
-    """Counts over the bins of `then`, then and now; None where either had no value."""
+def _counts(then: ColumnSummary, now: ColumnSummary, profiler: Profiler) -> tuple[IntArray, IntArray] | None:
+    """Counts over the bins of `then`, the last one for missing values, then and now; None where `then` had no value."""
     if then.numbers is not None:
         expected = np.array(then.numbers.shares)
         actual = profiler.counts_between(then.name, then.numbers.cuts)
@@ -82,7 +82,14 @@ def _counts(then: ColumnSummary, profiler: Profiler) -> tuple[IntArray, IntArray
         actual = profiler.counts_of(then.name, [text for text, _ in then.top])
     else:
         return None
-    return (expected, actual) if expected.sum() and actual.sum() else None
+    return _with_missing(expected, then), _with_missing(actual, now)
+
+
+def _with_missing(counts: IntArray, column: ColumnSummary) -> IntArray:
+    """`counts` of present values, maybe of a sample, and the missing values that belong to them."""
+    num_present = column.num_rows - column.num_missing
+    share = counts.sum() / num_present if num_present else 1.0
+    return np.append(counts, round(column.num_missing * share))
 
 
 def _verdict(psi: float, expected: IntArray, actual: IntArray) -> DriftVerdict:

@@ -13,6 +13,7 @@ HISTOGRAM_HEIGHT = 180
 TOP, BOTTOM = 10, 24
 ROW_HEIGHT = 22  # of one bar with its label
 MAX_LABEL_LETTERS = 26
+LABEL_LETTER = 7.5  # pixels: what a label is made of may be all capitals and digits, wider than the average
 GAP = 1.0  # pixels between the bars of a histogram
 
 
@@ -41,7 +42,7 @@ def bar_chart(content: Bars, width: float) -> Markup:
     """`content` as SVG, `width` pixels wide: one row a label, in the order given."""
     labels = [_shortened(label) for label in content.labels]
     counts = [shown(count) for count in content.counts]
-    left = max(map(len, labels), default=0) * LETTER + 10
+    left = max(map(len, labels), default=0) * LABEL_LETTER + 10
     right = width - max(map(len, counts), default=0) * LETTER - 10
     most = max(content.counts, default=0) or 1
     parts = []
