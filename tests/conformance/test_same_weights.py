@@ -24,13 +24,13 @@ from tests.servers.s3 import Bucket
 COLUMNS = {
     "id": {"kind": "numeric"},
     "length": {"kind": "numeric", "minimum": 0},
-    "colour": {"kind": "categorical"},
+    "colour": {"kind": "categorical", "pattern": "[a-z]+"},
     "kind": {"kind": "categorical"},
 }
 
 
 def rows() -> pa.Table:
-    """Numbers that need all their digits, gaps, categories, and a few rows that the schema refuses."""
+    """Numbers that need all their digits, gaps, categories, a few rows that the schema refuses, and copies."""
     random = np.random.default_rng(3)
     length = random.normal(10.0, 1.0, 600)
     length[::50] = -1.0
@@ -47,10 +47,11 @@ def rows() -> pa.Table:
 
 def weights(folder: Path, source: dict[str, Any] | None, data: Any = None) -> tuple[bytes, str]:
     """The final weights of a short training on `source` or `data`, and the digest of its prepared data."""
+    read = {} if source is None else {"source": source}
     config = {
         "name": "same",
         "seed": 5,
-        "data": {"target": "kind", "columns": COLUMNS, **({} if source is None else {"source": source})},
+        "data": {"target": "kind", "columns": COLUMNS, "deduplicate": ["length", "colour"], **read},
         "model": {"hidden": [16]},
         "train": {"epochs": 2, "batch_size": 32},
         "machine": {"cache": str(folder / "cache"), "threads": 1},
@@ -58,6 +59,7 @@ def weights(folder: Path, source: dict[str, Any] | None, data: Any = None) -> tu
     run = train(config, data=data, runs=folder / "runs", quiet=True)
     newest = max((run.directory / "checkpoints").iterdir(), key=lambda path: int(path.name))
     facts = json.loads((run.directory / "data" / "data.json").read_text())
+    assert facts["num_deduplicated"] > 10
     return (newest / "model.safetensors").read_bytes(), facts["prepared_digest"]
 
 

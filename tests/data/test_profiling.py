@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from corelane.data.dataset_profile import MAX_BINS, MAX_DESCRIBED, MAX_TOP, ColumnSummary, DataProfile
+from corelane.data.order import mix
 from corelane.data.profiling import MAX_TEXTS, Profiler, with_label_counts
 from corelane.data.schema import Column, Kind, Schema
 from tests.data.examples import LABEL, batch
@@ -73,6 +74,18 @@ def test_columns_without_a_value() -> None:
     assert profiled(pa.array([None, None], pa.float64()), "numeric")[0].numbers is None
     summary, _ = profiled(pa.array([], pa.string()), "categorical")
     assert (summary.top, summary.num_distinct, summary.rarest) == ((), 0, None)
+
+
+def test_a_value_that_the_sample_missed() -> None:
+    """A column with one value among millions has its range; where it was not sampled the bins are empty."""
+    num_rows = 2_200_000
+    place = int(mix(np.arange(num_rows), "quantile sketch").argmax())  # the first row that a sample leaves out
+    values = np.full(num_rows, 3.0)
+    summary, profiler = profiled(pa.array(values, mask=np.arange(num_rows) != place), "numeric", 100_000)
+    assert summary.numbers is not None
+    assert (summary.numbers.minimum, summary.num_missing) == (3.0, num_rows - 1)
+    assert (summary.num_distinct, summary.is_exact, summary.are_all_different) == (0, False, False)
+    assert profiler.counts_between("x", summary.numbers.cuts).tolist() == list(summary.numbers.shares) == [0]
 
 
 def test_dates_are_seconds() -> None:

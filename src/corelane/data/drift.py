@@ -73,7 +73,7 @@ def _drift(then: ColumnSummary, now: ColumnSummary | None, profiler: Profiler) -
 
 
 def _counts(then: ColumnSummary, now: ColumnSummary, profiler: Profiler) -> tuple[IntArray, IntArray] | None:
-    """Counts over the bins of `then`, the last one for missing values, then and now; None where `then` had no value."""
+    """Counts over the bins of `then`, the last one for missing values, then and now; None where one has none."""
     if then.numbers is not None:
         expected = np.array(then.numbers.shares)
         actual = profiler.counts_between(then.name, then.numbers.cuts)
@@ -82,7 +82,8 @@ def _counts(then: ColumnSummary, now: ColumnSummary, profiler: Profiler) -> tupl
         actual = profiler.counts_of(then.name, [text for text, _ in then.top])
     else:
         return None
-    return _with_missing(expected, then), _with_missing(actual, now)
+    expected, actual = _with_missing(expected, then), _with_missing(actual, now)
+    return (expected, actual) if expected.sum() and actual.sum() else None
 
 
 def _with_missing(counts: IntArray, column: ColumnSummary) -> IntArray:

@@ -44,10 +44,12 @@ class Profiler:
         self._texts = {column.name: _TextCounts() for column in self._columns if column.kind == "categorical"}
         self._num_missing: Counter[str] = Counter()
         self._num_rows = 0
+        self._sampled: list[Float64Array] | None = None  # the sketch's columns, once they were asked for
 
     def update(self, rows: pa.RecordBatch) -> None:
         """Take one batch of checked rows."""
         self._num_rows += rows.num_rows
+        self._sampled = None
         for column in self._columns:
             if column.kind not in ("tensor", "image"):  # which are there in each row
                 self._num_missing[column.name] += rows.column(column.name).null_count
@@ -60,13 +62,12 @@ class Profiler:
 
     def profile(self, num_rows: int | None = None) -> DataProfile:
         """The profile of what was seen, of `num_rows` rows in all where that was a part."""
-        samples = self._samples()
         is_whole = num_rows is None or num_rows == self._num_rows
         schema = self._schema
         return DataProfile(
             num_rows=self._num_rows if num_rows is None else num_rows,
             num_columns=self._num_columns,
-            columns=tuple(self._summary(column, samples, is_whole=is_whole) for column in self._columns),
+            columns=tuple(self._summary(column, is_whole=is_whole) for column in self._columns),
             target=None if schema.target is None else schema.target.name,
             task=None if schema.target is None else schema.task,
         )
@@ -82,20 +83,24 @@ class Profiler:
         return np.array([*known, counts.num_present - sum(known)])
 
     def _samples(self) -> list[Float64Array]:
-        return list(self._sketch.columns()) if self._numbers and self._num_rows else [np.empty(0)] * len(self._numbers)
+        if self._sampled is None:
+            is_any = bool(self._numbers and self._num_rows)
+            self._sampled = list(self._sketch.columns()) if is_any else [np.empty(0)] * len(self._numbers)
+        return self._sampled
 
-    def _summary(self, column: Column, samples: list[Float64Array], *, is_whole: bool) -> ColumnSummary:
+    def _summary(self, column: Column, *, is_whole: bool) -> ColumnSummary:
         fields: dict[str, Any] = {}
         if column.name in self._texts:
             fields = self._texts[column.name].summary()
         elif column.name in self._places:
-            fields = self._summary_of_numbers(column, samples[self._places[column.name]])
+            fields = self._summary_of_numbers(column)
         fields["is_exact"] = is_whole and fields.get("is_exact", True)
         num_missing = self._num_missing[column.name]
         return ColumnSummary(column.name, column.kind, self._num_rows, num_missing, column.shape, **fields)
 
-    def _summary_of_numbers(self, column: Column, sample: Float64Array) -> dict[str, Any]:
+    def _summary_of_numbers(self, column: Column) -> dict[str, Any]:
         place = self._places[column.name]
+        sample = self._samples()[place]
         if not self._moments.count[place]:
             return {"num_distinct": 0}
         low, high = float(self._moments.minimum[place]), float(self._moments.maximum[place])
@@ -119,7 +124,7 @@ class Profiler:
             "num_distinct": num_distinct,
             "is_exact": self._sketch.has_all,
             "numbers": numbers,
-            "are_all_different": column.kind == "numeric" and are_whole and num_distinct == len(sample),
+            "are_all_different": column.kind == "numeric" and are_whole and num_distinct == len(sample) > 0,
         }
 
 
@@ -209,6 +214,8 @@ def _cuts(sample: Float64Array) -> Float64Array:
     """The deciles of a sample [n], ascending. A value that is several of them is a bin of its own, with a cut at both
     sides: else a column that was always 0 and is always 1 would not have moved.
     """
+    if not len(sample):  # of a column that hardly ever has a value
+        return sample
     deciles, counts = np.unique(np.quantile(sample, _DECILES, method="inverted_cdf"), return_counts=True)
     return np.unique(np.concatenate([deciles, np.nextafter(deciles[counts > 1], np.inf)]))
 
