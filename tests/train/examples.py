@@ -25,6 +25,7 @@ from corelane.data.stages.cast_tensor import tensor_array
 from corelane.observe.config import ObserveConfig
 from corelane.observe.log import SystemLogger
 from corelane.store.tiers.arrays import map_arrays, write_arrays
+from corelane.store.tiers.disk import DiskTier
 from corelane.store.tiers.memory import MemoryTier
 from corelane.train.config import TrainConfig
 from corelane.train.plan import choose_plan
@@ -113,6 +114,7 @@ def run(
     clock: Clock | None = None,
     logger: SystemLogger | None = None,
     cache: MemoryTier | None = None,
+    disk: DiskTier | None = None,
     **settings: Any,
 ) -> TrainResult:
     """`run_training` with short intervals; `settings` override the training configuration."""
@@ -135,6 +137,7 @@ def run(
             resume=resume,
             title="example",
             cache=cache or NO_TIER,
+            disk=disk,
         )
 
 

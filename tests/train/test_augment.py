@@ -188,7 +188,7 @@ def test_changes_of_tables_need_a_table(name: str, value: float) -> None:
 def test_nothing_configured_changes_nothing() -> None:
     """The null object hands on the very same tensors."""
     inputs, target = [pictures()], torch.arange(32)
-    changed, same = NoAugmenter().apply(inputs, target, np.arange(32), 0)
+    changed, same = NoAugmenter().epoch(0, 0)(inputs, target, np.arange(32))
     assert changed[0] is inputs[0]
     assert same is target
     assert AugmentConfig().is_off
@@ -200,6 +200,6 @@ def test_a_pipelines_columns_are_known_by_place() -> None:
     data = classification()
     augment = augmenter_for(AugmentConfig(noise=0.5), data.pipeline, seed=0)
     given = torch.from_numpy(np.array(data.train.inputs["features"][:16]))
-    (changed,), _ = augment.apply([given], torch.zeros(16, dtype=torch.int64), np.arange(16), 0)
+    (changed,), _ = augment.epoch(0, 0)([given], torch.zeros(16, dtype=torch.int64), np.arange(16))
     assert bool((changed != given).all())
     assert isinstance(augmenter_for(AugmentConfig(), data.pipeline, seed=0), NoAugmenter)

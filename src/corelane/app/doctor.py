@@ -128,6 +128,7 @@ class _DryRun:
             progress=make_progress(quiet=True),
             should_stop=lambda: False,
             resume=False,
+            disk=disk_tier(self._root, self._logger),
         )
         return f"{sum(parameter.numel() for parameter in self._module.parameters()):,} parameters"
 

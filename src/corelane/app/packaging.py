@@ -16,13 +16,16 @@ from corelane.app.recording import record_package
 from corelane.app.run_records import run_key
 from corelane.app.runs import CONFIG_NAME, RESULT_NAME, RunData, is_finished, open_run_data, read_result
 from corelane.app.serving import child_server, served_predict
+from corelane.app.snapshots import kept_export
+from corelane.app.tiers import lasting_tiers
 from corelane.app.training import Run, build_module
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import BundleError, ConfigError
 from corelane.model.description import Provenance
-from corelane.model.export import package_contents, reference_predictor
+from corelane.model.export import Export, package_contents, reference_predictor
 from corelane.model.package import write_package
 from corelane.model.skew import Tolerance, skew_gate
+from corelane.observe.log import SystemLogger
 from corelane.train.checkpoint import read_checkpoint
 
 
@@ -51,6 +54,8 @@ def package(run: Run | Path | str, *, directory: Path | str | None = None, clock
         config_digest=hashlib.sha256(dump(root).encode()).hexdigest(),
         created_s=(clock or SystemClock()).now(),
         include_rows=root.package.include_rows,
+        # A module that comes from Python may be another than its configuration says.
+        export=None if isinstance(run, Run) else _kept_export(root),
     )
     contents = replace(contents, provenance=_traced(contents.provenance, path, result["num_steps"]))
 
@@ -63,6 +68,11 @@ def package(run: Run | Path | str, *, directory: Path | str | None = None, clock
     record_package(published, path.absolute().parent, root.observe)
     archive_package(published, root)
     return published
+
+
+def _kept_export(root: RootConfig) -> Export:
+    with SystemLogger(root.observe, terminal_level="warning") as logger:
+        return kept_export(root.model, lasting_tiers(root, logger))
 
 
 def _traced(provenance: Provenance, path: Path, num_steps: int) -> Provenance:

@@ -11,11 +11,11 @@ from corelane.app.sources import expand
 from corelane.machine.config import MachineConfig
 from corelane.machine.memory import MemoryManager
 from corelane.observe.log import SystemLogger
-from corelane.store.cache import watch_tier
+from corelane.store.cache import TieredCache, watch_tier
 from corelane.store.tiers.archive import Archive, NoArchive
 from corelane.store.tiers.disk import DiskTier
 from corelane.store.tiers.memory import MemoryTier
-from corelane.store.tiers.tier import Tell, tell_nobody
+from corelane.store.tiers.tier import NoTier, Tell, tell_nobody
 
 if TYPE_CHECKING:
     from corelane.store.tiers.shared import SharedTier
@@ -39,6 +39,12 @@ def disk_tier(root: RootConfig, logger: SystemLogger) -> DiskTier:
     )
     watch_tier(logger.metrics_collector, "disk", tier.meter, lambda: tier.room.counted_bytes)
     return tier
+
+
+def lasting_tiers(root: RootConfig, logger: SystemLogger) -> TieredCache:
+    """What outlives a process, as one tier: the cache directory in front of shared storage."""
+    shared = shared_tier(root.machine, _teller(logger))
+    return TieredCache(NoTier(), disk_tier(root, logger), shared)
 
 
 def archive_of(machine: MachineConfig, logger: SystemLogger) -> Archive:

@@ -192,7 +192,15 @@ def _train_in(
         progress = make_progress(quiet=quiet)
         with _stop_flag() as should_stop:  # not before: preparing has no steps to stop after, and may take hours
             result = train_prepared(
-                directory, root, data, module, logger=logger, progress=progress, should_stop=should_stop, resume=resume
+                directory,
+                root,
+                data,
+                module,
+                disk=cache,
+                logger=logger,
+                progress=progress,
+                should_stop=should_stop,
+                resume=resume,
             )
     return Run(directory, result, module)
 
@@ -203,6 +211,7 @@ def train_prepared(
     data: PreparedData,
     module: nn.Module,
     *,
+    disk: DiskTier,
     logger: SystemLogger,
     progress: TrainingProgress,
     should_stop: Callable[[], bool],
@@ -232,6 +241,7 @@ def train_prepared(
             resume=resume,
             title=root.name,
             cache=cache,
+            disk=disk,
         )
 
 

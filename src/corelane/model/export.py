@@ -8,11 +8,11 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
 import torch
@@ -34,6 +34,9 @@ from corelane.model.runtimes.torch import TorchRuntime
 from corelane.model.skew import Tolerance
 
 PRODUCER = "corelane"
+
+Export: TypeAlias = Callable[[nn.Module, Mapping[str, TensorSpec]], bytes]
+"""From a trained module and its inputs to an ONNX file, as `export_graph`."""
 
 
 class TrainedOn(Protocol):
@@ -78,10 +81,12 @@ def package_contents(
     config_digest: str,
     created_s: float,
     include_rows: bool = True,
+    export: Export | None = None,
 ) -> PackageContents:
     """Everything `write_package` needs for `module`, trained on `data`; golden answers come from torch.
 
-    `created_s` is seconds since the Unix epoch, `config_digest` that of the resolved configuration. Raises
+    `created_s` is seconds since the Unix epoch, `config_digest` that of the resolved configuration; `export` may give
+    the graph in place of `export_graph`. Raises
     `ConfigError` when the module cannot be exported.
     """
     pipeline = data.pipeline
@@ -91,7 +96,7 @@ def package_contents(
         pipeline=pipeline,
         architecture=describe(config, module, pipeline.outputs, pipeline.target.num_outputs),
         weights=weights_of(module),
-        graphs={"fp32": export_graph(module, pipeline.outputs)},
+        graphs={"fp32": (export or export_graph)(module, pipeline.outputs)},
         tolerances={"fp32": Tolerance.fp32(pipeline)},
         metrics=metrics,
         provenance=provenance(fingerprint, config_digest, created_s),

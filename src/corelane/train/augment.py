@@ -2,12 +2,13 @@
 
 Every change is vectorised over the batch and drawn by `draws.py` from (seed, epoch, row index), so an interrupted run
 goes on with the same pictures. Rows are mixed with the next row of their batch, and batches are a function of (seed,
-epoch, position). The trainer calls `apply`; where nothing is configured it has `NoAugmenter`.
+epoch, position). The trainer calls `epoch`; where nothing is configured it has `NoAugmenter`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -18,35 +19,36 @@ from torch.nn.functional import one_hot
 from corelane.core.errors import ConfigError
 from corelane.core.types import IntArray
 from corelane.data.pipeline import FeatureSpan, Pipeline, TensorSpec
+from corelane.train.batches import Change, unchanged
 from corelane.train.config import AugmentConfig
 from corelane.train.draws import Draws
 
 
 class Augmenting(Protocol):
-    """Changes a batch before the step."""
+    """Changes batches before the step."""
 
-    def apply(
-        self, inputs: Sequence[Tensor], target: Tensor, indices: IntArray, epoch: int
-    ) -> tuple[list[Tensor], Tensor]:
-        """The changed inputs [n, ...] and target, of the training rows `indices` [n]; what came in is left as it was.
+    def epoch(self, epoch: int, first_row: int) -> Change:
+        """What changes the batches of one epoch, which come in order from the row `first_row` of the epoch on.
 
-        A mixed target of classes is a distribution, float32 [n, classes]; of numbers it stays float32 [n].
+        What came in is left as it was. A mixed target of classes is a distribution, float32 [n, classes]; of numbers it
+        stays float32 [n].
         """
+        ...
+
+    def close(self) -> None:
+        """No more batches will come."""
         ...
 
 
 class NoAugmenter:
     """Leaves batches as they are."""
 
-    def apply(
-        self,
-        inputs: Sequence[Tensor],
-        target: Tensor,
-        indices: IntArray,  # noqa: ARG002
-        epoch: int,  # noqa: ARG002
-    ) -> tuple[list[Tensor], Tensor]:
+    def epoch(self, epoch: int, first_row: int) -> Change:  # noqa: ARG002
         """The same inputs and target."""
-        return list(inputs), target
+        return unchanged
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class Augmenter:
@@ -74,10 +76,17 @@ class Augmenter:
         self._tabular = _Tabular(config, spans)
         _check(config, has_images=bool(self._images), has_features=self._features is not None)
 
+    def epoch(self, epoch: int, first_row: int) -> Change:  # noqa: ARG002
+        """See `Augmenting.epoch`."""
+        return partial(self.apply, epoch=epoch)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
     def apply(
         self, inputs: Sequence[Tensor], target: Tensor, indices: IntArray, epoch: int
     ) -> tuple[list[Tensor], Tensor]:
-        """See `Augmenting.apply`."""
+        """The changed inputs [n, ...] and target, of the training rows `indices` [n]."""
         draws = Draws(self._seed, epoch, indices)
         changed = list(inputs)
         for name, index in self._images.items():

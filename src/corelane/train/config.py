@@ -12,7 +12,7 @@ from corelane.core.config import Section
 
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
-WITHOUT_EFFECT = {"save_interval", "keep_checkpoints", "max_retries"}
+WITHOUT_EFFECT = {"save_interval", "keep_checkpoints", "max_retries", "augment.cache"}
 """Settings that change neither a weight nor a line of the history, and so may differ when a run is resumed."""
 
 
@@ -37,10 +37,16 @@ class AugmentConfig(Section):
         default=0.0, description="Tables: chance of a value to be replaced by that of another row"
     )
 
+    cache: bool = Field(
+        default=False,
+        description="Keep the changed batches of each epoch in the cache directory, for other runs that see the same;"
+        " every epoch is as large as the training part",
+    )
+
     @property
     def is_off(self) -> bool:
         """Whether nothing is changed."""
-        return self == AugmentConfig()
+        return self.model_copy(update={"cache": False}) == AugmentConfig()
 
 
 class TrainConfig(Section):
@@ -76,5 +82,6 @@ class TrainConfig(Section):
     @property
     def digest(self) -> str:
         """SHA-256 of everything that changes the weights or the history; a resumed run must have the same."""
-        values = self.model_dump(mode="json", exclude=WITHOUT_EFFECT)
+        values = self.model_dump(mode="json", exclude={name for name in WITHOUT_EFFECT if "." not in name})
+        del values["augment"]["cache"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -16,8 +16,11 @@ from corelane.data.prepared import PreparedData
 from corelane.data.processor import CPUDataProcessor
 from corelane.observe.log import SystemLogger
 from corelane.store.bundle import write_atomic
+from corelane.store.tiers.disk import DiskTier
 from corelane.store.tiers.memory import MemoryTier
 from corelane.store.tiers.tier import NoTier
+from corelane.train.augment import Augmenting, augmenter_for
+from corelane.train.augmented import CachedAugmenter
 from corelane.train.batches import TensorBatches, in_layout
 from corelane.train.config import TrainConfig
 from corelane.train.evaluate import BATCH_ROWS, evaluate
@@ -51,12 +54,13 @@ def run_training(
     resume: bool,
     title: str,
     cache: MemoryTier | NoTier = NO_TIER,
+    disk: DiskTier | None = None,
 ) -> TrainResult:
     """Train `module` on `data` in the run directory `directory`; it ends in eval mode with the best weights.
 
     Writes checkpoints/, metrics.jsonl, report.html and, last and durably, result.json. With `resume` the run goes on
     from its newest whole checkpoint, or from the start where there is none yet; its end is the same, bit for bit.
-    `cache` keeps in memory what is read again; it changes no bit.
+    `cache` keeps in memory what is read again, `disk` augmented batches where that is configured; they change no bit.
 
     Raises what `Trainer.train` raises.
     """
@@ -84,6 +88,7 @@ def run_training(
             clock=clock,
             should_stop=should_stop,
             keeper=cache,
+            augment=_augmenter(config, data, seed, disk),
             title=title,
         )
         result = trainer.train(resume)
@@ -99,6 +104,20 @@ def run_training(
     write_atomic(directory / "result.json", json.dumps(outcome, indent=2, allow_nan=False).encode())
     logger.training.info("training_finished", **result.metrics, examples_per_s=result.examples_per_s)
     return result
+
+
+def _augmenter(config: TrainConfig, data: PreparedData, seed: int, disk: DiskTier | None) -> Augmenting:
+    augment = augmenter_for(config.augment, data.pipeline, seed)
+    if disk is None or config.augment.is_off or not config.augment.cache:
+        return augment
+    batch_size = min(config.batch_size, data.train.num_rows)
+    facts = {
+        "data": data.digest,
+        "augment": config.augment.model_dump(mode="json"),
+        "seed": seed,
+        "batch_size": batch_size,
+    }
+    return CachedAugmenter(augment, disk, facts, data.train.num_rows // batch_size * batch_size)
 
 
 def _look_at_test_part(

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import torch
 
@@ -18,7 +17,7 @@ from corelane.data.prepared import PreparedData
 from corelane.data.processor import CPUDataProcessor
 from corelane.observe.log import SystemLogger
 from corelane.train import randomness
-from corelane.train.augment import augmenter_for
+from corelane.train.augment import Augmenting
 from corelane.train.batches import TensorBatch, TensorBatches, in_layout
 from corelane.train.clipping import clip_at_step
 from corelane.train.config import TrainConfig
@@ -38,7 +37,7 @@ class Trainer:
 
     Runs in the calling thread, whose torch settings the caller has made (`torch_thread.py`). `should_stop` is asked
     after every step; at a yes the state is saved and `InterruptedRunError` raised. `keeper` keeps in memory what is
-    read again.
+    read again, `augment` changes the batches of training.
     """
 
     def __init__(
@@ -56,6 +55,7 @@ class Trainer:
         clock: Clock,
         should_stop: Callable[[], bool],
         keeper: Keeper,
+        augment: Augmenting,
         title: str = "training",
     ) -> None:
         _check(config, module, data)
@@ -79,7 +79,7 @@ class Trainer:
         )
         self._schedule = Schedule(self._optimizer, config, config.epochs * self._steps_per_epoch)
         self._loss = loss_for(data.pipeline.schema.task)
-        self._augment = augmenter_for(config.augment, data.pipeline, seed)
+        self._augment = augment
         self._watch = StopWatch(clock)
 
     def train(self, resume: bool = False) -> TrainResult:
@@ -93,6 +93,7 @@ class Trainer:
             while not self._state.counters.is_finished:
                 self._steps()
         finally:
+            self._augment.close()
             self._progress.close()
         return self._result()
 
@@ -133,8 +134,8 @@ class Trainer:
     def _epoch_batches(self) -> Iterator[TensorBatch]:
         at, part = self._state.counters, self._kept.train()
         order = epoch_order(self._seed, at.epoch, part.num_rows, part.row_bytes)
-        change = partial(self._augment.apply, epoch=at.epoch)
         start = at.batch * self._batch_size
+        change = self._augment.epoch(at.epoch, start)
         return self._batches.of(part, order, self._batch_size, start=start, drop_last=True, change=change)
 
     def _begin(self, resume: bool) -> None:

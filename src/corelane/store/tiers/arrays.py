@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,14 @@ _NAMES = "names.json"
 
 def write_arrays(directory: Path, arrays: Mapping[str, Array]) -> None:
     """Write `arrays` into `directory`. Raises `ValueError` for arrays of Python objects."""
-    (directory / _NAMES).write_text(json.dumps(list(arrays)), encoding="utf-8")
+    write_names(directory, list(arrays))
     for index, array in enumerate(arrays.values()):
         np.save(directory / f"{index}.npy", array, allow_pickle=False)
+
+
+def write_names(directory: Path, names: Sequence[str]) -> None:
+    """Write the names of arrays whose files are, or will be, `<index>.npy` in the same order."""
+    (directory / _NAMES).write_text(json.dumps(list(names)), encoding="utf-8")
 
 
 def map_arrays(directory: Path) -> dict[str, Array]:

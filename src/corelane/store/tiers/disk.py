@@ -18,12 +18,13 @@ import shutil
 import sys
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import BundleError, ConfigError, DiskFullError, NotFoundError
-from corelane.store.bundle import verify_bundle, write_bundle
+from corelane.store.bundle import Bundle, verify_bundle, write_bundle
 from corelane.store.durable import remove_temporaries
 from corelane.store.entry import Entry, EntryPlace, evict_entry, mark_used, open_entry
 from corelane.store.hold import builder_lock, hold, sweep_locks
@@ -117,6 +118,31 @@ class DiskTier:
         entry = self.open(folder, name)
         return self._build_alone(self.room.place(folder, name), build) if entry is None else entry
 
+    @contextmanager
+    def recording(self, folder: str, name: str, num_bytes: int, digests: Mapping[str, str]) -> Iterator[Path]:
+        """A directory that becomes the entry `name` at the end of the block, for who cannot hand over a `build`.
+
+        `num_bytes` are made room for. Nobody is kept from recording the same: the first to finish wins. `digests` may
+        be filled, during the block, with the SHA-256 of files by name. Raises `DiskFullError`, which is told.
+        """
+        place = self.room.place(folder, name)
+        remove_temporaries(place.path.parent)
+        try:
+            with write_bundle(place.path, place.kind, digests=digests) as directory:
+                self.room.make(num_bytes)
+                yield directory
+        except DiskFullError as error:
+            self._tell("cache_disk_full", {"directory": str(self.directory), "reason": error.message})
+            raise
+        except ConfigError:
+            if not os.path.lexists(place.path):
+                raise
+            return  # another was faster
+        held = hold(place.path)
+        if held is not None:
+            self._published(place)
+            held.release()
+
     def restore(self, folder: str, name: str) -> Entry | None:
         """`open`, or the entry as the archive has it."""
         try:
@@ -167,14 +193,19 @@ class DiskTier:
         held = hold(place.path) if is_ours else None
         if held is None:
             return None
+        bundle = self._published(place)
+        if place.path.parent.name == ARCHIVED:
+            self.archive.keep(ARCHIVED, place.path.name, place.path)
+        return Entry(bundle, was_found=False, hold=held)
+
+    def _published(self, place: EntryPlace) -> Bundle:
+        """The bundle of an entry just written here, and held; with its seal, its time of use, its part of the bound."""
         bundle = verify_bundle(place.path, place.kind, believed=lambda _: True)
         now_s = self._clock.now()
         seal_written(bundle, place.seal, now_s=now_s)
         mark_used(place.path, now_s)
         self.room.add(sum(entry.size for entry in bundle.files.values()))
-        if place.path.parent.name == ARCHIVED:
-            self.archive.keep(ARCHIVED, place.path.name, place.path)
-        return Entry(bundle, was_found=False, hold=held)
+        return bundle
 
     def _write(self, place: EntryPlace, build: Build) -> bool:
         """Whether the entry that lies there now is the one that was built here; another may have been faster."""
