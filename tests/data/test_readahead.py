@@ -37,7 +37,9 @@ def test_the_rows_asked_for_are_read(tmp_path: Path) -> None:
     """All pages of the ranges are in memory, and few others."""
     mapped = _mapped(tmp_path)
     before = _num_resident(mapped)  # all of them on a file system in memory, else none
-    Readahead([mapped], _AMPLE).fetch([(0, 100), (2000, 2100)])
+    readahead = Readahead([mapped], _AMPLE)
+    readahead.ask([(0, 100), (2000, 2100)])
+    readahead.wait([(0, 100), (2000, 2100)])
     assert _num_resident(mapped[0:99]) == 99
     assert _num_resident(mapped[2001:2099]) == 98
     assert _num_resident(mapped) <= before + 300
@@ -50,7 +52,8 @@ def test_only_maps_are_read(tmp_path: Path) -> None:
     assert not is_mapped(np.zeros(3))
     for nothing in (np.zeros((10, 3)), mapped[:0]):
         readahead = Readahead([nothing], memory_bytes=1)
-        readahead.fetch([(0, 10)])
+        readahead.ask([(0, 10)])
+        readahead.wait([(0, 10)])
         readahead.leave([(0, 10)])
 
 
@@ -59,7 +62,8 @@ def test_rows_left_behind_go_where_the_data_exceed_the_memory(tmp_path: Path) ->
     mapped = _mapped(tmp_path)
     before = _num_resident(mapped[1:999])  # all of them on a file system in memory, where nothing can go
     readahead = Readahead([mapped[:2000]], memory_bytes=1 << 20)
-    readahead.fetch([(0, 2000)])
+    readahead.ask([(0, 2000)])
+    readahead.wait([(0, 2000)])
     readahead.leave([(0, 1000)])
     assert _num_resident(mapped[1:999]) <= before
     assert _num_resident(mapped[1001:1999]) == 998
@@ -71,7 +75,8 @@ def test_a_view_is_left_at_its_own_place(tmp_path: Path) -> None:
     mapped = _mapped(tmp_path)
     before = _num_resident(mapped[2001:2099])
     readahead = Readahead([mapped[2000:]], memory_bytes=1 << 20)
-    Readahead([mapped], _AMPLE).fetch([(0, 4096)])
+    Readahead([mapped], _AMPLE).ask([(0, 4096)])
+    Readahead([mapped], _AMPLE).wait([(0, 4096)])
     readahead.leave([(0, 100)])
     assert _num_resident(mapped[2001:2099]) <= before
     assert _num_resident(mapped[1:1999]) == 1998
@@ -81,6 +86,7 @@ def test_rows_stay_where_they_fit(tmp_path: Path) -> None:
     """The next epoch finds them in memory."""
     mapped = _mapped(tmp_path)
     readahead = Readahead([mapped], _AMPLE)
-    readahead.fetch([(0, 1000)])
+    readahead.ask([(0, 1000)])
+    readahead.wait([(0, 1000)])
     readahead.leave([(0, 1000)])
     assert _num_resident(mapped[1:999]) == 998

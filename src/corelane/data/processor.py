@@ -149,10 +149,13 @@ class CPUDataProcessor:
 
         def read() -> Iterator[IntArray]:
             first, begin = order.window_at(start)
+            readahead.ask(order.ranges(first))
             for index in range(first, order.num_windows):
+                if index + 1 < order.num_windows:
+                    readahead.ask(order.ranges(index + 1))
                 if index >= first + _WINDOWS_IN_USE:
                     readahead.leave(order.ranges(index - _WINDOWS_IN_USE))
-                readahead.fetch(order.ranges(index))
+                readahead.wait(order.ranges(index))
                 yield order.window(index)[start - begin if index == first else 0 :]
 
         return self.ahead(read())

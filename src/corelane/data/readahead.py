@@ -53,10 +53,13 @@ class Readahead:
         self._is_tight = num_bytes > _ROOMY_SHARE * memory_bytes
         self._is_too_large = num_bytes > memory_bytes
 
-    def fetch(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Read the rows of `ranges` (first, behind the last) and wait for them; the interpreter is free meanwhile."""
-        for advice in (mmap.MADV_WILLNEED, _POPULATE_READ):
-            self._advise(ranges, advice)
+    def ask(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Have the rows of `ranges` (first, behind the last) read, and do not wait for them."""
+        self._advise(ranges, mmap.MADV_WILLNEED)
+
+    def wait(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Wait for rows that were asked for; the interpreter is free meanwhile."""
+        self._advise(ranges, _POPULATE_READ)
 
     def leave(self, ranges: Sequence[tuple[int, int]]) -> None:
         """The rows of `ranges` are not needed again in this epoch.
@@ -65,8 +68,8 @@ class Readahead:
         not find all of them anyway they are given up at once. They can still be gathered, and are then read again.
         """
         if self._is_tight:
-            for advice in (_COLD, mmap.MADV_DONTNEED):  # the second unmaps only: a mapped page is kept much longer
-                self._advise(ranges, advice)
+            self._advise(ranges, _COLD)
+            self._advise(ranges, mmap.MADV_DONTNEED)  # unmaps only: what is mapped is kept much longer
         if self._is_too_large:
             for mapped in self._maps:
                 _drop(mapped, ranges)
