@@ -135,6 +135,20 @@ def test_arrays_are_what_the_pipeline_says_and_fitted_on_training_rows_only(prep
     assert abs(float(data.train.inputs["features"][numbers, 0].astype(np.float64).mean())) < 1e-6
 
 
+def test_rows_that_are_held_out_teach_the_pipeline_nothing(prepared: _Preparer) -> None:
+    """Other numbers and categories in the validation and the test part leave every statistic as it was, bit for bit."""
+    columns = _columns()
+    first = prepared(InMemorySource(columns))
+    for position in [*first.validation.positions, *first.test.positions]:
+        columns["size"][position] = 1e6 + float(position)
+        columns["colour"][position] = "violet"
+    second = prepared(InMemorySource(columns))
+    assert second.pipeline.to_json() == first.pipeline.to_json()
+    assert second.train.inputs["features"].tobytes() == first.train.inputs["features"].tobytes()
+    columns["size"][int(first.train.positions[0])] = 1e6
+    assert prepared(InMemorySource(columns)).pipeline.to_json() != first.pipeline.to_json()
+
+
 def test_a_second_training_finds_it(prepared: _Preparer) -> None:
     """The same data and configuration hit the cache: nothing is transformed, contents and digest are equal."""
     first = prepared(InMemorySource(_columns()))
