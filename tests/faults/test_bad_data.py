@@ -104,6 +104,16 @@ def test_a_bad_cell_rejects_its_row_with_number_and_reason(tmp_path: Path, train
     assert quarantine[0]["column"] == "age"
 
 
+def test_a_repeated_id_is_quarantined(tmp_path: Path, train: Callable[..., Path]) -> None:
+    """C11: of the rows that share a value which must be unique the first stays, the others are set aside."""
+    table = [["id", *row] if index == 0 else [str(index), *row] for index, row in enumerate(_rows())]
+    table[40][0] = table[90][0] = "7"
+    _write(tmp_path / "data.csv", table)
+    run = train("data.csv", data={"columns": {"id": {"unique": True}}})
+    quarantine = pq.read_table(run / "quarantine.parquet").to_pylist()
+    assert [(row["row_number"], row["column"]) for row in quarantine] == [(40, "id"), (90, "id")]
+
+
 def test_too_many_bad_rows_stop_the_run(tmp_path: Path, train: Callable[..., Path]) -> None:
     """C11: Past the budget the run stops, says how many, and the quarantine is there to read."""
     table = _rows()

@@ -36,7 +36,7 @@ class Target:
             host, port = parts.hostname or "", parts.port
         except (ValueError, UnicodeError):
             raise DataError("a URL must have a host and a port up to 65535, got another form; correct it") from None
-        if parts.scheme not in _PORTS or not _HOST.fullmatch(host):
+        if parts.scheme not in _PORTS or not _HOST.fullmatch(host) or "\\" in parts.netloc:  # browsers read it as /
             raise DataError(
                 f"a URL must begin with https:// and name a host in ASCII, got scheme {parts.scheme!r} and host "
                 f"{host!r}; correct it (other letters are written xn--...)"
