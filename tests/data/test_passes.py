@@ -127,6 +127,13 @@ class TestCopies:
         assert data.calibration.schema.names == ["x", "c", "y"]
         assert data.pipeline.schema.names == ("x", "c")
 
+    def test_long_texts_are_compared_whole(self, prepared: _Preparer) -> None:
+        """A document is no feature, but two articles with one text are copies; those that differ late are not."""
+        article = ["x" * 5000 + str(index // 3) for index in range(NUM_ROWS)]
+        data = prepared({**columns(), "id": article}, deduplicate=["id"], exclude=["id"])
+        assert kept(data) == list(range(0, NUM_ROWS, 3))
+        assert prepared.refused() == []
+
     def test_found_again(self, prepared: _Preparer) -> None:
         """A hit of the cache says the same; without the rule it is another entry."""
         data = repeated(columns(), COPIES)

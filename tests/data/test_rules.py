@@ -17,18 +17,16 @@ def rules(**config: Any) -> RowRules:
 
 
 def test_nothing_is_asked_unless_configured() -> None:
-    """Without rules nothing is compared, and rows are checked against the schema itself."""
+    """Without rules nothing is compared, and no other column is read."""
     assert rules() == RowRules()
-    assert rules().checked_schema(SCHEMA) is SCHEMA
 
 
 def test_all_columns_that_train_are_compared_or_those_named() -> None:
-    """`deduplicate: true` compares features and target; excluded columns only where they are named, read as texts."""
+    """`deduplicate: true` compares features and target; excluded columns only where they are named."""
     assert rules(deduplicate=True, exclude=["id"]).compared == ("a", "b", "label")
     named = rules(deduplicate=["b", "id"], exclude=["id"])
     assert named.compared == ("b", "id")
-    assert named.keys == (Column("id", "categorical"),)
-    assert named.checked_schema(SCHEMA).names == ("a", "b", "id")
+    assert named.keys == ("id",)
 
 
 def test_whatever_changes_the_rows_changes_the_json() -> None:

@@ -19,6 +19,7 @@ from corelane.data.config import DataConfig, PipelineConfig
 from corelane.data.dataset_profile import DataProfile
 from corelane.data.infer import Problem, infer_usable
 from corelane.data.judge import RowJudge, RuleKeys, repeated, rule_keys
+from corelane.data.key_columns import with_keys
 from corelane.data.pipeline import Pipeline
 from corelane.data.processor import CPUDataProcessor
 from corelane.data.profiling import Profiler
@@ -118,7 +119,9 @@ def _check(schema: Schema, rules: RowRules, raw: RawRows) -> _Piece:
     checked = schema.check(raw.rows, needs_target=schema.target is not None)
     refused = [(row.position, "", "unreadable_row", row.reason) for row in raw.broken]
     refused += [(int(raw.positions[one.index]), one.column, one.code, one.reason) for one in checked.rejects]
-    return _Piece(checked.rows, raw.positions[checked.accepted], rule_keys(rules, checked.rows), sorted(refused))
+    positions = raw.positions[checked.accepted]
+    rows = with_keys(rules, checked.rows, positions, raw)
+    return _Piece(rows, positions, rule_keys(rules, rows), sorted(refused))
 
 
 class _Inspector:
@@ -135,7 +138,7 @@ class _Inspector:
 
     def read(self, source: DataSource, processor: CPUDataProcessor) -> None:
         """Take all rows of `source`, in order."""
-        check = partial(_check, self._rules.checked_schema(self._schema), self._rules)
+        check = partial(_check, self._schema, self._rules)
         pieces = processor.ahead(raw_pieces(source, rows_per_piece(self._schema)))
         for piece in processor.map(check, pieces):
             for position, column, code, reason in piece.refused:

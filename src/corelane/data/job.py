@@ -16,7 +16,6 @@ from corelane.data.config import DataConfig
 from corelane.data.pipeline import UnfittedPipeline
 from corelane.data.processor import CPUDataProcessor
 from corelane.data.rules import RowRules
-from corelane.data.schema import Schema
 from corelane.data.source import DataSource
 from corelane.data.split import TEST, part_of
 
@@ -44,11 +43,6 @@ class Job:
     processor: CPUDataProcessor
     rules: RowRules
     budget_bytes: int
-
-    @property
-    def checks(self) -> Schema:
-        """What raw rows are checked against: the schema, and the columns that only the rules read."""
-        return self.rules.checked_schema(self.unfitted.schema)
 
     def sources(self) -> Iterator[NamedSource]:
         """The source, then the test source where there is one."""

@@ -15,6 +15,7 @@ from corelane.core.types import Array, BoolArray, IntArray
 from corelane.data.checked import CheckedRows, RawRows, check_piece
 from corelane.data.job import Job
 from corelane.data.judge import Judgement, RuleKeys, repeated, rule_keys
+from corelane.data.key_columns import with_keys
 from corelane.data.pipeline import Pipeline
 from corelane.data.quarantine import RefusedRow, describe_row
 from corelane.data.split import PARTS, TRAIN
@@ -22,8 +23,8 @@ from corelane.data.split import PARTS, TRAIN
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What the first pass takes of a piece: its n checked rows, their places, parts and keys for the rules, those that
-    train [m], and what was refused.
+    """What the first pass takes of a piece: its n checked rows with the columns that only the rules read, their places,
+    parts and keys, those that train [m], and what was refused.
     """
 
     rows: pa.RecordBatch
@@ -41,17 +42,11 @@ class Looked:
 
 def look(job: Job, source: str, raw: RawRows) -> Looked:
     """The first pass: check a piece of the source of that name, and take what the fit and the rules need of it."""
-    checked = check_piece(raw, source, job.checks, tells=True)
+    checked = check_piece(raw, source, job.unfitted.schema, tells=True)
     parts = job.parts_of(source, checked.positions)
-    training_rows = _without_keys(job, checked.rows).filter(pa.array(parts == TRAIN))
-    keys = rule_keys(job.rules, checked.rows)
-    return Looked(checked.rows, checked.positions, parts, keys, training_rows, checked.refused)
-
-
-def _without_keys(job: Job, rows: pa.RecordBatch) -> pa.RecordBatch:
-    """Checked rows without the columns that only the rules read."""
-    extra = {column.name for column in job.rules.keys}
-    return rows.select([name for name in rows.schema.names if name not in extra]) if extra else rows
+    training_rows = checked.rows.filter(pa.array(parts == TRAIN))
+    rows = with_keys(job.rules, checked.rows, checked.positions, raw)
+    return Looked(rows, checked.positions, parts, rule_keys(job.rules, rows), training_rows, checked.refused)
 
 
 def repeats(job: Job, source: str, piece: Looked, judged: Judgement) -> Iterator[RefusedRow]:
@@ -81,7 +76,7 @@ def make_arrays(job: Job, pipeline: Pipeline, left_out: IntArray, source: str, r
 
     It is transformed as a whole and then divided: rows of one array are copied faster than those of many columns.
     """
-    checked = _kept(job, check_piece(raw, source, job.checks, tells=False), left_out)
+    checked = _kept(check_piece(raw, source, job.unfitted.schema, tells=False), left_out)
     rows, positions, target, refused = _encode(checked, source, pipeline)
     inputs = pipeline.transform(rows)
     whole = {str(index): inputs[name] for index, name in enumerate(pipeline.outputs)}
@@ -92,14 +87,14 @@ def make_arrays(job: Job, pipeline: Pipeline, left_out: IntArray, source: str, r
     return Made(rows, positions, chosen, arrays, refused)
 
 
-def _kept(job: Job, checked: CheckedRows, left_out: IntArray) -> CheckedRows:
-    """`checked` without the rows at the positions `left_out` [k], and without the columns that only the rules read."""
-    rows, positions = _without_keys(job, checked.rows), checked.positions
+def _kept(checked: CheckedRows, left_out: IntArray) -> CheckedRows:
+    """`checked` without the rows at the positions `left_out` [k]."""
+    rows, positions = checked.rows, checked.positions
     if not len(positions):
-        return CheckedRows(rows, positions)
+        return checked
     first, last = np.searchsorted(left_out, [positions[0], positions[-1] + 1])
     if first == last:
-        return CheckedRows(rows, positions)
+        return checked
     is_kept = ~np.isin(positions, left_out[first:last], assume_unique=True)
     return CheckedRows(rows.filter(pa.array(is_kept)), positions[is_kept])
 

@@ -10,20 +10,20 @@ from dataclasses import dataclass
 
 from corelane.core.types import JsonObject
 from corelane.data.config import DataConfig
-from corelane.data.schema import Column, Schema
+from corelane.data.schema import Schema
 
 
 @dataclass(frozen=True, slots=True)
 class RowRules:
     """`compared` are the columns in which copies of a row agree (none: copies are kept), `unique` those in which no
     value may come twice, `dropping` those whose faults leave a row out without a word. `keys` are columns that are read
-    for these rules alone: excluded ones, as texts.
+    for these rules alone (`key_columns.py`): excluded ones.
     """
 
     compared: tuple[str, ...] = ()
     unique: tuple[str, ...] = ()
     dropping: frozenset[str] = frozenset()
-    keys: tuple[Column, ...] = ()
+    keys: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, config: DataConfig, schema: Schema) -> RowRules:
@@ -35,11 +35,7 @@ class RowRules:
         unique = tuple(name for name, column in config.columns.items() if column.unique)
         dropping = frozenset(name for name, column in config.columns.items() if column.on_fault == "drop")
         extra = [name for name in dict.fromkeys([*compared, *unique]) if name not in used]
-        return cls(compared, unique, dropping, tuple(Column(name, "categorical") for name in extra))
-
-    def checked_schema(self, schema: Schema) -> Schema:
-        """`schema` with the columns that are read for the rules alone."""
-        return Schema((*schema.columns, *self.keys), schema.target, schema.task) if self.keys else schema
+        return cls(compared, unique, dropping, tuple(extra))
 
     def to_json(self) -> JsonObject:
         """What decides which rows are left; it enters the key of prepared data."""
@@ -47,7 +43,7 @@ class RowRules:
             "compared": list(self.compared),
             "unique": list(self.unique),
             "dropping": sorted(self.dropping),
-            "keys": [column.name for column in self.keys],
+            "keys": list(self.keys),
         }
 
 

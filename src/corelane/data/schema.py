@@ -99,7 +99,7 @@ class Schema:
         accepted = np.ones(rows.num_rows, dtype=np.bool_)
         rejects: dict[int, Reject] = {}
         for column in columns:
-            result = _CASTS[column.kind](column, _pick(rows, column.name))
+            result = _CASTS[column.kind](column, pick_column(rows, column.name))
             typed.append(result.values)
             if result.bad is not None:
                 _gather(rejects, column, result, result.bad & accepted)
@@ -137,7 +137,8 @@ class Schema:
             raise StateError(f"a stored schema must have columns and a target, got {shorten(data)}") from error
 
 
-def _pick(rows: pa.RecordBatch, name: str) -> pa.Array:
+def pick_column(rows: pa.RecordBatch, name: str) -> pa.Array:
+    """The column `name` of raw `rows`. Raises `DataError` when it is absent, or there twice."""
     indices = rows.schema.get_all_field_indices(name)
     if len(indices) == 1:
         return rows.column(indices[0])
