@@ -19,8 +19,8 @@ from corelane.store.tiers.shared import SharedTier
 from corelane.store.tiers.tier import CacheTier
 from tests.store.tiers.times import Ticking
 
-LIMIT_BYTES = 64 << 10
-EACH_BYTES = 12 << 10  # five of them fit, with the disk's few hundred bytes beside each
+LIMIT_BYTES = 320 << 10
+EACH_BYTES = 56 << 10  # four or five of them fit, with the disk's two or three blocks beside each
 
 Make = Callable[[Path, MemoryManager], CacheTier]
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from corelane.core.errors import DataError, DiskFullError
+from corelane.data import prepare as preparing
 from corelane.data.column_config import ColumnConfig
 from corelane.data.config import DataConfig, FileSystemConfig, MemoryConfig, PipelineConfig, SplitConfig
 from corelane.data.prepare import prepare
@@ -171,7 +172,7 @@ def test_a_second_training_finds_it(prepared: _Preparer) -> None:
     ids=["seed", "split", "schema", "data"],
 )
 def test_whatever_matters_makes_another_entry(prepared: _Preparer, change: dict[str, Any]) -> None:
-    """Another seed, split, schema or content is prepared anew."""
+    """A14: Another seed, split, schema or content is prepared anew."""
     first = prepared(InMemorySource(_columns()))
     arguments: dict[str, Any] = {"source": InMemorySource(_columns()), **change}
     assert prepared(**arguments).digest != first.digest
@@ -285,9 +286,17 @@ def test_a_test_source_is_the_test_part(prepared: _Preparer) -> None:
     assert [(row["source"], row["position"]) for row in prepared.refused()] == [("test", 4)]
 
 
+def test_another_version_of_the_code_makes_another_entry(prepared: _Preparer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A14: What another release prepared is not taken for what this one would: the key has the passes' version."""
+    prepared(InMemorySource(_columns()))
+    monkeypatch.setattr(preparing, "_VERSION", preparing._VERSION + 1)
+    prepared(InMemorySource(_columns()))
+    assert len(prepared.entries()) == 2
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut"])
 def test_a_corrupted_entry_is_rebuilt(prepared: _Preparer, damage: str) -> None:
-    """One flipped byte in an array, or a file cut short, is found at the start; the entry is made again, and told."""
+    """A14: One flipped byte in an array, or a cut file, is found at the start; the entry is made again, and told."""
     digest = prepared(InMemorySource(_columns())).digest
     path = prepared.entries()[0] / "train" / "0.npy"
     whole = path.read_bytes()
@@ -372,7 +381,7 @@ print(data.digest, data.train.num_rows)
 
 
 def test_two_processes_preparing_the_same_do_not_hurt_each_other(tmp_path: Path) -> None:
-    """Started at the same moment on an empty cache, both succeed with the same content and leave one whole entry."""
+    """A14: Started at the same moment on an empty cache, both succeed with the same content and leave one entry."""
     pyarrow.csv.write_csv(pa.table(_columns(20_000)), tmp_path / "rows.csv")
     command = [sys.executable, "-c", PREPARE, str(tmp_path)]
     pipes: dict[str, Any] = {**dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE), "text": True}
@@ -403,7 +412,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.needs("mount")
 def test_a_full_cache_disk_falls_back_to_memory(prepared: _Preparer, small_disk: Path) -> None:
-    """What does not fit on the cache's disk is kept in memory, byte for byte and digest for digest the same."""
+    """A15: What does not fit on the cache's disk is kept in memory, byte for byte and digest for digest the same."""
     columns = _columns(20_000)
     on_disk = prepared(InMemorySource(columns))
     in_memory = prepared(InMemorySource(columns), cache=DiskTier(small_disk))
@@ -415,7 +424,7 @@ def test_a_full_cache_disk_falls_back_to_memory(prepared: _Preparer, small_disk:
 
 @pytest.mark.needs("mount")
 def test_a_full_cache_disk_takes_older_entries_first(prepared: _Preparer, small_disk: Path) -> None:
-    """Prepared data that fit once an older entry has gone are kept on disk and not in memory."""
+    """A15: Prepared data that fit once an older entry has gone are kept on disk and not in memory."""
     cache = DiskTier(small_disk)
     sizes = [prepared(InMemorySource(_columns(2000)), cache=cache, seed=seed).train.num_rows for seed in (1, 2, 3)]
     assert min(sizes) > 1000
@@ -446,7 +455,7 @@ def test_data_above_the_bound_are_kept_in_memory(prepared: _Preparer) -> None:
 
 @pytest.mark.needs("mount")
 def test_a_full_disk_and_too_little_memory_say_how_many_bytes_are_needed(prepared: _Preparer, small_disk: Path) -> None:
-    """Where neither disk nor memory has room, the error names the bytes needed, and nothing is left behind."""
+    """A15: Where neither disk nor memory has room, the error names the bytes needed, and nothing is left behind."""
     with pytest.raises(DiskFullError, match=r"must have \d{6,} bytes free"):
         prepared(InMemorySource(_columns(20_000)), cache=DiskTier(small_disk), memory_budget_bytes=1000)
     assert list((small_disk / "prepared").iterdir()) == []

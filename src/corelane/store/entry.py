@@ -21,6 +21,8 @@ from corelane.store.bundle import Bundle
 from corelane.store.hold import Hold, hold, lock_directory
 from corelane.store.seal import verify_sealed
 
+_BLOCK_BYTES = 512  # what st_blocks counts, whatever the file system's own blocks are
+
 
 @dataclass(frozen=True, slots=True)
 class EntryPlace:
@@ -111,12 +113,14 @@ def take_away(place: EntryPlace) -> bool:
 
 
 def entry_bytes(path: Path) -> int:
-    """The bytes of the entry's files; what vanishes meanwhile counts nothing."""
+    """The bytes that the entry's files take on disk, whole blocks; what vanishes meanwhile counts nothing."""
     total = 0
     for root, _, names in os.walk(path):
         for name in names:
             with suppress(OSError):
-                total += (Path(root) / name).stat(follow_symlinks=False).st_size
+                status = (Path(root) / name).stat(follow_symlinks=False)
+                # Some file systems tell blocks only once they are written.
+                total += max(status.st_size, _BLOCK_BYTES * status.st_blocks)
     return total
 
 

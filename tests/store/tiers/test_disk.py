@@ -50,7 +50,7 @@ def test_an_entry_is_built_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "manifest", "version", "file"])
 def test_a_broken_entry_is_told_counted_and_built_again(tmp_path: Path, damage: str) -> None:
-    """However an entry was damaged, the caller gets a whole one, also while another still uses the old one."""
+    """A14: However an entry was damaged, the caller gets a whole one, also while another still uses the old one."""
     builder = _Builder(tmp_path)
     used = builder.open()
     target = used.bundle.path
@@ -75,7 +75,7 @@ def test_a_broken_entry_is_told_counted_and_built_again(tmp_path: Path, damage: 
 
 
 def test_others_wait_for_the_one_who_builds(tmp_path: Path) -> None:
-    """While one thread builds, another that wants the same waits, and finds it."""
+    """A14: While one thread builds, another that wants the same waits, and finds it."""
     one, other = _Builder(tmp_path), _Builder(tmp_path)
     is_waiting = threading.Event()
     other.tier = DiskTier(tmp_path, tell=lambda event, _: is_waiting.set() if event == "cache_waits" else None)
@@ -125,7 +125,7 @@ DiskTier(Path(sys.argv[1])).open_or_build("downloads", "a", build)
 
 
 def test_a_killed_builder_is_not_waited_for(tmp_path: Path) -> None:
-    """The lock of a builder that was killed ends with it, and its half entry goes."""
+    """A14: The lock of a builder that was killed ends with it, and its half entry goes."""
     with subprocess.Popen([sys.executable, "-c", HANG, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "building\n"
@@ -160,7 +160,7 @@ print(DiskTier(folder).open_or_build("downloads", "a", build).bundle.digest)
 
 
 def test_processes_at_once_build_one_entry_once(tmp_path: Path) -> None:
-    """Four processes that start together on an empty cache make the entry one time between them."""
+    """A14: Four processes that start together on an empty cache make the entry one time between them."""
     command = [sys.executable, "-c", COUNT, str(tmp_path)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen(command, **pipes) for _ in range(4)]
@@ -200,7 +200,7 @@ def _large(num_bytes: int) -> dict[str, Any]:
 
 @pytest.mark.needs("mount")
 def test_a_full_disk_takes_other_entries_first(small_disk: Path) -> None:
-    """What does not fit on the disk fits once older entries have gone, whether the builder counts beforehand or not."""
+    """A15: What does not fit on the disk fits once older entries have gone, for builders that count and for others."""
     tier = DiskTier(small_disk)
     for name in ("a", "b", "c"):
         assert tier.put(name, _large(400 << 10)), name

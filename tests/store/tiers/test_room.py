@@ -18,7 +18,7 @@ def _writer(num_bytes: int) -> Callable[[Path], None]:
     return lambda directory: (directory / "content").write_bytes(bytes(num_bytes)) and None
 
 
-def _build(tier: DiskTier, name: str, num_bytes: int = 1000) -> Entry:
+def _build(tier: DiskTier, name: str, num_bytes: int = 60_000) -> Entry:
     return tier.open_or_build("downloads", name, _writer(num_bytes))
 
 
@@ -29,11 +29,11 @@ def _names(tier: DiskTier) -> set[str]:
 def test_the_least_recently_used_go_in_the_next_process_too(tmp_path: Path) -> None:
     """The order of use is on disk: another tier over the same directory evicts by it."""
     clock = Ticking()
-    first = DiskTier(tmp_path, 10_000, clock=clock)
+    first = DiskTier(tmp_path, 1_000_000, clock=clock)
     for name in ("a", "b", "c"):
         _build(first, name).hold.release()
     _build(first, "a").hold.release()  # found, and so used
-    second = DiskTier(tmp_path, 4600, clock=clock)  # four of a thousand bytes, each with a manifest of 135
+    second = DiskTier(tmp_path, 280_000, clock=clock)  # four, each with a manifest
     for name in ("d", "e"):
         _build(second, name).hold.release()
     assert _names(second) == {"c", "a", "d", "e"}
@@ -42,7 +42,7 @@ def test_the_least_recently_used_go_in_the_next_process_too(tmp_path: Path) -> N
 
 def test_what_is_in_use_stays(tmp_path: Path) -> None:
     """Held entries are never evicted, also when the tier is above its bound without them; released, they go."""
-    tier = DiskTier(tmp_path, 2500, clock=Ticking())
+    tier = DiskTier(tmp_path, 150_000, clock=Ticking())
     held = [_build(tier, name) for name in ("a", "b", "c", "d")]
     assert _names(tier) == {"a", "b", "c", "d"}
     for entry in held:
@@ -64,8 +64,8 @@ def test_foreign_files_are_left_alone(tmp_path: Path) -> None:
     """A directory that holds other things too loses none of them."""
     for path in (tmp_path / "precious" / "file", tmp_path / "downloads" / "note.json", tmp_path / "file"):
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(bytes(5000))
-    tier = DiskTier(tmp_path, 1200, clock=Ticking())
+        path.write_bytes(bytes(500_000))
+    tier = DiskTier(tmp_path, 100_000, clock=Ticking())
     _build(tier, "a").hold.release()
     _build(tier, "b").hold.release()
     assert _names(tier) == {"b"}
@@ -77,14 +77,14 @@ def test_foreign_files_are_left_alone(tmp_path: Path) -> None:
 def test_room_is_made_before_it_is_needed(tmp_path: Path) -> None:
     """A builder that knows its size has the others evicted first, so that the disk never holds more than the bound."""
     told: list[Any] = []
-    tier = DiskTier(tmp_path, 5000, clock=Ticking(), tell=lambda event, fields: told.append((event, fields)))
+    tier = DiskTier(tmp_path, 330_000, clock=Ticking(), tell=lambda event, fields: told.append((event, fields)))
     for name in ("a", "b", "c", "d"):
         _build(tier, name).hold.release()
 
     def build(directory: Path) -> None:
-        tier.room.make(3000)
+        tier.room.make(220_000)
         assert _names(tier) == {"d"}
-        (directory / "content").write_bytes(bytes(3000))
+        (directory / "content").write_bytes(bytes(220_000))
 
     tier.open_or_build("downloads", "large", build).hold.release()
     assert _names(tier) == {"d", "large"}
@@ -95,10 +95,10 @@ def test_room_is_made_before_it_is_needed(tmp_path: Path) -> None:
 
 def test_more_than_the_bound_is_refused_with_the_bytes_needed(tmp_path: Path) -> None:
     """An entry that can never fit evicts nobody, and the error says what to set."""
-    tier = DiskTier(tmp_path, 2000, clock=Ticking())
+    tier = DiskTier(tmp_path, 100_000, clock=Ticking())
     _build(tier, "a").hold.release()
-    with pytest.raises(DiskFullError, match=r"machine.cache_disk_bytes must be at least 3000 .*got 2000"):
-        tier.room.make(3000)
+    with pytest.raises(DiskFullError, match=r"machine.cache_disk_bytes must be at least 150000 .*got 100000"):
+        tier.room.make(150_000)
     assert _names(tier) == {"a"}
 
 

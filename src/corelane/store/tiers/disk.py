@@ -26,7 +26,7 @@ from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import BundleError, ConfigError, DiskFullError, NotFoundError
 from corelane.store.bundle import Bundle, verify_bundle, write_bundle
 from corelane.store.durable import remove_temporaries
-from corelane.store.entry import Entry, EntryPlace, evict_entry, mark_used, open_entry
+from corelane.store.entry import Entry, EntryPlace, entry_bytes, evict_entry, mark_used, open_entry
 from corelane.store.hold import builder_lock, hold, sweep_locks
 from corelane.store.seal import seal_written
 from corelane.store.tiers.archive import Archive, NoArchive
@@ -204,7 +204,7 @@ class DiskTier:
         now_s = self._clock.now()
         seal_written(bundle, place.seal, now_s=now_s)
         mark_used(place.path, now_s)
-        self.room.add(sum(entry.size for entry in bundle.files.values()))
+        self.room.add(entry_bytes(place.path))
         return bundle
 
     def _write(self, place: EntryPlace, build: Build) -> bool:
