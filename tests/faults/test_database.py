@@ -27,7 +27,7 @@ from tests.servers.postgres import PostgresServer
 
 pytestmark = pytest.mark.needs("postgres")
 
-NUM_ROWS = 60_000
+NUM_ROWS, NUM_FEW = 60_000, 10
 
 
 class InstantClock(SystemClock):
@@ -40,13 +40,22 @@ class InstantClock(SystemClock):
 @pytest.fixture
 def table(database: str, postgres_server: PostgresServer) -> str:
     """A table `rows` of 60,000 rows, several times what is handed over at once; gives the database's URL."""
-    postgres_server.execute(
-        f"CREATE TABLE rows AS SELECT i::bigint AS id, i % 7 AS k, 'word ' || i AS word, 1 AS version,"
-        " repeat('x', 200) AS pad"
-        f" FROM generate_series(1, {NUM_ROWS}) i",
-        database,
+    return fill(database, postgres_server, NUM_ROWS)
+
+
+@pytest.fixture
+def few(database: str, postgres_server: PostgresServer) -> str:
+    """The same with ten rows."""
+    return fill(database, postgres_server, NUM_FEW)
+
+
+def fill(url: str, server: PostgresServer, num_rows: int) -> str:
+    server.execute(
+        "CREATE TABLE rows AS SELECT i::bigint AS id, i % 7 AS k, 'word ' || i AS word, 1 AS version,"
+        f" repeat('x', 200) AS pad FROM generate_series(1, {num_rows}) i",
+        url,
     )
-    return database
+    return url
 
 
 @pytest.fixture
@@ -100,6 +109,28 @@ def test_the_server_restarted_in_the_middle(proxy: FaultProxy, table: str, postg
     postgres_server.start()
     got += [row for rows in rows_of for row in rows.column("id").to_pylist()]
     assert got == list(range(1, NUM_ROWS + 1))
+
+
+def test_a_connection_that_an_administrator_ends_is_made_anew(table: str, postgres_server: PostgresServer) -> None:
+    """C1: so does a server that hands over to another: its last word is no error of the statement."""
+    told: list[tuple[str, Any]] = []
+    rows_of = source(table, told, key=["id"]).read_once()
+    got = next(rows_of).column("id").to_pylist()
+    postgres_server.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'corelane'", table
+    )
+    got += [row for rows in rows_of for row in rows.column("id").to_pylist()]
+    assert got == list(range(1, NUM_ROWS + 1))
+    assert [event for event, _ in told] == ["source_reconnecting"]
+
+
+def test_an_error_of_the_statement_in_the_middle_is_none_of_the_connection(table: str) -> None:
+    """C1: what would fail again is not tried again."""
+    told: list[tuple[str, Any]] = []
+    query = "SELECT id, 1 / (50000 - id) AS share, pad FROM rows"
+    with pytest.raises(DataError, match="must run the statement, got: division by zero"):
+        list(source(table, told, table=None, query=query, key=["id"]).read_once())
+    assert not told
 
 
 def test_when_retries_are_used_up_the_last_key_is_named(proxy: FaultProxy, table: str) -> None:
@@ -240,10 +271,7 @@ def test_a_server_that_falls_silent_is_left(
     assert "got silence for 0.5 s" in fields["reason"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_is_not_kept_waiting_by_a_query(
-    table: str, postgres_server: PostgresServer, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_a_stop_is_not_kept_waiting_by_a_query(table: str, postgres_server: PostgresServer, tmp_path: Path) -> None:
     """C3: asked to stop while a query runs, the command leaves at once, and the query ends on the server too."""
     data = {"source": {"type": "database", "url": table, "query": slow_after(1)}, "target": "id"}
     config = {"name": "slow", "data": data, "machine": {"cache": str(tmp_path / "cache")}}
@@ -251,7 +279,7 @@ def test_a_stop_is_not_kept_waiting_by_a_query(
     command = [sys.executable, "-m", "corelane", "train", "slow.yaml", "--runs", "runs"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         until(lambda: process.poll() is not None or bool(running(postgres_server, table)))
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=10)
     assert process.returncode == 75, errors
     until(lambda: not running(postgres_server, table))
@@ -281,12 +309,12 @@ ATTACKS = ['rows"; DROP TABLE rows; --', "rows; DROP TABLE rows", "pg_shadow WHE
 
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("where", ["table", "columns", "key", "version_column"])
-def test_names_cannot_carry_statements(table: str, attack: str, where: str) -> None:
+def test_names_cannot_carry_statements(few: str, attack: str, where: str) -> None:
     """C4: Whatever stands where a name belongs is looked for as a name, not found, and does nothing."""
     value: Any = [attack] if where in ("columns", "key") else attack
     with pytest.raises((DataError, ConfigError)):
-        source(table, **{where: value}).schema()
-    assert len(ids(source(table))) == NUM_ROWS
+        source(few, **{where: value}).schema()
+    assert len(ids(source(few))) == NUM_FEW
 
 
 @pytest.mark.parametrize(
@@ -303,19 +331,19 @@ def test_names_cannot_carry_statements(table: str, attack: str, where: str) -> N
         "",
     ],
 )
-def test_a_query_can_only_read(table: str, query: str, postgres_server: PostgresServer) -> None:
+def test_a_query_can_only_read(few: str, query: str, postgres_server: PostgresServer) -> None:
     """C4: Several statements, other statements and statements in disguise are refused, by us or by the session."""
-    postgres_server.execute("CREATE SEQUENCE s", table)
+    postgres_server.execute("CREATE SEQUENCE s", few)
     with pytest.raises((DataError, ConfigError, ValueError)):
-        list(source(table, table=None, query=query).read_once())
-    assert len(ids(source(table))) == NUM_ROWS
+        list(source(few, table=None, query=query).read_once())
+    assert len(ids(source(few))) == NUM_FEW
 
 
 @pytest.mark.parametrize("value", ["word 5", "'; DROP TABLE rows; --", "\\'; --", ":id", "$1", "%s", "é'\"\n"])
-def test_values_are_bound(table: str, value: str) -> None:
+def test_values_are_bound(few: str, value: str) -> None:
     """C4: A value is compared, whatever it says; texts, comments and casts in the query are left alone."""
     query = "SELECT id, ':value' AS literal, word::text FROM rows WHERE word = :value AND id < :most -- :value"
-    found = list(source(table, table=None, query=query, parameters={"value": value, "most": 100}).read_once())
+    found = list(source(few, table=None, query=query, parameters={"value": value, "most": 100}).read_once())
     rows = [row for batch in found for row in batch.to_pylist()]
     assert rows == ([{"id": 5, "literal": ":value", "word": "word 5"}] if value == "word 5" else [])
 

@@ -38,6 +38,9 @@ WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY at
 _END_WITH_CLIENT = """
 SELECT set_config(name, '2s', true) FROM pg_settings WHERE name = 'client_connection_check_interval'"""
 """A query ends when its client is gone, not only when it wants to send rows; PostgreSQL can since version 14."""
+_LOST_STATES = ("08", "53", "57")  # connection exceptions, insufficient resources, operator intervention
+_PASSING = ("conflict with recovery", "could not serialize", "deadlock detected", "terminating connection")
+"""What the server says of a statement that would work at another time, on a standby above all."""
 _CASTS = {"numeric": "float8", "money": "numeric::float8"}
 
 
@@ -210,12 +213,16 @@ class PostgresSnapshot:
         text, state = str(error), getattr(error, "sqlstate", None) or ""
         if "statement timeout" in text:
             return DataError(sql.timed_out(self._shown, self._config.statement_timeout_s), detail=text)
-        is_broken = isinstance(error, OSError) or state[:2] in ("08", "57", "53", "40") or "connection" in text
-        if is_broken and "ERROR:" not in text.replace("FATAL ERROR:", ""):
+        is_answered = "ERROR:" in text  # the server's own word on the statement, over a connection that holds
+        if any(sign in text for sign in _PASSING) or (not is_answered and _is_lost(error, state)):
             return SourceReadError(
                 f"the connection to {self._shown} must last, got: {_first_line(text)}; it may work later", detail=text
             )
         return DataError(f"{self._shown} must run the statement, got: {_first_line(text)}", detail=text)
+
+
+def _is_lost(error: Exception, state: str) -> bool:
+    return isinstance(error, OSError) or state[:2] in _LOST_STATES or "connection" in str(error)
 
 
 def _kind(field: pa.Field) -> str:
