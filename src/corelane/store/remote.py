@@ -15,12 +15,19 @@ from typing import Any
 
 import fsspec
 
-from corelane.core.errors import ConfigError, DataError, MissingDependencyError, SourceRestartError
+from corelane.core.errors import (
+    ConfigError,
+    CorelaneError,
+    DataError,
+    MissingDependencyError,
+    SourceRestartError,
+)
 
 SCHEMES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "sftp", "hdfs", "file", "memory")
 MAX_FILES = 1_000_000  # in one listing
 _CHUNK_BYTES = 1 << 20
 _IDENTITIES = ("ETag", "etag", "md5", "version", "LastModified", "last_modified", "mtime", "created")
+_REFUSALS = ("Permission", "Credential", "Authentication", "Forbidden", "Unauthorized")
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
 
 
@@ -146,9 +153,18 @@ class RemoteStore:
             yield
         except FileNotFoundError as error:
             raise DataError(f"{self.url} must exist, got nothing there; check it", detail=str(error)) from error
-        except PermissionError as error:
-            raise ConfigError(f"{self.url} must let us in, got a refusal; check the credentials") from error
-        except (OSError, TimeoutError) as error:
+        except CorelaneError:
+            raise
+        except (TypeError, AttributeError, KeyError, ValueError) as error:
+            raise ConfigError(
+                f"storage_options must fit {self.url}, got: {error}; correct them", detail=str(error)
+            ) from error
+        except Exception as error:
+            # The drivers' own classes have nothing in common, not even that of the system's errors.
+            if any(sign in type(error).__name__ for sign in _REFUSALS):
+                raise ConfigError(
+                    f"{self.url} must let us in, got a refusal; check the credentials", detail=str(error)
+                ) from error
             raise SourceRestartError(
                 f"{self.url} must be reachable, got {type(error).__name__}; it may work later", detail=str(error)
             ) from error
