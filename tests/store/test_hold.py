@@ -9,7 +9,7 @@ import pytest
 
 from corelane.core.clock import ManualClock
 from corelane.store.entry import EntryPlace, evict_entry
-from corelane.store.hold import builder_lock, hold
+from corelane.store.hold import builder_lock, hold, sweep_locks
 
 
 @pytest.fixture
@@ -56,6 +56,15 @@ def test_the_builder_lock_leaves_no_file(tmp_path: Path) -> None:
     with builder_lock(lock, wait_s=1.0, clock=ManualClock(), tell=pytest.fail):
         assert lock.exists()
     assert not lock.exists()
+
+
+def test_lock_files_of_killed_builders_are_swept(tmp_path: Path) -> None:
+    """What nobody holds goes, what somebody holds stays; a folder that is not there is swept."""
+    (tmp_path / "left").write_bytes(b"")
+    with builder_lock(tmp_path / "held", wait_s=1.0, clock=ManualClock(), tell=pytest.fail):
+        sweep_locks(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == ["held"]
+    sweep_locks(tmp_path / "none")
 
 
 def test_waiting_for_a_builder_ends(tmp_path: Path) -> None:

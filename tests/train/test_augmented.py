@@ -116,5 +116,5 @@ def test_a_full_disk_ends_the_recording_and_not_the_run(tmp_path: Path, small_di
     calm = _train(tmp_path / "calm", None)
     disk = DiskTier(small_disk / "cache", tell=lambda event, _: told.append(event))
     assert _train(tmp_path / "run", disk) == calm
-    assert "cache_disk_full" in told
+    assert "cache_not_kept" in told
     assert list((small_disk / "cache" / "augmented").iterdir()) == []

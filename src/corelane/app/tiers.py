@@ -20,7 +20,7 @@ from corelane.store.tiers.tier import NoTier, Tell, tell_nobody
 if TYPE_CHECKING:
     from corelane.store.tiers.shared import SharedTier
 
-TROUBLE = frozenset({"cache_disk_full", "cache_entry_broken", "cache_waited_too_long", "cache_shared_failed"})
+TROUBLE = frozenset({"cache_not_kept", "cache_entry_broken", "cache_waited_too_long", "cache_shared_failed"})
 """What a user should hear of; the rest is for the log."""
 
 
@@ -33,26 +33,31 @@ def memory_tier(machine: MachineConfig, memory: MemoryManager, logger: SystemLog
 
 def disk_tier(root: RootConfig, logger: SystemLogger) -> DiskTier:
     """The cache directory of this machine (L2), with the shared tier behind it where one is configured."""
-    tell = _teller(logger)
-    tier = DiskTier(
-        cache_directory(root), root.machine.cache_disk_bytes, archive=archive_of(root.machine, logger), tell=tell
-    )
-    watch_tier(logger.metrics_collector, "disk", tier.meter, lambda: tier.room.counted_bytes)
-    return tier
+    return _disk_tier(root, logger, archive_of(root.machine, logger))
 
 
 def lasting_tiers(root: RootConfig, logger: SystemLogger) -> TieredCache:
     """What outlives a process, as one tier: the cache directory in front of shared storage."""
-    shared = shared_tier(root.machine, _teller(logger))
-    return TieredCache(NoTier(), disk_tier(root, logger), shared)
+    shared = _watched_shared_tier(root.machine, logger)
+    return TieredCache(NoTier(), _disk_tier(root, logger, shared or NoArchive()), shared)
 
 
 def archive_of(machine: MachineConfig, logger: SystemLogger) -> Archive:
     """The storage that machines share (L3), or none."""
+    return _watched_shared_tier(machine, logger) or NoArchive()
+
+
+def _disk_tier(root: RootConfig, logger: SystemLogger, archive: Archive) -> DiskTier:
+    limit_bytes = root.machine.cache_disk_bytes
+    tier = DiskTier(cache_directory(root), limit_bytes, archive=archive, tell=_teller(logger))
+    watch_tier(logger.metrics_collector, "disk", tier.meter, lambda: tier.room.counted_bytes)
+    return tier
+
+
+def _watched_shared_tier(machine: MachineConfig, logger: SystemLogger) -> SharedTier | None:
     tier = shared_tier(machine, _teller(logger))
-    if tier is None:
-        return NoArchive()
-    watch_tier(logger.metrics_collector, "shared", tier.meter, lambda: tier.num_bytes)
+    if tier is not None:
+        watch_tier(logger.metrics_collector, "shared", tier.meter, lambda: tier.num_bytes)
     return tier
 
 

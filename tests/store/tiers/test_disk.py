@@ -225,7 +225,7 @@ def test_a_disk_that_stays_full_keeps_nothing_and_breaks_nothing(small_disk: Pat
 
     used = tier.open_or_build("downloads", "d", build)
     assert not tier.put("large", _large(600 << 10))
-    assert told == ["cache_disk_full"]
+    assert told == ["cache_not_kept"]
     with pytest.raises(DiskFullError):
         tier.open_or_build("downloads", "e", build)
     verify_bundle(used.bundle.path, "download")
@@ -234,5 +234,9 @@ def test_a_disk_that_stays_full_keeps_nothing_and_breaks_nothing(small_disk: Pat
 def test_a_directory_that_cannot_be_written_is_told_in_words(tmp_path: Path) -> None:
     """A file in the place of the cache directory is the user's to mend."""
     (tmp_path / "cache").write_bytes(b"")
+    told: list[str] = []
+    tier = DiskTier(tmp_path / "cache", tell=lambda event, _: told.append(event))
+    assert not tier.put("one", _large(10)), "what need not be kept is not"
+    assert told == ["cache_not_kept"]
     with pytest.raises(ConfigError, match="must be a directory that can be written"):
         DiskTier(tmp_path / "cache").open_or_build("downloads", "a", lambda _: None)

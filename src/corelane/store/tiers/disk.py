@@ -36,6 +36,7 @@ from corelane.store.tiers.tier import Arrays, Tell, TierMeter, TierUsage, size_o
 
 LIMIT_BYTES = 10 << 30
 WAIT_S = 3600.0  # for another process that builds the same; preparing hundreds of gigabytes may take as long
+PUT_WAIT_S = 30.0  # for another process that writes the same arrays, which are in memory there already
 
 Build = Callable[[Path], "Mapping[str, str] | None"]
 """Writes the files of an entry into a directory; may give the SHA-256 of some, by name, that it knows from writing."""
@@ -81,16 +82,18 @@ class DiskTier:
         return map_arrays(entry.bundle.path)
 
     def put(self, key: str, arrays: Arrays) -> bool:
-        """See `CacheTier.put`; a value that is there stays. False when it is above the bound or the disk is full."""
+        """See `CacheTier.put`; a value that is there stays. False when it is above the bound, or the disk is full or
+        not ours to write to, which is told.
+        """
 
         def build(directory: Path) -> None:
             self.room.make(size_of(arrays))
             write_arrays(directory, arrays)
 
         try:
-            self._build_alone(self.room.place(*split_key(key)), build).hold.release()
-        except DiskFullError as error:
-            self._tell("cache_disk_full", {"directory": str(self.directory), "reason": error.message})
+            self._build_alone(self.room.place(*split_key(key)), build, min(PUT_WAIT_S, self._wait_s)).hold.release()
+        except (DiskFullError, ConfigError, OSError) as error:
+            self._tell("cache_not_kept", {"directory": str(self.directory), "reason": str(error)})
             return False
         return True
 
@@ -116,7 +119,7 @@ class DiskTier:
         knows how large. Raises what `build` raises, and what `write_bundle` raises.
         """
         entry = self.open(folder, name)
-        return self._build_alone(self.room.place(folder, name), build) if entry is None else entry
+        return self._build_alone(self.room.place(folder, name), build, self._wait_s) if entry is None else entry
 
     @contextmanager
     def recording(self, folder: str, name: str, num_bytes: int, digests: Mapping[str, str]) -> Iterator[Path]:
@@ -132,7 +135,7 @@ class DiskTier:
                 self.room.make(num_bytes)
                 yield directory
         except DiskFullError as error:
-            self._tell("cache_disk_full", {"directory": str(self.directory), "reason": error.message})
+            self._tell("cache_not_kept", {"directory": str(self.directory), "reason": str(error)})
             raise
         except ConfigError:
             if not os.path.lexists(place.path):
@@ -164,13 +167,13 @@ class DiskTier:
 
     # --- building -----------------------------------------------------------------------------------------------------
 
-    def _build_alone(self, place: EntryPlace, build: Build) -> Entry:
+    def _build_alone(self, place: EntryPlace, build: Build, wait_s: float) -> Entry:
         lock = self.directory / LOCKS / f"{place.path.parent.name}-{place.path.name}"
 
         def told(event: str) -> None:
-            self._tell(event, {"entry": f"{place.path.parent.name}/{place.path.name}", "wait_s": self._wait_s})
+            self._tell(event, {"entry": f"{place.path.parent.name}/{place.path.name}", "wait_s": wait_s})
 
-        with builder_lock(lock, wait_s=self._wait_s, clock=self._clock, tell=told):
+        with builder_lock(lock, wait_s=wait_s, clock=self._clock, tell=told):
             for _ in range(_MOST_TRIES):
                 entry = self._open(place) or self._build(place, build)
                 if entry is not None:
