@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from corelane.core.types import Array
 from corelane.machine.memory import MemoryManager
+from corelane.store.bundle import write_bundle
 from corelane.store.cache import Buffer, TieredCache
 from corelane.store.tiers.disk import DiskTier
 from corelane.store.tiers.memory import MemoryTier
@@ -214,4 +216,20 @@ def test_a_broken_value_is_a_miss_that_is_counted_and_can_be_made_again(
     found = tier.get("one")
     assert found is not None
     assert _same(found["x"], _value(1)["x"])
+    tier.close()
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+def test_what_somebody_else_wrote_is_a_miss(name: str, tmp_path: Path, memory: MemoryManager) -> None:
+    """A whole entry that is no arrays of ours, objects among them, is removed and never unpickled."""
+    tier = TIERS[name](tmp_path, memory)
+    tier.put("one", _value(1))
+    (entry,) = (tmp_path / name / "arrays").iterdir()
+    shutil.rmtree(entry)
+    with write_bundle(entry, "arrays") as directory:
+        np.save(directory / "0.npy", np.array([{}]), allow_pickle=True)
+        (directory / "names.json").write_text('["x"]')
+    assert tier.get("one") is None
+    assert tier.meter.counts.broken == 1
+    assert not (entry / "manifest.json").exists()
     tier.close()

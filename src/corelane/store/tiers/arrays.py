@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from corelane.core.errors import BundleError
 from corelane.core.types import Array
 
 ARRAYS_KIND = "arrays"
@@ -27,17 +28,13 @@ def write_names(directory: Path, names: Sequence[str]) -> None:
 
 
 def map_arrays(directory: Path) -> dict[str, Array]:
-    """What `write_arrays` wrote, read-only and memory-mapped."""
-    return {name: map_array(directory / f"{index}.npy") for index, name in enumerate(_names(directory))}
+    """What `write_arrays` wrote, read-only and memory-mapped. Raises `BundleError` for what it did not write."""
+    return _read(directory, map_array)
 
 
 def load_arrays(directory: Path) -> dict[str, Array]:
-    """What `write_arrays` wrote, read-only and in memory."""
-    arrays = {}
-    for index, name in enumerate(_names(directory)):
-        arrays[name] = np.load(directory / f"{index}.npy", allow_pickle=False)
-        arrays[name].flags.writeable = False
-    return arrays
+    """What `write_arrays` wrote, read-only and in memory. Raises `BundleError` for what it did not write."""
+    return _read(directory, _load_array)
 
 
 def map_array(path: Path) -> Array:
@@ -45,6 +42,15 @@ def map_array(path: Path) -> Array:
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
-def _names(directory: Path) -> list[str]:
-    names: list[str] = json.loads((directory / _NAMES).read_bytes())
-    return names
+def _load_array(path: Path) -> Array:
+    array: Array = np.load(path, allow_pickle=False)
+    array.flags.writeable = False
+    return array
+
+
+def _read(directory: Path, read: Callable[[Path], Array]) -> dict[str, Array]:
+    try:
+        names = json.loads((directory / _NAMES).read_bytes())
+        return {str(name): read(directory / f"{index}.npy") for index, name in enumerate(names)}
+    except (OSError, ValueError, TypeError) as error:
+        raise BundleError(f"{directory} must hold named arrays, got something else; remove it") from error

@@ -26,7 +26,7 @@ from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import BundleError, ConfigError, DiskFullError, NotFoundError
 from corelane.store.bundle import Bundle, verify_bundle, write_bundle
 from corelane.store.durable import remove_temporaries
-from corelane.store.entry import Entry, EntryPlace, entry_bytes, evict_entry, mark_used, open_entry
+from corelane.store.entry import Entry, EntryPlace, entry_bytes, evict_entry, mark_used, open_entry, take_away
 from corelane.store.hold import builder_lock, hold, sweep_locks
 from corelane.store.seal import seal_written
 from corelane.store.tiers.archive import Archive, NoArchive
@@ -79,7 +79,12 @@ class DiskTier:
         entry = self.open(*split_key(key))
         if entry is None:
             return None
-        return map_arrays(entry.bundle.path)
+        try:
+            return map_arrays(entry.bundle.path)
+        except BundleError as error:  # whole, but written by somebody else
+            self._count_broken(error)
+            take_away(self.room.place(*split_key(key)))
+            return None
 
     def put(self, key: str, arrays: Arrays) -> bool:
         """See `CacheTier.put`; a value that is there stays. False when it is above the bound, or the disk is full or

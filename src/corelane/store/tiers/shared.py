@@ -67,7 +67,13 @@ class SharedTier:
         """See `CacheTier.get`; the arrays are in memory."""
         with TemporaryDirectory(prefix="corelane-shared-") as folder:
             target = Path(folder) / "entry"
-            return load_arrays(target) if self.fetch(*split_key(key), ARRAYS_KIND, target) else None
+            if not self.fetch(*split_key(key), ARRAYS_KIND, target):
+                return None
+            try:
+                return load_arrays(target)
+            except BundleError as error:  # whole, but written by somebody else
+                self._discard_broken(self._url(*split_key(key)), error)
+                return None
 
     def put(self, key: str, arrays: Arrays) -> bool:
         """See `CacheTier.put`; a value that is there stays."""
@@ -170,11 +176,14 @@ class SharedTier:
                     (target / name).parent.mkdir(parents=True, exist_ok=True)
                     (aside / name).rename(target / name)
         except BundleError as error:
-            self.meter.count("broken")
-            self._tell("cache_entry_broken", {"reason": error.message, "url": url})
-            self._ask(lambda: self._remove(url))
+            self._discard_broken(url, error)
             return False
         return True
+
+    def _discard_broken(self, url: str, error: BundleError) -> None:
+        self.meter.count("broken")
+        self._tell("cache_entry_broken", {"reason": error.message, "url": url})
+        self._ask(lambda: self._remove(url))
 
     def _copy_all(self, url: str, names: list[str], target: Path) -> bool:
         for name in names:
