@@ -140,6 +140,8 @@ def _to_column(name: str, values: Any) -> pa.Array:
     array = np.asarray(values)
     if array.ndim == 0:
         raise DataError(f"column {name!r} must be an array with one entry a row, got {type(values).__name__}")
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype == object and array.ndim == 1:
         return _from_values(name, array.tolist())
     try:

@@ -54,6 +54,8 @@ class NpzReader:
             except (ValueError, zipfile.BadZipFile, EOFError, KeyError, zlib.error, NotImplementedError) as error:
                 message = f"{path} must be a whole NumPy file of numbers or texts, got: {_words(error)}; write it again"
                 raise DataError(message, detail=str(error)) from error
+        if not arrays:
+            raise DataError(f"{path} must hold at least one array, got none; write it again")
         return columns_table(arrays)
 
 
