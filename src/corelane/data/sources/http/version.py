@@ -17,10 +17,16 @@ _SETTLED_S = 1.0  # RFC 9110, 8.8.2.2: a younger time of change may stand for tw
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """What a content's version is known by: asked for again at the next run."""
+    """What a content's version is known by: asked for again at the next run. Raises `ValueError` for what no header can
+    carry: a note on disk may hold anything.
+    """
 
     etag: str | None
     last_modified: str | None
+
+    def __post_init__(self) -> None:
+        if (self.etag, self.last_modified) != (_sendable(self.etag), _sendable(self.last_modified)):
+            raise ValueError("a version must be printable ASCII")
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Validators:
