@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
 from corelane.core.types import IntArray
-from corelane.data.batch import Batch, BrokenRow
+from corelane.data.batch import Batch, BrokenRow, Cursor
 from corelane.data.quarantine import RefusedRow, describe_row
 from corelane.data.schema import Schema
 from corelane.data.source import DataSource
@@ -27,8 +27,8 @@ _MAX_PIECE_ROWS = 1 << 15  # a column of numbers is 256 KiB; with a quarter of i
 class EncodesTexts(Protocol):
     """A source that can give columns of texts as dictionaries of them, which are read and checked faster."""
 
-    def encoded_batches(self) -> Iterator[Batch]:
-        """`DataSource.batches` of the same rows."""
+    def encoded_batches(self, start: Cursor | None = None, columns: Collection[str] | None = None) -> Iterator[Batch]:
+        """`DataSource.batches` of the same rows. Where only some `columns` are asked for, others may be absent."""
         ...
 
 

@@ -8,7 +8,7 @@ Serving imputes, therefore number and category columns are nullable whether or n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -55,20 +55,30 @@ class Inference:
     problems: tuple[Problem, ...]
 
 
-def infer_schema(batches: Iterable[pa.RecordBatch], config: DataConfig, pipeline: PipelineConfig) -> Schema:
+def infer_schema(
+    batches: Iterable[pa.RecordBatch],
+    config: DataConfig,
+    pipeline: PipelineConfig,
+    narrow: Callable[[Collection[str]], None] = lambda _: None,
+) -> Schema:
     """The schema of raw `batches`, with what `config` declares and the image size `pipeline` asks for.
 
+    After the first batch `narrow` is told which columns are not settled yet; later batches may be without the others.
     Raises `DataError` when there are no rows, a named column is absent, a column has no value at all, or the target has
     one label only; `ConfigError` when a declaration cannot be.
     """
-    found = infer_usable(batches, config, pipeline, config.target)
+    found = infer_usable(batches, config, pipeline, config.target, narrow)
     if found.problems or found.schema is None:
         raise DataError(found.problems[0].reason)
     return found.schema
 
 
 def infer_usable(
-    batches: Iterable[pa.RecordBatch], config: DataConfig, pipeline: PipelineConfig, target: str | None
+    batches: Iterable[pa.RecordBatch],
+    config: DataConfig,
+    pipeline: PipelineConfig,
+    target: str | None,
+    narrow: Callable[[Collection[str]], None] = lambda _: None,
 ) -> Inference:
     """As `infer_schema`, but for columns that cannot be used, which are told; without a `target` all are features.
 
@@ -82,9 +92,12 @@ def infer_usable(
             profiles = {name: _profile(name, config, target) for name in rows.schema.names}
             for name in config.exclude:
                 del profiles[name]
-        num_rows += rows.num_rows
-        for profile in profiles.values():
+        open_profiles = [profile for profile in profiles.values() if not profile.is_settled]
+        for profile in open_profiles:
             profile.update(rows.column(profile.name))
+        if not num_rows:
+            narrow([profile.name for profile in open_profiles if not profile.is_settled])
+        num_rows += rows.num_rows
     if not num_rows:
         raise DataError("the data must have at least one row, got none; give a file with rows, not a header alone")
     return _infer(profiles, num_rows, config, pipeline, target)

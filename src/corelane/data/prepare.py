@@ -21,11 +21,12 @@ import numpy as np
 from corelane.core.errors import DiskFullError
 from corelane.core.types import JsonObject
 from corelane.data.appender import FileAppender, MemoryAppender
-from corelane.data.checked import batches_of
+from corelane.data.arrow_memory import system_allocator
 from corelane.data.concerns import Concern, concerns_of
 from corelane.data.config import DataConfig, PipelineConfig
 from corelane.data.infer import infer_schema
 from corelane.data.job import Job
+from corelane.data.narrowing import NarrowingRows
 from corelane.data.passes import Survey, fill, survey
 from corelane.data.pipeline import Pipeline
 from corelane.data.prepared import (
@@ -82,6 +83,7 @@ def prepare(
     `DiskFullError` with the number of bytes needed, and what the source raises.
     """
     with ExitStack() as owned:
+        owned.enter_context(system_allocator())
         if processor is None:
             processor = owned.enter_context(CPUDataProcessor())
         tell = _teller(logger)
@@ -141,7 +143,8 @@ def _find_schema(
     """The schema inferred from all of `source`, or the one that was inferred from the same data before."""
 
     def infer() -> Schema:
-        return infer_schema((batch.rows for batch in processor.ahead(batches_of(source))), config, pipeline)
+        rows = NarrowingRows(source)
+        return infer_schema(processor.ahead(rows), config, pipeline, rows.read_only)
 
     def build(directory: Path) -> None:
         (directory / "schema.json").write_text(json.dumps(infer().to_json()), encoding="utf-8")

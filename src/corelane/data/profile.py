@@ -130,6 +130,12 @@ class ColumnProfile:
             self.shape = _list_shape(values.drop_null()[0].as_py())
 
     @property
+    def is_settled(self) -> bool:
+        """Whether further values cannot change what the column is: a feature of a numeric type that has one."""
+        is_typed = is_number(self.physical) and not pa.types.is_boolean(self.physical)
+        return is_typed and not self._is_target and self.num_present > 0
+
+    @property
     def is_numeric(self) -> bool:
         """Whether nearly all present values are numbers."""
         return self.num_present > 0 and self.num_numbers >= NUMERIC_SHARE * self.num_present

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -44,11 +44,17 @@ class ParquetReader:
 
     def read(self, start: int) -> Iterator[Chunk]:
         """Chunks of at most `batch_rows` rows, and about `MAX_BATCH_BYTES`, from row `start` on."""
+        return self.read_columns(start, self._schema.names)
+
+    def read_columns(self, start: int, names: Collection[str]) -> Iterator[Chunk]:
+        """As `read`, but only the columns `names`; the others are not read from the disk."""
+        schema = pa.schema([field for field in self._schema if field.name in names])
         first_group, position = self._locate(start)
         with self._open(self._encoded) as parquet:
             groups = range(first_group, len(self._group_rows))
-            for rows in parquet.iter_batches(self._batch_rows, row_groups=groups, use_threads=False):
-                chunk = Chunk(with_dictionaries(rows, self._schema), position, position + rows.num_rows)
+            columns = None if len(schema) == len(self._schema) else schema.names
+            for rows in parquet.iter_batches(self._batch_rows, groups, columns, use_threads=False):
+                chunk = Chunk(with_dictionaries(rows, schema), position, position + rows.num_rows)
                 position = chunk.end
                 if position > start:
                     yield drop_before(start, chunk)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -39,6 +39,15 @@ class Reader(Protocol):
 
         Columns of texts may be dictionaries of them, whatever the schema says.
         """
+        ...
+
+
+@runtime_checkable
+class ReadsColumns(Protocol):
+    """A reader that need not read all columns."""
+
+    def read_columns(self, start: int, names: Collection[str]) -> Iterator[Chunk]:
+        """`Reader.read`, but only the columns `names`."""
         ...
 
 

@@ -6,7 +6,7 @@ files are fetched to local disk first (`fetch.py`), so that every pass is local.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -29,7 +29,7 @@ from corelane.data.sources.filesystem.jsonl_format import JsonLinesReader
 from corelane.data.sources.filesystem.listing import candidates, check_root, has_wildcards, list_files, partitions_of
 from corelane.data.sources.filesystem.npz_format import NpzReader
 from corelane.data.sources.filesystem.parquet_format import ParquetReader
-from corelane.data.sources.filesystem.reader import ConcatenatedReader, PartitionReader, Reader
+from corelane.data.sources.filesystem.reader import ConcatenatedReader, PartitionReader, Reader, ReadsColumns
 from corelane.data.sources.plain import plain_rows
 from corelane.store.hold import Hold
 from corelane.store.tiers.disk import DiskTier, temporary_tier
@@ -135,10 +135,18 @@ class FileSystemSource:
         for batch in self.encoded_batches(start):
             yield replace(batch, rows=plain_rows(batch.rows, schema))
 
-    def encoded_batches(self, start: Cursor | None = None) -> Iterator[Batch]:
-        """`batches`, but columns of texts that repeat may be dictionaries of them: what preparing reads faster."""
+    def encoded_batches(self, start: Cursor | None = None, columns: Collection[str] | None = None) -> Iterator[Batch]:
+        """`batches`, but columns of texts that repeat may be dictionaries of them: what preparing reads faster.
+
+        Where only some `columns` are asked for, others may be absent.
+        """
         fingerprint = self.fingerprint()
-        for chunk in self._reader.read(start_position(start, self.name, fingerprint)):
+        first = start_position(start, self.name, fingerprint)
+        if columns is None or not isinstance(self._reader, ReadsColumns):
+            chunks = self._reader.read(first)
+        else:
+            chunks = self._reader.read_columns(first, columns)
+        for chunk in chunks:
             yield Batch(chunk.rows, chunk.first, Cursor(self.name, fingerprint.digest, chunk.end), chunk.broken)
 
     # --- opening ------------------------------------------------------------------------------------------------------
