@@ -112,6 +112,19 @@ def test_what_is_kept_in_memory_changes_no_byte(tmp_path: Path, case: str, limit
     tier.close()
 
 
+def test_a_net_that_works_in_place_on_its_inputs_spoils_nothing(tmp_path: Path) -> None:
+    """Batches in memory would be written to: none are kept for it, and every evaluation sees the data."""
+    data = on_disk(classification(), tmp_path / "arrays")
+    results = []
+    for name, limit_bytes in (("calm", 0), ("kept", 1 << 20)):
+        tier, net = MemoryTier(MemoryManager(limit_bytes=100 << 20), limit_bytes), dropout_net()
+        module = nn.Sequential(nn.ReLU(inplace=True), net)
+        results.append((run(tmp_path / name, data, module, cache=tier).metrics, weights(net)))
+        assert tier.usage.num_entries == int(limit_bytes > 0), "the training part, from which batches are gathered"
+        tier.close()
+    assert results[0] == results[1]
+
+
 def test_without_a_best_epoch_the_last_weights_come_from_memory(tmp_path: Path) -> None:
     """Without validation rows the last weights are the result, and no checkpoint is read for it."""
     data = classification(parts=(0.85, 0.85))

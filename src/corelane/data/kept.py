@@ -37,6 +37,10 @@ class Keeper(Protocol):
         """Keep copies of `arrays`; whether they are kept."""
         ...
 
+    def remove(self, key: str) -> None:
+        """Forget `key`."""
+        ...
+
 
 class KeptData:
     """The training and the validation part of `data` as training takes them, through `keeper`."""
@@ -65,11 +69,13 @@ class KeptData:
     def validation(self, processor: CPUDataProcessor, batch_size: int) -> Iterator[TrainingBatch]:
         """The validation part in order, `batch_size` rows at a time, the last ones too.
 
-        Batches that are kept are read-only; the others are valid as long as those of `processor.batches`.
+        Batches that are kept are read-only: whoever must write to them calls `give_up_batches` first, or at once. The
+        others are valid as long as those of `processor.batches`.
         """
         part, start = self._data.validation, 0
-        key = f"batches/{self._data.digest}/{batch_size}"
-        while self._keeps_batches and start < part.num_rows and (kept := self._keeper.get(f"{key}/{start}")):
+        while (
+            self._keeps_batches and start < part.num_rows and (kept := self._keeper.get(self._key(batch_size, start)))
+        ):
             yield {name: kept[name] for name in part.inputs}, kept[_TARGET]
             start += batch_size
         if start >= part.num_rows:
@@ -78,9 +84,18 @@ class KeptData:
             part, np.arange(part.num_rows), batch_size, start=start, drop_last=False
         ):
             if self._keeps_batches:
-                self._keeper.put(f"{key}/{start}", {**inputs, _TARGET: target})
+                self._keeper.put(self._key(batch_size, start), {**inputs, _TARGET: target})
                 start += batch_size
             yield inputs, target
+
+    def give_up_batches(self, batch_size: int) -> None:
+        """Keep no batches from now on, and forget those that are kept."""
+        self._keeps_batches = False
+        for start in range(0, self._data.validation.num_rows, batch_size):
+            self._keeper.remove(self._key(batch_size, start))
+
+    def _key(self, batch_size: int, start: int) -> str:
+        return f"batches/{self._data.digest}/{batch_size}/{start}"
 
 
 def _bytes(part: PreparedPart) -> int:

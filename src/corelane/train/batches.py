@@ -55,9 +55,15 @@ class TensorBatches:
             yield [self._tensor(tensor) for tensor in inputs], labels
 
     def of_validation(self, data: KeptData, batch_size: int) -> Iterator[TensorBatch]:
-        """All rows of the validation part in order, which may come from memory."""
+        """All rows of the validation part in order, which may come from memory.
+
+        Nothing is kept for a module that works in place on its inputs: it would write into what is kept.
+        """
         for arrays, target in data.validation(self._processor, batch_size):
-            yield [self._tensor(_wrapped(array)) for array in arrays.values()], _wrapped(target)
+            tensors, labels = [_wrapped(array) for array in arrays.values()], _wrapped(target)
+            yield [self._tensor(tensor) for tensor in tensors], labels
+            if any(tensor._version for tensor in (*tensors, labels)):  # counts changes, also through views
+                data.give_up_batches(batch_size)
 
     def _tensor(self, tensor: Tensor) -> Tensor:
         if self._channels_last and tensor.ndim == 4:
@@ -66,11 +72,9 @@ class TensorBatches:
 
 
 def _wrapped(array: Array) -> Tensor:
-    """`array` as a tensor over the same memory; evaluating only reads, which torch cannot know of a read-only array."""
-    if array.flags.writeable:
-        return torch.from_numpy(array)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
+    """`array` as a tensor over the same memory that counts its changes, as tensors made for inference do not."""
+    with torch.inference_mode(False), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a read-only array: who writes to it is found out
         return torch.from_numpy(array)
 
 
