@@ -73,9 +73,7 @@ class KeptData:
         others are valid as long as those of `processor.batches`.
         """
         part, start = self._data.validation, 0
-        while (
-            self._keeps_batches and start < part.num_rows and (kept := self._keeper.get(self._key(batch_size, start)))
-        ):
+        while start < part.num_rows and (kept := self._kept_batch(batch_size, start)) is not None:
             yield {name: kept[name] for name in part.inputs}, kept[_TARGET]
             start += batch_size
         if start >= part.num_rows:
@@ -93,6 +91,9 @@ class KeptData:
         self._keeps_batches = False
         for start in range(0, self._data.validation.num_rows, batch_size):
             self._keeper.remove(self._key(batch_size, start))
+
+    def _kept_batch(self, batch_size: int, start: int) -> Arrays | None:
+        return self._keeper.get(self._key(batch_size, start)) if self._keeps_batches else None
 
     def _key(self, batch_size: int, start: int) -> str:
         return f"batches/{self._data.digest}/{batch_size}/{start}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,32 @@ def test_what_is_in_use_stays(tmp_path: Path) -> None:
         entry.hold.release()
     _build(tier, "e").hold.release()
     assert _names(tier) == {"d", "e"}
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from corelane.store.tiers.disk import DiskTier
+
+entry = DiskTier(Path(sys.argv[1])).open("downloads", "a")
+print("holds", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_what_another_process_uses_stays_until_it_ends(tmp_path: Path) -> None:
+    """An entry that a child has open is not evicted; when the child is killed, it may go."""
+    tier = DiskTier(tmp_path, 100_000, clock=Ticking())
+    _build(tier, "a").hold.release()
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "holds\n"
+        _build(tier, "b").hold.release()
+        assert _names(tier) == {"a", "b"}, "b is in use while the bound is kept, a is in use by the child"
+        process.kill()
+    _build(tier, "c").hold.release()
+    assert _names(tier) == {"c"}
 
 
 def test_an_entry_that_is_evicted_takes_its_seal_along(tmp_path: Path) -> None:
