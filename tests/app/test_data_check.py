@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from corelane import cli
 from corelane.app import train
+from corelane.app.catalogue import show_run
 from corelane.app.data_check import check
 from corelane.app.data_check_text import check_text
 from corelane.core.errors import ConfigError, StateError
@@ -170,6 +171,7 @@ def test_a_training_keeps_the_profile_of_its_training_rows(tmp_path: Path, rows:
     assert 300 < profile.num_rows < 400
     drift = {one["name"]: one["verdict"] for one in check(str(rows), target="y", against=path)["drift"]}
     assert drift == {"x": "stable", "colour": "stable", "y": "stable", "constant": "gone"}
+    assert DataProfile.from_json(show_run(str(run.directory))["data"]["profile"]) == profile
     report = (run.directory / "report.html").read_text()
     assert "constant is always" in report
     assert "the label &#39;rare&#39; of y has" in report
