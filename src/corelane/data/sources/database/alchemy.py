@@ -63,10 +63,8 @@ class AlchemySnapshot:
                 self._connection = self._engine.connect().execution_options(isolation_level=self._isolation())
                 self._begin()
                 self._base, self.order = self._select()
-                options = {"stream_results": True, "max_row_buffer": config.batch_rows}
-                with self._connection.execute(self._statement(None), execution_options=options) as first:
-                    names = list(first.keys())
-                    rows = first.fetchmany(config.batch_rows)
+                first = self._connection.execute(self._first_rows())
+                names, rows = list(first.keys()), first.fetchall()
                 check_names(names, config.table or "the query")
                 check_columns(config.key, names, "key", "the selection")
                 if config.version_column is not None:
@@ -153,6 +151,14 @@ class AlchemySnapshot:
         kept = config.columns or names
         base = ".".join(self._quote(part) for part in (schema, table) if part)
         return base, tuple(config.key) or (tuple(primary) if set(primary) <= set(kept) else ())
+
+    def _first_rows(self) -> sqlalchemy.Select[Any]:
+        """As many as decide on the types. Limited by the server: some drivers can only stop by reading to the end."""
+        named: list[sqlalchemy.ColumnClause[Any]] = [
+            sqlalchemy.column(sqlalchemy.quoted_name(name, quote=True)) for name in self._config.columns or ()
+        ]
+        columns = named or [sqlalchemy.literal_column("*")]
+        return sqlalchemy.select(*columns).select_from(self._text(self._base)).limit(self._config.batch_rows)
 
     def _statement(self, after: Key | None) -> sqlalchemy.TextClause:
         columns = [self._quote(name) for name in self._config.columns or ()] or ["*"]
