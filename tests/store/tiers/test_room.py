@@ -134,3 +134,13 @@ def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
     """Only the folders of the cache are written to."""
     with pytest.raises(ConfigError, match="of a kind in prepared"):
         DiskTier(tmp_path).room.place("elsewhere", "a")
+
+
+def test_what_other_processes_build_counts(tmp_path: Path) -> None:
+    """Two tiers over one directory that fill it in turn keep it about within the bound, though each counts its own."""
+    clock = Ticking()
+    tiers = [DiskTier(tmp_path, 1_000_000, clock=clock) for _ in range(2)]
+    for number in range(40):
+        _build(tiers[number % 2], f"e{number}").hold.release()
+        assert tiers[0].usage.num_bytes <= 1_000_000 * (1 + 2 / 16) + 70_000
+    assert len(_names(tiers[0])) >= 12

@@ -31,6 +31,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
 )
 """The folders of entries, and the kind of bundle in each. Nothing else in the directory is looked at or removed."""
 
+_TRUSTED_SHARE = 1 / 16  # of the bound: by so much each of several processes may pass it before it looks again
 ARRAYS = "arrays"  # the kind of a key that names none
 _PLAIN = re.compile(r"^[a-z0-9][a-z0-9_-]{0,127}$|^_[0-9a-f]{64}$")
 
@@ -44,7 +45,8 @@ class Room:
         self._meter = meter
         self._tell = tell
         self._lock = threading.Lock()
-        self._counted_bytes: int | None = None  # as last listed, with what was built here since; others build too
+        self._counted_bytes: int | None = None  # as last listed, with what was built here since
+        self._added_bytes = 0  # since then; others build too, so what was listed does not hold for ever
 
     def place(self, folder: str, name: str) -> EntryPlace:
         """Where an entry lies. Raises `ConfigError` for a kind that is not in `KINDS`."""
@@ -85,17 +87,21 @@ class Room:
                 f"got {self.limit_bytes}; raise it"
             )
         free = shutil.disk_usage(self.directory).free
+        if self.counted_bytes + num_bytes <= self.limit_bytes and num_bytes <= free:
+            return
         self.evict(max(self._recount() + num_bytes - self.limit_bytes, num_bytes - free))
         free = shutil.disk_usage(self.directory).free
         if free < num_bytes:
             raise DiskFullError(f"{self.directory} must have {num_bytes} bytes free, got {free}; free some space")
 
     def add(self, num_bytes: int) -> None:
-        """Count an entry that was built, and keep the bound; all are listed only when it may be passed."""
+        """Count an entry that was built, and keep the bound; all are listed when it may be passed, and now and then."""
         with self._lock:
-            if self._counted_bytes is not None:
-                self._counted_bytes += num_bytes
-            is_within = self._counted_bytes is not None and self._counted_bytes <= self.limit_bytes
+            self._added_bytes += num_bytes
+            is_known = self._counted_bytes is not None and self._added_bytes <= _TRUSTED_SHARE * self.limit_bytes
+            if is_known:
+                self._counted_bytes = (self._counted_bytes or 0) + num_bytes
+            is_within = is_known and (self._counted_bytes or 0) <= self.limit_bytes
         if not is_within:
             self.evict(self._recount() - self.limit_bytes)
 
@@ -123,7 +129,7 @@ class Room:
     def _recount(self) -> int:
         total = self.usage.num_bytes
         with self._lock:
-            self._counted_bytes = total
+            self._counted_bytes, self._added_bytes = total, 0
         return total
 
 
