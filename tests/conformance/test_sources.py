@@ -28,14 +28,14 @@ from PIL import Image
 
 from corelane.core.errors import CursorError
 from corelane.data.batch import Batch, Cursor
-from corelane.data.config import DatabaseConfig, FileSystemConfig, HTTPConfig
+from corelane.data.config import DatabaseConfig, FileSystemConfig, HTTPConfig, PagingConfig
 from corelane.data.source import DataSource, iterate_rows
 from corelane.data.sources.database import DatabaseSource
 from corelane.data.sources.filesystem.source import FileSystemSource
 from corelane.data.sources.http import HTTPSource
 from corelane.data.sources.memory import InMemorySource
 from corelane.store.tiers.disk import DiskTier
-from tests.faults.http_server import Content, FaultServer
+from tests.faults.http_server import Content, FaultServer, reply
 from tests.servers.postgres import PostgresServer
 from tests.servers.s3 import Bucket
 
@@ -60,6 +60,12 @@ def _table(shift: int) -> pa.Table:
 def _csv(folder: Path, shift: int, batch_rows: int) -> DataSource:
     pyarrow.csv.write_csv(_table(shift), folder / "rows.csv")
     return FileSystemSource(FileSystemConfig(path="rows.csv", batch_rows=batch_rows), folder)
+
+
+def _tsv(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    options = pyarrow.csv.WriteOptions(delimiter="\t")
+    pyarrow.csv.write_csv(_table(shift), folder / "rows.tsv", options)
+    return FileSystemSource(FileSystemConfig(path="rows.tsv", batch_rows=batch_rows), folder)
 
 
 def _packed_csv(folder: Path, shift: int, batch_rows: int) -> DataSource:
@@ -195,14 +201,18 @@ def _memory_arrays(folder: Path, shift: int, batch_rows: int) -> DataSource:
     return InMemorySource({"image": pixels, "label": np.arange(NUM_ROWS)}, batch_rows=batch_rows)
 
 
-def _sqlite(folder: Path, shift: int, batch_rows: int) -> DataSource:
+def _sqlite(folder: Path, shift: int, batch_rows: int, scheme: str = "sqlite") -> DataSource:
     (folder / "rows.db").unlink(missing_ok=True)
     with sqlite3.connect(folder / "rows.db") as connection:
         connection.execute("CREATE TABLE rows (id INTEGER PRIMARY KEY, number REAL, word TEXT)")
         rows = [(index, row["number"], row["word"]) for index, row in enumerate(_table(shift).to_pylist())]
         connection.executemany("INSERT INTO rows VALUES (?, ?, ?)", rows)
     connection.close()
-    return _database(f"sqlite:///{folder}/rows.db", batch_rows)
+    return _database(f"{scheme}:///{folder}/rows.db", batch_rows)
+
+
+def _by_sqlalchemy(folder: Path, shift: int, batch_rows: int) -> DataSource:
+    return _sqlite(folder, shift, batch_rows, "sqlite+pysqlite")
 
 
 def _postgresql(server: PostgresServer) -> Case:
@@ -229,6 +239,27 @@ def _http(server: FaultServer) -> Case:
         server.routes[f"/{folder.name}/rows.csv"] = Content(data, etag=f'"{shift}"')
         config = HTTPConfig(
             url=f"{server.url}/{folder.name}/rows.csv",
+            allow_http=True,
+            allow_private=["127.0.0.1"],
+            batch_rows=batch_rows,
+        )
+        return HTTPSource(config, cache=DiskTier(folder / "cache"))
+
+    return replace(TABLE, make=make)
+
+
+def _pages(server: FaultServer) -> Case:
+    """A JSON API that gives four rows a page."""
+
+    def make(folder: Path, shift: int, batch_rows: int) -> DataSource:
+        rows = _table(shift).to_pylist()
+        for first in range(0, NUM_ROWS, 4):
+            following = f"/{folder.name}/{first + 4}" if first + 4 < NUM_ROWS else None
+            page = {"rows": rows[first : first + 4], "next": following}
+            server.routes[f"/{folder.name}/{first}"] = reply(json.dumps(page).encode())
+        config = HTTPConfig(
+            url=f"{server.url}/{folder.name}/0",
+            paging=PagingConfig(records="rows", next_link="next"),
             allow_http=True,
             allow_private=["127.0.0.1"],
             batch_rows=batch_rows,
@@ -288,6 +319,8 @@ CASES = {
     "pandas": replace(TABLE, make=_memory_pandas),
     "polars": replace(TABLE, make=_memory_polars),
     "sqlite": DATABASE,
+    "sqlite by sqlalchemy": replace(DATABASE, make=_by_sqlalchemy),
+    "tsv": replace(TABLE, make=_tsv),
     "npz": replace(PIXELS, make=_npz),
     "torch": replace(PIXELS, make=_memory_torch),
     "idx": PIXELS,
@@ -301,13 +334,15 @@ def _s3_server(s3_options: dict[str, Any]) -> None:
     """The server is started before the first test, whose children are counted."""
 
 
-@pytest.fixture(params=[*CASES, "s3", "http", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
+@pytest.fixture(params=[*CASES, "s3", "http", "pages", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
 def case(request: pytest.FixtureRequest) -> Case:
     """One kind of source."""
     if request.param == "postgresql":
         return _postgresql(request.getfixturevalue("postgres_server"))
     if request.param == "http":
         return _http(request.getfixturevalue("http_server"))
+    if request.param == "pages":
+        return _pages(request.getfixturevalue("http_server"))
     if request.param == "s3":
         return _s3(request.getfixturevalue("bucket"))
     return CASES[request.param]
