@@ -276,6 +276,23 @@ def test_a_part_that_does_not_fit_is_not_used(server: FaultServer, part: Answer)
     assert rows_of(source(server.url + "/rows.csv")) == ROWS
 
 
+def test_a_server_that_ceases_to_send_parts_begins_anew(server: FaultServer) -> None:
+    """C6: the whole answer in place of a part, or a part that is packed: nothing is appended to what there is."""
+    whole = reply(CSV, ETag='"1"')
+    span = f"bytes 50000-{len(CSV) - 1}/{len(CSV)}"
+    packed = reply(CSV[50_000:], 206, Content_Range=span, ETag='"1"', Content_Encoding="gzip")
+    for answer in (whole, packed):
+        server.script = [torn(server.routes["/rows.csv"], 50_000), answer]
+        assert rows_of(source(server.url + "/rows.csv")) == ROWS
+
+
+def test_a_part_beyond_the_length_begins_anew(server: FaultServer) -> None:
+    """C6: more bytes than were announced are of something else."""
+    longer = reply(CSV[50_000:] + b"extra\n", 206, Content_Range=f"bytes 50000-{len(CSV) - 1}/{len(CSV)}", ETag='"1"')
+    server.script = [torn(server.routes["/rows.csv"], 50_000), longer]
+    assert rows_of(source(server.url + "/rows.csv")) == ROWS
+
+
 def test_content_that_never_stays_the_same_is_given_up(server: FaultServer) -> None:
     """C7: A server whose content changes at every try ends in an error, not in a loop."""
     server.script = [torn(Content(CSV, etag=f'"{index}"'), 50_000) for index in range(50)]

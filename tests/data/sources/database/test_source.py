@@ -58,3 +58,18 @@ def test_a_key_is_exact_or_refused(file: str) -> None:
     """C1: numbers with fractions cannot be gone on behind; that is said at once, not when a connection breaks."""
     with pytest.raises(ConfigError, match=r"key must name columns of whole numbers, .* got 'late' of double"):
         rows_of(url=file, table="loose", key=["late"])
+
+
+KINDS = {"text": "text", "whole": "bigint", "number": "double precision", "yes": "int", "none": "text"}
+VALUES: dict[str, Any] = {"text": "it's", "whole": -(2**62), "number": 0.1, "yes": True, "none": None}
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite", "sqlite+pysqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))]
+)
+def test_values_of_every_kind_are_bound(url: str, file: str, request: pytest.FixtureRequest) -> None:
+    """Texts, whole numbers, numbers, booleans and null come back as they went, in whatever database."""
+    place = request.getfixturevalue("database") if url == "postgresql" else file.replace("sqlite", url, 1)
+    query = "SELECT " + ", ".join(f"CAST(:{name} AS {kind}) AS {name}" for name, kind in KINDS.items())
+    (row,) = rows_of(url=place, query=query, parameters=VALUES)
+    assert {**row, "yes": bool(row["yes"])} == VALUES
