@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.capabilities import CAPABILITIES
 
 pytest_plugins = ["tests.servers.postgres", "tests.servers.s3"]
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("untimed")
 
 _unexplained_skips: list[str] = []
 
