@@ -326,6 +326,7 @@ def runs_reindex(
 
 CacheConfig = Annotated[Path | None, typer.Argument(help="A configuration; its `machine` section is used.")]
 CacheFolder = Annotated[Path | None, typer.Option("--cache", help="The cache directory.")]
+ClearedTier = Annotated[str, typer.Option("--tier", help="disk, or shared.")]
 CacheTier = Annotated[str | None, typer.Option("--tier", help="disk or shared; both by default.")]
 
 
@@ -357,7 +358,7 @@ def cache_verify(
 
 @cache_cli.command("clear", epilog="Example: corelane cache clear --tier disk")
 def cache_clear(
-    config: CacheConfig = None, cache: CacheFolder = None, tier: CacheTier = "disk", as_json: Json = False
+    config: CacheConfig = None, cache: CacheFolder = None, tier: ClearedTier = "disk", as_json: Json = False
 ) -> None:
     """Remove what no process uses. The shared tier is cleared only when it is named."""
     with _reported(as_json):
