@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from corelane import cli
+from corelane.cli import cli
+from corelane.cli.outcome import exit_code
 from corelane.core import errors
 
 COMMANDS = ["init", "train", "package", "evaluate", "predict", "serve", "doctor"]
 
 
 def _invoke(*arguments: str | Path) -> tuple[int, str]:
-    result = CliRunner().invoke(cli.cli, [str(argument) for argument in arguments])
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
     return result.exit_code, result.output
 
 
@@ -51,7 +52,7 @@ def test_every_command_speaks_json(command: str) -> None:
 )
 def test_exit_codes_tell_whose_turn_it_is(error: errors.CorelaneError, code: int) -> None:
     """2 is the user's mistake, 1 ours, 75 resumable."""
-    assert cli.exit_code(error) == code
+    assert exit_code(error) == code
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from corelane import cli
 from corelane.app import train
 from corelane.app.catalogue import show_run
 from corelane.app.data_check import check
 from corelane.app.data_check_text import check_text
+from corelane.cli import cli
 from corelane.core.errors import ConfigError, StateError
 from corelane.data.dataset_profile import DataProfile
 from corelane.recipes.catalogue import CONFIG_NAME, find_recipe
@@ -51,7 +51,7 @@ def rows(tmp_path: Path) -> Path:
 
 
 def invoked(*arguments: str | Path) -> tuple[int, str]:
-    result = CliRunner().invoke(cli.cli, ["data", "check", *map(str, arguments)])
+    result = CliRunner().invoke(cli, ["data", "check", *map(str, arguments)])
     return result.exit_code, result.output
 
 

@@ -1,0 +1,91 @@
+"""What every command does with its outcome: print it, turn errors into one line and an exit code, leave when asked.
+
+Exit codes: 0 done, 1 our fault, 2 the user's mistake, 75 stopped in a way that the same command can resume. With
+`--json` a command prints one JSON object on standard output and nothing else there, an error included.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from corelane.core.errors import CorelaneError
+
+EXIT_OURS, EXIT_USER, EXIT_RESUMABLE = 1, 2, 75
+
+# The rest follows the class: transient errors can be resumed, permanent ones are the user's to mend.
+EXIT_BY_CODE = {"skew_detected": EXIT_OURS, "golden_mismatch": EXIT_OURS, "worker_lost": EXIT_OURS}
+
+
+def exit_code(error: CorelaneError) -> int:
+    """The exit code that stands for `error`."""
+    return EXIT_BY_CODE.get(error.code, EXIT_RESUMABLE if error.transient else EXIT_USER)
+
+
+@contextmanager
+def reported(as_json: bool) -> Iterator[None]:
+    """Turn an error of ours into one line (or one JSON object) and its exit code."""
+    try:
+        yield
+    except CorelaneError as error:
+        if as_json:
+            typer.echo(json.dumps({"error": error.message, "code": error.code}))
+        else:
+            typer.echo(f"corelane: {error.message}", err=True)
+        raise typer.Exit(exit_code(error)) from error
+    except KeyboardInterrupt as error:
+        typer.echo("corelane: stopped before the end; run the same command again", err=True)
+        raise typer.Exit(EXIT_RESUMABLE) from error
+    except BrokenPipeError:
+        # The reader of our output went away (`corelane ... | head`): nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def print_result(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], str]) -> None:
+    """Print `result` as one JSON object, or as the text that `show` makes of it."""
+    typer.echo(json.dumps(result, allow_nan=False) if as_json else show(result))
+
+
+def facts_text(result: Mapping[str, Any]) -> str:
+    """Flat facts as aligned lines; nested ones are indented under their name."""
+    lines: list[str] = []
+    width = max((len(key) for key in result), default=0)
+    for key, value in result.items():
+        if isinstance(value, Mapping):
+            lines.append(key)
+            lines.extend("  " + line for line in facts_text(value).splitlines())
+        else:
+            shown = _number(value) if isinstance(value, float) else value
+            lines.append(f"{key:<{width}}  {shown}")
+    return "\n".join(lines)
+
+
+@contextmanager
+def leaving_when_asked(words: bytes = b"") -> Iterator[None]:
+    """Leave at once, with `words`, on SIGTERM and SIGINT wherever the trainer does not handle them itself.
+
+    Everything on disk is written whole or not at all, so leaving is safe. Raising out of the handler is not: a library
+    that is just being imported may catch the exception and go on half imported.
+    """
+
+    def leave(*_: object) -> None:
+        os.write(2, words)
+        os._exit(EXIT_RESUMABLE)
+
+    previous = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

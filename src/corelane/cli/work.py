@@ -1,0 +1,182 @@
+"""The commands that do the work: make a project, train, package, score, serve, and try out a machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import corelane
+from corelane import app as rooms
+from corelane.cli.options import ConfigFile, Json, Overrides, PackagePath
+from corelane.cli.outcome import EXIT_USER, exit_code, facts_text, leaving_when_asked, print_result, reported
+from corelane.core.errors import CorelaneError
+
+cli = typer.Typer(
+    name="corelane",
+    help="Train, package and serve neural networks on CPUs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_STOPPED = b"corelane: stopped before the end; run the same command again with --resume\n"
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(corelane.__version__)
+        raise typer.Exit
+
+
+@cli.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Train, package and serve neural networks on CPUs."""
+
+
+@cli.command(epilog="Example: corelane init churn --data customers.csv --target churned")
+def init(
+    directory: Annotated[Path, typer.Argument(help="The project folder to make.")],
+    template: Annotated[str, typer.Option(help="digits, penguins, fashion-mnist or tabular.")] = "tabular",
+    data: Annotated[Path | None, typer.Option(help="Your own CSV or Parquet file (template tabular).")] = None,
+    target: Annotated[str | None, typer.Option(help="The column to predict (template tabular).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a project folder with a commented configuration."""
+    with reported(as_json):
+        result = rooms.project.create(directory, template, data=data, target=target)
+        print_result(result, as_json, lambda made: f"made {made['config']}\nnext: corelane train {made['config']}")
+
+
+@cli.command(epilog="Example: corelane train config.yaml --set train.epochs=3")
+def train(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the newest run, if there is one.")] = False,
+    runs: Annotated[Path, typer.Option(help="The folder that holds runs.")] = Path("runs"),
+    packages: Annotated[Path | None, typer.Option(help="The folder that holds packages.")] = None,
+    package: Annotated[bool, typer.Option(help="Package the best checkpoint when training is done.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Train on the configured data, and package the best model."""
+    with reported(as_json), leaving_when_asked(_STOPPED):
+        result = rooms.training.train_supervised(config, overrides or (), runs=runs, resume=resume, quiet=as_json)
+        if package:
+            result["package"] = str(rooms.packaging.package(Path(result["run"]), directory=packages))
+        print_result(result, as_json, _trained)
+
+
+@cli.command("train-worker", hidden=True)
+def train_worker(
+    run: Annotated[Path, typer.Option(help="The run directory.")],
+    resume: Annotated[bool, typer.Option("--resume")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet")] = False,
+) -> None:
+    """The trainer's own process, started by `corelane train`."""
+    try:
+        with leaving_when_asked():
+            rooms.training.train_run(run, resume=resume, quiet=quiet)
+    except CorelaneError as error:  # the parent reads it from the run directory and tells it
+        raise typer.Exit(exit_code(error)) from error
+
+
+@cli.command(epilog="Example: corelane package runs/digits-001")
+def package(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    packages: Annotated[Path | None, typer.Option(help="The folder that holds packages.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn a run's best checkpoint into a package, if the server reproduces its answers."""
+    with reported(as_json):
+        print_result({"package": str(rooms.packaging.package(run, directory=packages))}, as_json, facts_text)
+
+
+@cli.command(epilog="Example: corelane evaluate packages/digits/1 --input test.csv")
+def evaluate(
+    package: PackagePath,
+    data: Annotated[str, typer.Option("--input", help="Rows with their target: CSV, Parquet, IDX or image folder.")],
+    labels: Annotated[str | None, typer.Option(help="The label file of an IDX image file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a package on labelled data."""
+    with reported(as_json):
+        print_result(rooms.scoring.evaluate(package, data, labels=labels), as_json, facts_text)
+
+
+@cli.command(epilog="Example: corelane predict packages/digits/1 --input new.csv --output answers.parquet")
+def predict(
+    package: PackagePath,
+    data: Annotated[str, typer.Option("--input", help="Rows: CSV, Parquet, IDX or image folder.")],
+    output: Annotated[Path, typer.Option(help="Where answers go: .parquet, .csv or .jsonl.")],
+    labels: Annotated[str | None, typer.Option(help="The label file of an IDX image file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Predict every row of a data set, in order."""
+    with reported(as_json):
+        print_result(rooms.scoring.predict(package, data, output, labels=labels), as_json, facts_text)
+
+
+@cli.command(epilog="Example: corelane serve packages/digits --port 8000 --workers 2")
+def serve(
+    packages: Annotated[list[Path] | None, typer.Argument(help="Packages to serve.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A configuration file; its `serve` section is used.")] = None,
+    overrides: Overrides = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 by default, 0 for any free one.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Server processes that share the port; 1 by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Serve packages over REST until stopped."""
+    with reported(as_json):
+        options = {"host": host, "port": port, "workers": workers}
+        settings = [
+            *(overrides or ()),
+            *(f"serve.{key}={value}" for key, value in options.items() if value is not None),
+        ]
+        code = rooms.serving.serve(packages or [], config=config, overrides=settings, announce=_announce(as_json))
+        raise typer.Exit(code)
+
+
+@cli.command("serve-worker", hidden=True)
+def serve_worker(spec: Annotated[Path, typer.Option(help="The worker's specification.")]) -> None:
+    """One server process, started by `corelane serve`."""
+    with reported(as_json=False):
+        raise typer.Exit(rooms.serving.run_worker(spec))
+
+
+@cli.command(epilog="Example: corelane doctor config.yaml")
+def doctor(
+    config: Annotated[Path | None, typer.Argument(help="A configuration to try out; none tries a bundled one.")] = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Print what this machine is, and do a dry run: data, a batch, a step, a save, an inference."""
+    with reported(as_json):
+        report = rooms.doctor.examine(config, overrides or ())
+        print_result(report, as_json, facts_text)
+        if not report["healthy"]:
+            raise typer.Exit(EXIT_USER)
+
+
+def _trained(result: Mapping[str, Any]) -> str:
+    """A run's outcome, and what to type next."""
+    shown = {key: value for key, value in result.items() if key != "version"}
+    package = result.get("package")
+    follow = f"corelane serve {package}" if package else f"corelane package {result['run']}"
+    return f"{facts_text(shown)}\nnext: {follow}"
+
+
+def _announce(as_json: bool) -> Callable[[str], None]:
+    def announce(url: str) -> None:
+        text = json.dumps({"event": "listening", "url": url}) if as_json else f"listening on {url}"
+        typer.echo(text)
+        sys.stdout.flush()
+
+    return announce
