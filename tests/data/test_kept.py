@@ -53,9 +53,10 @@ def _bytes(part: PreparedPart) -> list[bytes]:
 
 
 def test_tensors_come_from_memory_and_are_the_same(tmp_path: Path, tier: MemoryTier) -> None:
-    """The training part is copied once, aligned, and later epochs have the same copy."""
+    """The training part is copied once, for the second epoch, aligned; later epochs have the same copy."""
     data = _data(tmp_path)
     kept = KeptData(data, tier)
+    assert kept.train() is data.train, "nothing is copied before the first step"
     first, second = kept.train(), kept.train()
     assert _bytes(first) == _bytes(data.train)
     arrays: list[Array] = [*first.inputs.values(), first.target]
@@ -100,6 +101,7 @@ def test_what_does_not_fit_stays_on_disk(
     tier = MemoryTier(MemoryManager(limit_bytes=100 << 20), limit_bytes)
     data = _data(tmp_path)
     kept = KeptData(data, tier)
+    kept.train()
     for _ in range(3):
         assert is_mapped(kept.train().target) != keeps_tensors
         _validation(kept, processor)

@@ -48,15 +48,21 @@ class KeptData:
     def __init__(self, data: PreparedData, keeper: Keeper) -> None:
         self._data = data
         self._keeper = keeper
+        self._is_first_epoch = True
         batches, tensors = _bytes(data.validation), _bytes(data.train)
         is_on_disk = any(is_mapped(array) for array in data.train.inputs.values())  # else it is in memory already
         self._keeps_batches = is_on_disk and batches > 0 and keeper.can_keep(batches)
         self._keeps_tensors = is_on_disk and keeper.can_keep(tensors + (batches if self._keeps_batches else 0))
 
     def train(self) -> PreparedPart:
-        """The training part for one epoch: aligned copies in memory, or as it lies on disk."""
-        part = self._data.train
-        if not self._keeps_tensors:
+        """The training part for one epoch: aligned copies in memory, or as it lies on disk.
+
+        The first epoch of a process reads from disk, a window at a time: its first step does not wait for a copy of
+        everything, and a run of one epoch makes none.
+        """
+        part, is_first = self._data.train, self._is_first_epoch
+        self._is_first_epoch = False
+        if is_first or not self._keeps_tensors:
             return part
         key = f"tensors/{self._data.digest}"
         if (kept := self._keeper.get(key)) is None:
