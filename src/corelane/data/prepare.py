@@ -55,7 +55,7 @@ from corelane.store.tiers.disk import DiskTier
 
 __all__ = ["PreparedData", "PreparedPart", "prepare"]
 
-_VERSION = 5  # of the passes and the files; raised when the same key would give other content
+_VERSION = 6  # of the passes and the files; raised when the same key would give other content
 _DATA_SHARE = 0.3  # of the memory, when nothing else is said: the data pool's part
 
 

@@ -115,3 +115,17 @@ def test_the_delimiter_is_part_of_the_fingerprint(folder: Path) -> None:
     """The same bytes cut up differently are other rows, so a cursor does not carry over."""
     prints = {FileSystemSource(FileSystemConfig(path="rows.csv", delimiter=cut), folder).fingerprint() for cut in ",;"}
     assert len(prints) == 2
+
+
+def test_the_delimiter_of_tab_separated_files_is_part_of_the_fingerprint(tmp_path: Path) -> None:
+    """Equal bytes are other columns in `.tsv` files than in `.csv` files, each file of a folder by its own name."""
+    prints = []
+    for names in (("a.csv", "b.csv"), ("a.tsv", "b.tsv"), ("a.csv", "b.tsv"), ("a.csv.gz", "b.csv.gz")):
+        folder = tmp_path / "-".join(names)
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text("a\n1\n")
+        prints.append(FileSystemSource(FileSystemConfig(path=folder.name), tmp_path).fingerprint())
+        prints.append(FileSystemSource(FileSystemConfig(path=f"{folder.name}/{names[0]}"), tmp_path).fingerprint())
+    assert len(set(prints[:6])) == 5, "the first file of the third folder is that of the first"
+    assert prints[6:] == prints[:2], "a name that says nothing of cells changes nothing"

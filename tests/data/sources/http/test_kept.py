@@ -67,6 +67,34 @@ def test_another_url_or_walk_is_another_download(tmp_path: Path) -> None:
     assert kept(tmp_path, paged).newest(None) is None
 
 
+def test_other_headers_are_another_download(tmp_path: Path) -> None:
+    """Another client, language or format of the answer is another content; the case and order of names are not."""
+
+    def of(**headers: str) -> Kept:
+        return kept(tmp_path, HTTPConfig(url="https://h/rows.csv", headers=headers))
+
+    keys = [of(), of(Accept="text/csv"), of(Accept="text/plain"), of(Accept="text/csv", Tenant="a")]
+    assert len({one.key for one in keys}) == 4
+    assert of(tenant="a", accept="text/csv").key == keys[-1].key
+    assert "text" not in keys[1].key
+
+
+def test_what_one_client_may_read_is_not_given_to_another(server: FaultServer, tmp_path: Path) -> None:
+    """Two tokens, one version for both: each reads its own rows, and its own alone again when nothing has changed."""
+    contents = {name: Content(b"owner\n" + name.encode() + b"\n") for name in ("ann", "bob")}
+    server.routes["/rows.csv"] = lambda asked, connection: contents[asked.headers["authorization"]](asked, connection)
+    for name in ("ann", "bob", "ann", "bob"):
+        config = HTTPConfig(
+            url=server.url + "/rows.csv",
+            allow_http=True,
+            allow_private=["127.0.0.1"],
+            headers={"Authorization": name},
+        )
+        source = HTTPSource(config, cache=DiskTier(tmp_path))
+        assert [row for batch in source.batches() for row in batch.rows.column("owner").to_pylist()] == [name]
+    assert [asked.headers.get("if-none-match") for asked in server.asked] == [None, None, '"1"', '"1"']
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -97,7 +97,7 @@ class FileSystemSource:
             raise ConfigError(f"labels must be given for IDX files only, got {config.labels!r} with {self._format}")
         if config.delimiter != "," and self._format != "csv":
             raise ConfigError(f"delimiter must be given for CSV only, got {config.delimiter!r} with {self._format}")
-        self._delimiter = config.delimiter
+        self._delimiters: list[str] = []  # of each CSV file; not the configured one, which a .tsv file may differ from
         self._facts: list[str] = []
         self._reader = self._open_reader(path, config)
         self._fingerprint: Fingerprint | None = None
@@ -118,12 +118,12 @@ class FileSystemSource:
         return self._reader.schema()
 
     def fingerprint(self) -> Fingerprint:
-        """SHA-256 over format, labels and the bytes of every file; computed once, in one sequential read.
+        """SHA-256 over format, delimiters, labels and the bytes of every file; computed once, in one sequential read.
 
         With a cache, files that nothing has touched since are not read for it again.
         """
         if self._fingerprint is None:
-            facts = [self._format, self._delimiter, *self._facts]
+            facts = [self._format, "".join(self._delimiters), *self._facts]
             if self._format == "images":
                 facts += [f"{file.path.parent.name}/{file.path.name}" for file in self._reader.files]
             self._fingerprint = Fingerprint("content", kept_digest(self._reader.files, facts, self._cache))
@@ -211,7 +211,8 @@ class FileSystemSource:
         file = FrozenFile.freeze(path, "data.source.path")
         if self._format == "csv":
             is_tabbed = config.delimiter == "," and _unpacked(path.name).endswith(".tsv")
-            return CsvReader(file, "\t" if is_tabbed else config.delimiter, config.batch_rows)
+            self._delimiters.append("\t" if is_tabbed else config.delimiter)
+            return CsvReader(file, self._delimiters[-1], config.batch_rows)
         return _READERS[self._format](file, config.batch_rows)
 
 

@@ -46,8 +46,7 @@ class Kept:
         self.folder = cache.directory / FOLDER
         self._cache = cache
         self._clock = clock
-        facts = [config.url, None if config.paging is None else config.paging.model_dump()]
-        self.key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+        self.key = _key(config)
         self._note = self.folder / f"{self.key}.json"
 
     def newest(self, sha256: str | None) -> tuple[KeptFile, Validators] | None:
@@ -100,6 +99,15 @@ class Kept:
             yield
         finally:
             os.close(descriptor)
+
+
+def _key(config: HTTPConfig) -> str:
+    """A digest of what decides the answer. It has the headers in it: by them the server may give each client another
+    content, and say to both that theirs is unchanged.
+    """
+    headers = sorted([name.lower(), value] for name, value in config.headers.items())
+    facts = [config.url, None if config.paging is None else config.paging.model_dump(), headers]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
 def _lock(descriptor: int) -> bool:
