@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from corelane.core.errors import InterruptedRunError
+from corelane.store.tiers.arrays import write_arrays
 from corelane.store.tiers.disk import DiskTier
 from corelane.train.augment import Augmenter
 from corelane.train.config import AugmentConfig, TrainConfig
@@ -88,14 +90,32 @@ def test_off_unless_asked_for(tmp_path: Path) -> None:
 def test_an_interrupted_epoch_is_not_kept(tmp_path: Path, stops: int) -> None:
     """A run that stops in the middle of an epoch leaves whole epochs only; resumed, it ends with the same weights."""
     calm = _train(tmp_path / "calm", None)
-    disk, count = DiskTier(tmp_path / "cache"), iter(range(1, 1000))
+    told: list[str] = []
+    disk, count = DiskTier(tmp_path / "cache", tell=lambda event, _: told.append(event)), iter(range(1, 1000))
     with pytest.raises(InterruptedRunError):
         _train(tmp_path / "run", disk, should_stop=lambda: next(count) == stops)
+    assert told == [], "to stop is not the disk's fault"
     entries = list((tmp_path / "cache" / "augmented").iterdir())
     assert [entry for entry in entries if entry.name.endswith(".tmp")] == []
     assert len(entries) == stops // 5
     assert _train(tmp_path / "run", disk, resume=True) == calm
     assert _train(tmp_path / "again", disk) == calm
+
+
+def test_an_epoch_that_another_run_keeps_first_ends_the_recording_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that found no entry, and finds one when it begins to record, trains on what it draws."""
+    disk, missed = DiskTier(tmp_path / "cache"), DiskTier.get
+
+    def late(self: DiskTier, key: str) -> Any:
+        found = missed(self, key)
+        self.open_or_build(*key.split("/"), lambda folder: write_arrays(folder, {"0": np.zeros(1)})).hold.release()
+        return found
+
+    calm = _train(tmp_path / "calm", None)
+    monkeypatch.setattr(DiskTier, "get", late)
+    assert _train(tmp_path / "run", disk) == calm
 
 
 @pytest.fixture
@@ -112,9 +132,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_ends_the_recording_and_not_the_run(tmp_path: Path, small_disk: Path) -> None:
     """What finds no room is not kept; the weights are the same, and nothing is left half written."""
     (small_disk / "ballast").write_bytes(bytes(40 << 10))
-    told: list[str] = []
+    told: list[tuple[str, Any]] = []
     calm = _train(tmp_path / "calm", None)
-    disk = DiskTier(small_disk / "cache", tell=lambda event, _: told.append(event))
+    disk = DiskTier(small_disk / "cache", tell=lambda *event: told.append(event))
     assert _train(tmp_path / "run", disk) == calm
-    assert "cache_not_kept" in told
+    reasons = {fields["reason"] for event, fields in told if event == "cache_not_kept"}
+    assert reasons
+    assert all("bytes free" in reason or "room for" in reason for reason in reasons), reasons
     assert list((small_disk / "cache" / "augmented").iterdir()) == []

@@ -32,6 +32,11 @@ __all__ = ["Bundle", "FileEntry", "remove_temporaries", "verify_bundle", "write_
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+_DAMAGED = frozenset(
+    (errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENODATA, errno.EREMOTEIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR)
+)
+"""What a system says of a file that its disk, or its server, no longer has whole."""
+
 MAX_MANIFEST_BYTES = 16 << 20  # about 100,000 files; a larger one is not ours
 
 
@@ -77,8 +82,20 @@ def verify_bundle(path: Path, kind: str, *, believed: Callable[[str], bool] = la
 
     Files whose names are `believed` are not hashed: for who knows that nothing touched them since they were.
 
-    Raises `BundleError` naming the broken file and what to do.
+    Raises `BundleError` naming the broken file and what to do, also where the disk cannot read it or it is removed
+    meanwhile; another `OSError` (no right to read, too many open files) says nothing of the bundle, and is raised.
     """
+    try:
+        return _verify(path, kind, believed)
+    except OSError as error:
+        if error.errno not in _DAMAGED:
+            raise
+        raise BundleError(
+            f"{error.filename or path} must be readable, got {error.strerror!r}; {_advice(kind)}", detail=str(error)
+        ) from error
+
+
+def _verify(path: Path, kind: str, believed: Callable[[str], bool]) -> Bundle:
     if not path.is_dir():
         raise BundleError(f"{path} must be a bundle directory, got {_what_is(path)}; check the path")
     manifest = _read_manifest(path, kind)

@@ -135,7 +135,8 @@ def _remove_broken(place: EntryPlace, now_s: float) -> None:
             verify_sealed(place.path, place.kind, place.seal, now_s=now_s)
         except BundleError:
             if os.path.lexists(place.path):
-                take_away(place)
+                with suppress(OSError):  # it stays, and who builds it hears that it is there
+                    take_away(place)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from corelane.core.errors import CorelaneError, DiskFullError
+from corelane.core.errors import CorelaneError
 from corelane.core.types import Array, IntArray, JsonObject
 from corelane.data.appender import FileAppender
 from corelane.store.tiers.arrays import write_names
@@ -60,8 +60,12 @@ class CachedAugmenter:
     def close(self) -> None:
         """Give up what is half recorded."""
         if self._recording is not None:
-            self._recording.give_up()
+            self._recording.give_up(_StoppedError())
             self._recording = None
+
+
+class _StoppedError(Exception):
+    """The run ended in the middle of an epoch: the disk is not to blame, and nobody needs to hear of it."""
 
 
 class _Replay:
@@ -102,17 +106,16 @@ class _Recording:
         if not self._is_over:
             try:
                 self._record([tensor.numpy() for tensor in (*changed, soft)])
-            except (OSError, CorelaneError):
-                self.give_up()  # the disk tier has told what its disk lacks
+            except (OSError, CorelaneError) as error:
+                self.give_up(error)  # the disk tier tells what its disk lacks
         return changed, soft
 
-    def give_up(self) -> None:
-        """Remove what was written, unless the entry is complete."""
+    def give_up(self, error: Exception) -> None:
+        """Remove what was written, because of `error`, unless the entry is complete."""
         if not self._is_over:
             self._is_over = True
-            gone = DiskFullError("the recording was given up")
-            with suppress(OSError, CorelaneError):
-                self._files.__exit__(DiskFullError, gone, None)
+            with suppress(OSError, CorelaneError, _StoppedError):
+                self._files.__exit__(type(error), error, error.__traceback__)
 
     def _record(self, arrays: list[Array]) -> None:
         if not self._appenders:

@@ -74,6 +74,28 @@ def test_a_broken_entry_is_told_counted_and_built_again(tmp_path: Path, damage: 
     verify_bundle(target, "download")
 
 
+@pytest.fixture
+def unreadable(tmp_path: Path) -> Iterator[Path]:
+    """A file of no bytes that the kernel answers with EIO, as it does for a broken sector: this process's page zero."""
+    content = tmp_path / "cache" / "downloads" / "a" / "content"
+    DiskTier(tmp_path / "cache").open_or_build("downloads", "a", lambda folder: (folder / "content").touch())
+    subprocess.run(["mount", "--bind", f"/proc/{os.getpid()}/mem", str(content)], check=True)
+    yield content
+    for path in (tmp_path / "cache").rglob("content"):
+        subprocess.run(["umount", str(path)], check=False, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.needs("mount")
+def test_an_entry_that_the_disk_cannot_read_is_built_again(tmp_path: Path, unreadable: Path) -> None:
+    """An input/output error is damage like any other, and ends no run."""
+    with pytest.raises(OSError, match="Input/output error"):
+        unreadable.read_bytes()
+    builder = _Builder(tmp_path / "cache")
+    assert not builder.open().was_found
+    assert (builder.num_builds, builder.told) == (1, ["cache_entry_broken"])
+    verify_bundle(unreadable.parent, "download")
+
+
 def test_others_wait_for_the_one_who_builds(tmp_path: Path) -> None:
     """A14: While one thread builds, another that wants the same waits, and finds it."""
     one, other = _Builder(tmp_path), _Builder(tmp_path)

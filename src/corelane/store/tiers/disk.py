@@ -131,19 +131,20 @@ class DiskTier:
         """A directory that becomes the entry `name` at the end of the block, for who cannot hand over a `build`.
 
         `num_bytes` are made room for. Nobody is kept from recording the same: the first to finish wins. `digests` may
-        be filled, during the block, with the SHA-256 of files by name. Raises `DiskFullError`, which is told.
+        be filled, during the block, with the SHA-256 of files by name. Raises `DiskFullError` and `OSError`, which are
+        told, and `ConfigError` when the entry is there before the block begins.
         """
-        place = self.room.place(folder, name)
+        place, directory = self.room.place(folder, name), None
         remove_temporaries(place.path.parent)
         try:
             with write_bundle(place.path, place.kind, digests=digests) as directory:
                 self.room.make(num_bytes)
                 yield directory
-        except DiskFullError as error:
+        except (DiskFullError, OSError) as error:
             self._tell("cache_not_kept", {"directory": str(self.directory), "reason": str(error)})
             raise
         except ConfigError:
-            if not os.path.lexists(place.path):
+            if directory is None or not os.path.lexists(place.path):
                 raise
             return  # another was faster
         held = hold(place.path)
