@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from corelane.core.errors import DataError
-from corelane.data.sources.database.snapshot import KeyOrder, hide_secrets, without_secrets
+from corelane.core.errors import ConfigError, DataError
+from corelane.data.sources.database.snapshot import KeyOrder, check_exact, hide_secrets, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,18 @@ def test_keys_that_do_not_rise_are_refused(keys: list[Any]) -> None:
         KeyOrder(["a"]).check(batch(keys))
     with pytest.raises(DataError, match="the key"):
         KeyOrder(["a"], after=(1,)).check(batch([1]))
+
+
+def test_a_key_that_python_has_no_value_for_is_refused() -> None:
+    """The timestamp `infinity` of PostgreSQL, the largest that Arrow has, cannot be gone on behind."""
+    never = pa.array([2**63 - 1], pa.timestamp("us"))
+    with pytest.raises(DataError, match="the key a must hold times of the years 1 to 9999"):
+        KeyOrder(["a"]).check(pa.RecordBatch.from_arrays([never], names=["a"]))
+
+
+def test_only_exact_values_are_keys() -> None:
+    """Numbers with fractions are none; what is not part of the key may be anything."""
+    schema = pa.schema([("a", pa.int64()), ("b", pa.float64())])
+    check_exact(schema, ["a"])
+    with pytest.raises(ConfigError, match="got 'b' of double"):
+        check_exact(schema, ["a", "b"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,20 @@ def test_a_key_of_mixed_values_is_in_the_order_it_is_shown_in(file: str) -> None
     assert "x" in ids
     assert [row["id"] for batch in snapshot.read((ids[7],)) for row in batch.to_pylist()] == ids[8:]
     snapshot.close()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "kind", "ids"),
+    [("UTF-8", "TEXT", [None, None, "a"]), ("UTF-8", "", [1, "1"]), ("UTF-16le", "TEXT", ["\U0001f600", "\uffff"])],
+)
+def test_a_primary_key_that_nobody_declared_need_not_rise(
+    tmp_path: Path, encoding: str, kind: str, ids: list[Any]
+) -> None:
+    """Nothing goes on behind it: keys may be missing, be equal as texts, or lie in another order of texts."""
+    with sqlite3.connect(tmp_path / "keys.db") as connection:
+        connection.execute(f"PRAGMA encoding = '{encoding}'")
+        connection.execute(f"CREATE TABLE t (id {kind} PRIMARY KEY, n INT)")
+        connection.executemany("INSERT INTO t VALUES (?, ?)", [(key, index) for index, key in enumerate(ids)])
+    connection.close()
+    rows = rows_of(url=f"sqlite:///{tmp_path}/keys.db", table="t")
+    assert sorted(row["n"] for row in rows) == list(range(len(ids)))

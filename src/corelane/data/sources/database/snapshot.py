@@ -92,22 +92,17 @@ def check_columns(wanted: Sequence[str], known: Sequence[str], what: str, place:
             raise DataError(f"data.source.{what} must name columns of {place}, got {name!r}{nearest(name, known)}")
 
 
-def rising_columns(snapshot: Snapshot, declared: Sequence[str]) -> tuple[str, ...]:
-    """The columns of the order whose values are exact here, and so can be compared and gone on behind; all or none.
-
-    Raises `ConfigError` when a `declared` key is not among them.
+def check_exact(schema: pa.Schema, key: Sequence[str]) -> None:
+    """Raise `ConfigError` unless the values of each column of `key` are exact here, so that they can be compared and
+    gone on behind.
     """
-    for name in snapshot.order:
-        kind = snapshot.schema.field(name).type
-        if any(is_exact(kind) for is_exact in _EXACT):
-            continue
-        if declared:
+    for name in key:
+        kind = schema.field(name).type
+        if not any(is_exact(kind) for is_exact in _EXACT):
             raise ConfigError(
                 f"data.source.key must name columns of whole numbers, texts, dates or timestamps, got {name!r} of "
                 f"{kind}; declare others, or cast it in data.source.query"
             )
-        return ()
-    return snapshot.order
 
 
 class KeyOrder:
@@ -125,14 +120,23 @@ class KeyOrder:
         for name, column in zip(self._names, columns, strict=True):
             if column.null_count:
                 raise DataError(f"the key column {name} must have a value in every row, got null; declare another key")
-        first = tuple(column[0].as_py() for column in columns)
+        first, last = self._key_at(columns, 0), self._key_at(columns, -1)
         is_rising = self.last is None or self.last < first
         if not (is_rising and bool(_rises(columns).all())):
             raise DataError(
                 f"the key {', '.join(self._names)} must be different in every row, got one twice near {first!r}; "
                 "add a column to data.source.key"
             )
-        self.last = tuple(column[-1].as_py() for column in columns)
+        self.last = last
+
+    def _key_at(self, columns: Sequence[pa.Array], index: int) -> Key:
+        try:
+            return tuple(column[index].as_py() for column in columns)
+        except (OverflowError, ValueError) as error:  # what Arrow says of it names neither the column nor a way out
+            raise DataError(
+                f"the key {', '.join(self._names)} must hold times of the years 1 to 9999, got one outside; "
+                "declare another key"
+            ) from error
 
 
 def _rises(columns: Sequence[pa.Array]) -> BoolArray:

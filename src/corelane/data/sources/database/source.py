@@ -27,7 +27,7 @@ from corelane.data.sources.database.snapshot import (
     Key,
     KeyOrder,
     Snapshot,
-    rising_columns,
+    check_exact,
     without_secrets,
 )
 from corelane.machine.backoff import ExponentialBackoff
@@ -121,7 +121,8 @@ class DatabaseSource:
                 with self._opened() as snapshot:
                     self._check_order(snapshot, needs_order=needs_order)
                     version = self._same_version(snapshot, version)
-                    order = KeyOrder(rising_columns(snapshot, self._config.key), last)
+                    check_exact(snapshot.schema, self._config.key)
+                    order = KeyOrder(self._config.key, last)  # nothing goes on behind a key that nobody declared
                     for rows in snapshot.read(last):
                         order.check(rows)
                         last, num_failures = order.last, 0
