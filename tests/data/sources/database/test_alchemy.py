@@ -115,3 +115,25 @@ def test_keys_of_text_are_bytewise_whatever_the_collation(database: str, postgre
     assert [row["id"] for batch in snapshot.read(None) for row in batch.to_pylist()] == ["A", "B", "a", "b"]
     assert [row["id"] for batch in snapshot.read(("B",)) for row in batch.to_pylist()] == ["a", "b"]
     snapshot.close()
+
+
+@pytest.mark.needs("postgres")
+def test_keys_that_are_shown_as_text_are_compared_as_their_texts(
+    database: str, postgres_server: PostgresServer
+) -> None:
+    """C1: UUIDs and enumerations have no collation; an empty table, of whose types nothing is known, has no rows."""
+    postgres_server.execute(
+        "CREATE TYPE size AS ENUM ('small', 'large');"
+        " CREATE TABLE t (id size, u uuid, PRIMARY KEY (id, u)); CREATE TABLE nothing (id bigint PRIMARY KEY);"
+        " INSERT INTO t SELECT s::size, ('00000000-0000-0000-0000-00000000000' || i)::uuid"
+        " FROM unnest(ARRAY['small', 'large']) s, generate_series(1, 2) i",
+        database,
+    )
+    snapshot = AlchemySnapshot(DatabaseConfig(url=by_alchemy(database), table="t", key=["id", "u"]))
+    rows = [(row["id"], row["u"][-1]) for batch in snapshot.read(None) for row in batch.to_pylist()]
+    assert rows == [("large", "1"), ("large", "2"), ("small", "1"), ("small", "2")]
+    behind = snapshot.read(("large", "00000000-0000-0000-0000-000000000001"))
+    assert [(row["id"], row["u"][-1]) for batch in behind for row in batch.to_pylist()] == rows[1:]
+    snapshot.close()
+    assert rows_of(by_alchemy(database), table="nothing") == []
+    assert rows_of(by_alchemy(database), table="nothing", key=["id"]) == []

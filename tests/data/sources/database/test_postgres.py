@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from corelane.core.errors import DataError
 from corelane.data.config import DatabaseConfig
 from corelane.data.sources.database import DatabaseSource
 from corelane.data.sources.database.postgres import PostgresSnapshot
@@ -105,4 +106,41 @@ def test_keys_that_are_shown_as_text_are_in_the_order_of_their_texts(
     for index, row in enumerate(rows):
         behind = [found["n"] for batch in snapshot.read((row["id"], row["u"])) for found in batch.to_pylist()]
         assert behind == [following["n"] for following in rows[index + 1 :]]
+    snapshot.close()
+
+
+def test_only_the_key_columns_of_a_primary_key_order_the_rows(database: str, postgres_server: PostgresServer) -> None:
+    """What an index merely includes is no part of the key."""
+    postgres_server.execute(
+        "CREATE TABLE t (n int, b int, a int, PRIMARY KEY (b, a) INCLUDE (n));"
+        " INSERT INTO t VALUES (2, 1, 3), (1, 2, 1), (3, 1, 2)",
+        database,
+    )
+    snapshot = PostgresSnapshot(DatabaseConfig(url=database, table="t"))
+    assert snapshot.order == ("b", "a")
+    assert [row["n"] for batch in snapshot.read(None) for row in batch.to_pylist()] == [3, 2, 1]
+    snapshot.close()
+
+
+def test_a_primary_key_that_nobody_declared_may_be_infinite(database: str, postgres_server: PostgresServer) -> None:
+    """Nothing goes on behind it, so it need not be a value that Python has; a declared one is refused in words."""
+    postgres_server.execute(
+        "CREATE TABLE t (at timestamp PRIMARY KEY, n int);"
+        " INSERT INTO t VALUES ('-infinity', 1), ('2024-02-29', 2), ('infinity', 3)",
+        database,
+    )
+    found = list(DatabaseSource(DatabaseConfig(url=database, table="t")).read_once())
+    assert [n for rows in found for n in rows.column("n").to_pylist()] == [1, 2, 3]
+    with pytest.raises(DataError, match="the key at must hold times of the years 1 to 9999"):
+        list(DatabaseSource(DatabaseConfig(url=database, table="t", key=["at"])).read_once())
+
+
+@pytest.mark.parametrize(("kind", "smallest"), [("int2", -(2**15)), ("int4", -(2**31)), ("int8", -(2**63))])
+def test_reading_goes_on_behind_the_smallest_number_of_a_type(
+    database: str, postgres_server: PostgresServer, kind: str, smallest: int
+) -> None:
+    """C1: a sign in front of a literal is no part of it, and its absolute value is too large for the type."""
+    postgres_server.execute(f"CREATE TABLE t (id {kind}); INSERT INTO t VALUES ({smallest}), (-1), (5)", database)
+    snapshot = PostgresSnapshot(DatabaseConfig(url=database, table="t", key=["id"]))
+    assert [row["id"] for batch in snapshot.read((smallest,)) for row in batch.to_pylist()] == [-1, 5]
     snapshot.close()

@@ -35,7 +35,7 @@ _BEGIN: Mapping[str, tuple[str, ...]] = {
 """What begins a transaction that can only read, and sets its limit of time, by SQLAlchemy's name of the dialect."""
 
 _BYTEWISE: Mapping[str, str] = {
-    "postgresql": '{} COLLATE "C"',
+    "postgresql": 'CAST({} AS text) COLLATE "C"',  # what is shown as text, a UUID or an enumeration, may be none
     "mysql": "CONVERT({} USING utf8mb4) COLLATE utf8mb4_bin",
     "mariadb": "CONVERT({} USING utf8mb4) COLLATE utf8mb4_bin",
     "sqlite": "{} COLLATE BINARY",

@@ -30,7 +30,8 @@ _PLACES = (
     "SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname !~ '^(pg_|information_schema)' LIMIT 1000"
 )
 _PRIMARY_KEY = """
-SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+SELECT a.attname FROM pg_index i
+JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
 WHERE i.indrelid = to_regclass($1) AND i.indisprimary ORDER BY array_position(i.indkey::int2[], a.attnum)"""
 _COLUMNS = """
 SELECT attname FROM pg_attribute
@@ -185,7 +186,9 @@ class PostgresSnapshot:
 
     def _bound(self, name: str, value: Any) -> str:
         text, kind = sql.literal(value), self._kinds[name]
-        return text if kind in _TEXT_KINDS or not self._keeps_order(name) else f"{text}::{kind}"
+        if kind in _TEXT_KINDS or not self._keeps_order(name):
+            return text
+        return f"({text})::{kind}"  # without the brackets -1::int2 is -(1::int2)
 
     def _keeps_order(self, name: str) -> bool:
         """Whether the column's own order is that of the values it is shown as."""
