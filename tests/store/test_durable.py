@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +87,45 @@ def test_leftovers_of_a_killed_writer_go_and_a_live_one_keeps_its_own(tmp_path: 
     assert not (tmp_path / "a").exists()
     remove_temporaries(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["bystander.tmp"]
+
+
+@pytest.fixture
+def network_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule of NFS, which this machine has none of: who locks a file for itself alone has it open for writing."""
+    flock = fcntl.flock
+
+    def checked(descriptor: int, kind: int) -> None:
+        access = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+        if kind & fcntl.LOCK_EX and access == os.O_RDONLY and not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flock(descriptor, kind)
+
+    monkeypatch.setattr(fcntl, "flock", checked)
+
+
+@pytest.mark.usefixtures("network_locks")
+def test_network_file_systems_lock_what_is_open_for_writing(tmp_path: Path) -> None:
+    """A file is written, held while it is, and its leftovers are removed, by the rules of NFS too."""
+    (tmp_path / ".file.0123456789abcdef.tmp").write_bytes(b"left")
+    with temporary_file(tmp_path / "file") as temporary:
+        remove_temporaries(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [temporary.name]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_without_locks_files_are_written_and_nothing_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody can tell a dead writer from a live one, leftovers stay."""
+
+    def refuse(descriptor: int, kind: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    (tmp_path / ".file.0123456789abcdef.tmp").write_bytes(b"of whom?")
+    write_atomic(tmp_path / "file", b"one")
+    remove_temporaries(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".file.0123456789abcdef.tmp", "file"]
 
 
 def test_remove_temporaries_needs_no_directory(tmp_path: Path) -> None:

@@ -52,6 +52,16 @@ def test_a_broken_one_is_told_and_goes_while_it_is_used(place: EntryPlace) -> No
     assert not place.path.exists()
 
 
+def test_one_that_is_evicted_meanwhile_is_not_broken(place: EntryPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry that goes between the first look and the hold is a plain miss."""
+
+    def late(path: Path) -> None:
+        assert evict_entry(place)
+
+    monkeypatch.setattr("corelane.store.entry.hold", late)
+    assert open_entry(place, now_s=0.0, on_broken=pytest.fail) is None
+
+
 def test_a_link_in_its_place_is_broken_and_what_it_points_to_stays(place: EntryPlace, tmp_path: Path) -> None:
     """A symbolic link is no entry; it is removed, never what lies behind it."""
     place.path.rename(tmp_path / "elsewhere")

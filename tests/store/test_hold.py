@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import gc
 from pathlib import Path
 
@@ -56,6 +58,19 @@ def test_the_builder_lock_leaves_no_file(tmp_path: Path) -> None:
     with builder_lock(lock, wait_s=1.0, clock=ManualClock(), tell=pytest.fail):
         assert lock.exists()
     assert not lock.exists()
+
+
+def test_where_no_file_can_be_locked_nobody_waits_and_nothing_stays_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system without locks costs at most a second build."""
+
+    def refuse(descriptor: int, kind: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with builder_lock(tmp_path / "a", wait_s=1.0, clock=ManualClock(), tell=pytest.fail):
+        assert tmp_path / "a" not in [path.resolve() for path in Path("/proc/self/fd").iterdir()]
 
 
 def test_lock_files_of_killed_builders_are_swept(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 It knows neither manifests nor hashes; `bundle.py` builds on it. An unfinished file or directory is a sibling of its
 target named `.<target>.<random>.tmp`, and its writer holds an advisory lock on it, so a clean-up can tell a crashed
-writer's leftovers from work in progress (another process's or this one's).
+writer's leftovers from work in progress (another process's or this one's). Where a file system has no locks, nothing
+can be told apart, and leftovers stay.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from corelane.core.errors import ConfigError, DiskFullError
+
+_NO_LOCKS = frozenset((errno.EBADF, errno.EACCES, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS))
+"""What file systems answer that have no locks of this kind, as some network file systems do."""
 
 _TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{16}\.tmp$")
 
@@ -124,25 +128,43 @@ def _create_locked(target: Path, directory: bool) -> tuple[Path, int]:
         else:
             path.touch(exist_ok=False)
         try:
-            descriptor = os.open(path, os.O_RDONLY)
+            descriptor = _open_to_lock(path)
         except FileNotFoundError:
             continue  # a clean-up came between creation and the lock; take another name
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if _is_same(path, descriptor):
+        is_ours = False
+        try:
+            _wait_for_lock(descriptor)
+            is_ours = _is_same(path, descriptor)
+        finally:
+            if not is_ours:
+                os.close(descriptor)
+        if is_ours:
             return path, descriptor
-        os.close(descriptor)
+
+
+def _open_to_lock(path: Path) -> int:
+    """NFS and SMB lock a file for one alone only when it is open for writing; a directory cannot be."""
+    return os.open(path, os.O_NOFOLLOW | (os.O_RDONLY | os.O_DIRECTORY if path.is_dir() else os.O_RDWR))
+
+
+def _wait_for_lock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
 
 
 def _remove_if_abandoned(path: Path) -> None:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = _open_to_lock(path)
     except OSError:
         return  # already gone, or not ours to open: either way not ours to remove
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _remove(path)
-    except BlockingIOError:
-        return  # its writer lives
+    except OSError:
+        return  # its writer lives, or may live where there are no locks, or it is not ours to remove
     finally:
         os.close(descriptor)
 

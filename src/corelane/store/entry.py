@@ -54,6 +54,8 @@ def open_entry(place: EntryPlace, *, now_s: float, on_broken: Callable[[BundleEr
     except BundleError as error:
         if held is not None:
             held.release()
+        elif not os.path.lexists(place.path):
+            return None  # evicted since it was seen
         on_broken(error)
         _remove_broken(place, now_s)
         return None

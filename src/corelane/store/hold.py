@@ -95,13 +95,16 @@ def sweep_locks(directory: Path) -> None:
 def _try_lock(path: Path) -> int | None:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        is_ours = False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(path.stat(), os.fstat(descriptor)):
-                return descriptor
+            is_ours = os.path.samestat(path.stat(), os.fstat(descriptor))
         except BlockingIOError:
-            os.close(descriptor)
             return None
         except FileNotFoundError:
             pass  # its last holder has removed it: take the next one
-        os.close(descriptor)
+        finally:
+            if not is_ours:
+                os.close(descriptor)
+        if is_ours:
+            return descriptor

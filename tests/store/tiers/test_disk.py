@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from corelane.core.clock import ManualClock
 from corelane.core.errors import ConfigError, DiskFullError
 from corelane.store.bundle import verify_bundle
 from corelane.store.entry import Entry
+from corelane.store.hold import lock_directory
+from corelane.store.tiers.archive import NoArchive
 from corelane.store.tiers.disk import DiskTier
 
 
@@ -130,6 +133,63 @@ def test_waiting_is_bounded(tmp_path: Path) -> None:
     assert 30.0 <= sum(clock.slept) < 31.0
     assert outer.bundle.digest == inner[0].bundle.digest
     assert (outer.bundle.path / "content").read_bytes() == b"content"
+
+
+class _Releasing(ManualClock):
+    """A clock that closes `descriptor` when somebody first waits."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(1_700_000_000.0)
+        self._descriptor = descriptor
+
+    def sleep(self, duration_s: float) -> None:
+        if not self.slept:
+            os.close(self._descriptor)
+        super().sleep(duration_s)
+
+
+def test_an_entry_that_is_locked_for_a_moment_is_found(tmp_path: Path) -> None:
+    """Who looks whether an entry is used locks it for that long; others wait, and do not take it for evicted."""
+    path = _Builder(tmp_path).open().bundle.path
+    descriptor = lock_directory(path, fcntl.LOCK_EX)
+    assert descriptor is not None
+    builder = _Builder(tmp_path, clock=_Releasing(descriptor))
+    assert builder.open().was_found
+    assert builder.told == []
+
+
+def test_an_entry_that_stays_locked_is_given_up(tmp_path: Path) -> None:
+    """Waiting for a lock ends, in words that name the entry."""
+    descriptor = lock_directory(_Builder(tmp_path).open().bundle.path, fcntl.LOCK_EX)
+    assert descriptor is not None
+    clock = ManualClock(1_700_000_000.0)
+    with pytest.raises(DiskFullError, match="downloads/a must stay in the cache"):
+        _Builder(tmp_path, clock=clock).open()
+    os.close(descriptor)
+    assert 4.9 < sum(clock.slept) < 5.2
+
+
+class _SlowArchive(NoArchive):
+    """Asks `meanwhile`, while an upload runs."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        self._meanwhile = meanwhile
+
+    def keep(self, folder: str, name: str, bundle: Path) -> bool:
+        self._meanwhile()
+        return super().keep(folder, name, bundle)
+
+
+def test_nobody_waits_for_an_upload(tmp_path: Path) -> None:
+    """An entry is found, and its builder's lock is free, while it goes to the archive."""
+    found: list[bool] = []
+
+    def meanwhile() -> None:
+        assert list((tmp_path / "locks").iterdir()) == []
+        found.append(_Builder(tmp_path).open().was_found)
+
+    assert not _Builder(tmp_path, archive=_SlowArchive(meanwhile)).open().was_found
+    assert found == [True]
 
 
 HANG = """

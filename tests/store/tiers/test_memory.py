@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from corelane.core.types import Array
@@ -70,6 +72,15 @@ def test_no_room_in_the_pool_is_no_error() -> None:
         assert tier.can_keep(2 * MIB)
         assert not tier.put("one", _value(3 * MIB))
         assert tier.put("two", _value(2 * MIB))
+    tier.close()
+
+
+def test_a_machine_without_so_much_memory_is_no_error() -> None:
+    """A value that cannot be copied is not kept, and the pool has all of its bytes back."""
+    memory = MemoryManager(math.inf, limit_bytes=1 << 60)
+    tier = MemoryTier(memory, 1 << 58)
+    assert not tier.put("one", {"x": np.broadcast_to(np.ones(1), (1 << 50,))})
+    assert memory.pool("data").usage.used_bytes == tier.usage.num_bytes == 0
     tier.close()
 
 

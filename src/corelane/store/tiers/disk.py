@@ -12,6 +12,7 @@ its unfinished work is swept by the next builder.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import shutil
@@ -27,7 +28,7 @@ from corelane.core.errors import BundleError, ConfigError, DiskFullError, NotFou
 from corelane.store.bundle import Bundle, verify_bundle, write_bundle
 from corelane.store.durable import remove_temporaries
 from corelane.store.entry import Entry, EntryPlace, entry_bytes, evict_entry, mark_used, open_entry, take_away
-from corelane.store.hold import builder_lock, hold, sweep_locks
+from corelane.store.hold import POLL_S, builder_lock, hold, sweep_locks
 from corelane.store.seal import seal_written
 from corelane.store.tiers.archive import Archive, NoArchive
 from corelane.store.tiers.arrays import map_arrays, write_arrays
@@ -44,6 +45,7 @@ Build = Callable[[Path], "Mapping[str, str] | None"]
 ARCHIVED = "downloads"  # the kind of entry that is archived: raw data cannot be made again when its source is gone
 LOCKS = "locks"
 _MOST_TRIES = 3  # an entry may be evicted between its making and its holding; three times in a row it is not
+_LOCKED_S = 5.0  # for whoever has locked an entry for a moment, to see whether it is used, on a machine that is slow
 
 
 class DiskTier:
@@ -180,13 +182,23 @@ class DiskTier:
             self._tell(event, {"entry": f"{place.path.parent.name}/{place.path.name}", "wait_s": wait_s})
 
         with builder_lock(lock, wait_s=wait_s, clock=self._clock, tell=told):
-            for _ in range(_MOST_TRIES):
-                entry = self._open(place) or self._build(place, build)
-                if entry is not None:
-                    return entry
+            entry = self._open_or_build(place, build)
+        if not entry.was_found and place.path.parent.name == ARCHIVED:  # slow: nobody else waits for it
+            self.archive.keep(ARCHIVED, place.path.name, place.path)
+        return entry
+
+    def _open_or_build(self, place: EntryPlace, build: Build) -> Entry:
+        deadline_s = self._clock.monotonic() + _LOCKED_S
+        for num_tries in itertools.count(1):
+            entry = self._open(place) or self._build(place, build)
+            if entry is not None:
+                return entry
+            if num_tries >= _MOST_TRIES and self._clock.monotonic() >= deadline_s:
+                break
+            self._clock.sleep(POLL_S)
         raise DiskFullError(
-            f"{place.path} must stay in the cache while it is used, but it was evicted {_MOST_TRIES} times; "
-            "raise machine.cache_disk_bytes"
+            f"{place.path} must stay in the cache, whole, while it is used, but at {num_tries} tries it was evicted, "
+            "locked or broken past removing; raise machine.cache_disk_bytes, or remove it"
         )
 
     def _build(self, place: EntryPlace, build: Build) -> Entry | None:
@@ -202,10 +214,7 @@ class DiskTier:
         held = hold(place.path) if is_ours else None
         if held is None:
             return None
-        bundle = self._published(place)
-        if place.path.parent.name == ARCHIVED:
-            self.archive.keep(ARCHIVED, place.path.name, place.path)
-        return Entry(bundle, was_found=False, hold=held)
+        return Entry(self._published(place), was_found=False, hold=held)
 
     def _published(self, place: EntryPlace) -> Bundle:
         """The bundle of an entry just written here, and held; with its seal, its time of use, its part of the bound."""

@@ -71,7 +71,7 @@ class MemoryTier:
         return None if kept is None else kept.arrays
 
     def put(self, key: str, arrays: Arrays) -> bool:
-        """See `CacheTier.put`. What is larger than the bound, or finds no room in the pool, is not kept."""
+        """See `CacheTier.put`. What is larger than the bound, or finds no room in the pool or at all, is not kept."""
         num_bytes = size_of(arrays)
         self.remove(key)
         if not self.can_keep(num_bytes):
@@ -81,7 +81,11 @@ class MemoryTier:
             reservation = self._memory.reserve(num_bytes, _POOL)
         except MemoryBudgetError:
             return False
-        kept = _Kept({name: _copy(array) for name, array in arrays.items()}, reservation)
+        try:
+            kept = _Kept({name: _copy(array) for name, array in arrays.items()}, reservation)
+        except MemoryError:
+            reservation.release()
+            return False
         with self._lock:
             previous = self._kept.pop(key, None)
             self._kept[key] = kept
