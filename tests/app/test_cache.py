@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
 from corelane.app.cache import CacheTiers, clear, stats, verify
 from corelane.app.cache_text import size_text
 from corelane.cli import cli
-from corelane.core.errors import ConfigError
+from corelane.core.errors import ConfigError, DataError
 from corelane.store.entry import Entry
 from corelane.store.tiers.disk import DiskTier
 from corelane.store.tiers.shared import SharedTier
@@ -123,6 +124,36 @@ def test_clear_leaves_what_is_in_use(tier: DiskTier, config: Path, tmp_path: Pat
     assert (tmp_path / "shared" / "downloads" / "c" / "file").exists()
     _run("clear", config, "--tier", "shared")
     assert not (tmp_path / "shared" / "downloads" / "c" / "file").exists()
+
+
+def test_what_is_not_ours_is_left_alone(tier: DiskTier, config: Path, tmp_path: Path) -> None:
+    """Other files in the same storage, an upload that still runs, and a manifest of something else all stay."""
+    shared = tmp_path / "shared"
+    others = [
+        "photos/2024/a.jpg",
+        "downloads/2024/a.csv",
+        "runs/half/logs/training.jsonl",
+        "packages/web/manifest.json",
+    ]
+    for name in others:
+        (shared / name).parent.mkdir(parents=True)
+        (shared / name).write_bytes(b"{}")
+    tiers = CacheTiers(config, cache=None, tier="shared")
+    assert verify(tiers, repair=False)["num_entries"] == 2, "the download, and what calls itself a package"
+    (named,) = verify(tiers, repair=True)["broken"]
+    assert (named["entry"], named["is_removed"]) == ("packages/web", False)
+    assert "must be a manifest of Corelane" in named["reason"]
+    assert clear(tiers)["num_removed"] == 1
+    assert {path.relative_to(shared).as_posix() for path in shared.rglob("*") if path.is_file()} == set(others)
+
+
+def test_what_could_not_be_looked_at_is_not_called_whole(tier: DiskTier, config: Path, tmp_path: Path) -> None:
+    """An object whose name no file can have ends the check with an error, not with nothing found."""
+    url = f"memory://{tmp_path.name}"
+    config.write_text(config.read_text().replace((tmp_path / "shared").as_uri(), url))
+    MemoryFileSystem().pipe(f"{url}/downloads/a//manifest.json", b"{}")
+    with pytest.raises(DataError, match="an object below a folder must have a name"):
+        verify(CacheTiers(config, cache=None, tier="shared"), repair=False)
 
 
 def test_a_tier_must_be_there(tmp_path: Path) -> None:

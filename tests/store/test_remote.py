@@ -50,6 +50,17 @@ def test_what_is_put_is_listed_read_and_removed(place: tuple[str, dict[str, Any]
         store.list()
 
 
+def test_what_lies_in_a_folder_is_named(place: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
+    """Folders and objects by their own names, and the objects below one; nothing where there is no folder."""
+    for name in ("a/b/c.csv", "d.csv"):
+        put(place, name, b"x", tmp_path)
+    store = RemoteStore(*place)
+    assert store.names() == {"a", "d.csv"}
+    assert [file.name for file in store.list_below(f"{place[0]}/a")] == ["b/c.csv"]
+    assert store.list_below(f"{place[0]}/none") == ()
+    assert RemoteStore(f"{place[0]}/none", place[1]).names() == frozenset()
+
+
 def test_one_object_and_a_glob(place: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
     """Named by their own name, or from the first wildcard on."""
     url, options = place
@@ -86,6 +97,13 @@ def test_options_that_do_not_fit_are_told(options: dict[str, Any], words: str) -
     """They are the user's to mend: nothing is tried again."""
     with pytest.raises(ConfigError, match=words):
         RemoteStore("s3://bucket/x", options).list()
+
+
+def test_a_driver_that_fails_when_it_is_made_is_a_store_out_of_reach() -> None:
+    """The driver for HDFS connects in its constructor: making the store does not, its first call does."""
+    store = RemoteStore("hdfs://127.0.0.1:1/x", {"host": "127.0.0.1", "port": 1})
+    with pytest.raises(SourceRestartError, match="must be reachable"):
+        store.list()
 
 
 def test_a_store_that_is_not_there_may_come_back() -> None:

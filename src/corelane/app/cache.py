@@ -80,9 +80,7 @@ def verify(tiers: CacheTiers, *, repair: bool) -> JsonObject:
             num_entries, num_bytes = num_entries + 1, num_bytes + size
             found = tiers.shared.check(name)
             if found is not None:
-                if repair:
-                    tiers.shared.discard(name)
-                broken.append(_broken(SHARED, name, found, is_removed=repair))
+                broken.append(_broken(SHARED, name, found, is_removed=repair and tiers.shared.discard(name)))
     return {"num_entries": num_entries, "num_bytes": num_bytes, "broken": broken}
 
 
@@ -101,8 +99,8 @@ def clear(tiers: CacheTiers) -> JsonObject:
         sweep_locks(tiers.disk.directory / LOCKS)
     if tiers.shared is not None:
         for name, size in tiers.shared.entries().items():
-            tiers.shared.discard(name)
-            num_entries, num_bytes = num_entries + 1, num_bytes + size
+            if tiers.shared.discard(name):
+                num_entries, num_bytes = num_entries + 1, num_bytes + size
     return {"num_removed": num_entries, "num_bytes": num_bytes, "in_use": kept}
 
 

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -47,8 +48,9 @@ class RemoteFile:
 
 
 class RemoteStore:
-    """The store of one URL. Raises `ConfigError` for a scheme that is not allowed, `MissingDependencyError` without the
-    package that speaks it.
+    """The store of one URL. Nothing is asked of it before the first call: some drivers connect when they are made.
+
+    Raises `ConfigError` for a scheme that is not allowed, `MissingDependencyError` without the package that speaks it.
     """
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
@@ -59,40 +61,49 @@ class RemoteStore:
                 "correct it"
             )
         self.url = url
-        try:
-            self._files: Any = fsspec.filesystem(scheme, use_listings_cache=False, **options)
-        except ImportError as error:
-            extra = _EXTRAS.get(scheme)
-            advice = f"pip install 'corelane[{extra}]'" if extra else f"pip install what fsspec needs for {scheme}"
-            raise MissingDependencyError(f"{scheme} must have its driver installed, got none; {advice}") from error
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"data.source.storage_options must fit {scheme}, got: {error}; correct them") from error
+        self._options = options
+        with _driver_expected(scheme):
+            fsspec.get_filesystem_class(scheme)
+
+    @cached_property
+    def _files(self) -> Any:
+        """The driver, made by the first call inside `_errors`, which says what its constructor finds wrong."""
+        scheme = self.url.partition("://")[0]
+        with _driver_expected(scheme):
+            return fsspec.filesystem(scheme, use_listings_cache=False, **self._options)
 
     def list(self) -> tuple[RemoteFile, ...]:
         """The object, the objects below the folder, or those that the glob matches, by name.
 
         Raises `DataError` when there is none, or one whose name could lead out of the folder it is fetched to.
         """
-        path = self._files._strip_protocol(self.url)
-        with self._errors():
-            if any(sign in path for sign in "*?["):
-                found = self._files.glob(path, detail=True)
-                base = _fixed_part(path)
-            elif self._files.isfile(path):
-                found, base = {path: self._files.info(path)}, path.rpartition("/")[0]
-            else:
-                found, base = self._files.find(path, detail=True), path.rstrip("/")
-        files = [_file(self.url, name, info, base) for name, info in found.items() if info.get("type") != "directory"]
+        files = self.list_below(self.url)
+        if not files:
+            raise DataError(f"{self.url} must name at least one file, got none; check it and the store's address")
+        return files
+
+    def list_below(self, url: str) -> tuple[RemoteFile, ...]:
+        """`list` for another URL of the same store, where none is fine."""
+        found, base = self._find(url)
+        files = [_file(url, name, info, base) for name, info in found.items() if info.get("type") != "directory"]
         visible = sorted(
             (file for file in files if file.size or not file.name.endswith("/")), key=lambda file: file.name
         )
-        if not visible:
-            raise DataError(f"{self.url} must name at least one file, got none; check it and the store's address")
         if len(visible) > MAX_FILES:
-            raise DataError(f"{self.url} must name at most {MAX_FILES} files, got {len(visible)}; narrow it down")
+            raise DataError(f"{url} must name at most {MAX_FILES} files, got {len(visible)}; narrow it down")
         for file in visible:
             _check_name(file)
         return tuple(visible)
+
+    def names(self) -> frozenset[str]:
+        """The names of what lies directly in the folder of this store; none where there is no such folder."""
+        with self._errors():
+            driver = self._files
+            try:
+                paths = driver.ls(self.url, detail=False)
+            except FileNotFoundError:
+                return frozenset()
+        return frozenset(path.rstrip("/").rpartition("/")[2] for path in paths)
 
     def fetch(self, file: RemoteFile, target: Path) -> None:
         """Copy `file` to the local `target`. Raises `SourceRestartError` when the connection broke or the object is no
@@ -138,6 +149,20 @@ class RemoteStore:
             if self._files.exists(url):
                 self._files.rm(url, recursive=True)
 
+    def _find(self, url: str) -> tuple[Mapping[str, Mapping[str, Any]], str]:
+        """What the driver knows of the objects at `url`, by path, and the folder that their names begin below."""
+        with self._errors():
+            driver = self._files
+            path = driver._strip_protocol(url)
+            try:
+                if any(sign in path for sign in "*?["):
+                    return driver.glob(path, detail=True), _fixed_part(path)
+                if driver.isfile(path):
+                    return {path: driver.info(path)}, path.rpartition("/")[0]
+                return driver.find(path, detail=True), path.rstrip("/")
+            except FileNotFoundError:  # no such folder or bucket
+                return {}, path
+
     def _pieces(self, file: RemoteFile) -> Iterator[bytes]:
         with self._errors(), self._files.open(file.url, "rb", cache_type="none") as source:
             while piece := source.read(_CHUNK_BYTES):
@@ -168,6 +193,16 @@ class RemoteStore:
             raise SourceRestartError(
                 f"{self.url} must be reachable, got {type(error).__name__}; it may work later", detail=str(error)
             ) from error
+
+
+@contextmanager
+def _driver_expected(scheme: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        extra = _EXTRAS.get(scheme)
+        advice = f"pip install 'corelane[{extra}]'" if extra else f"pip install what fsspec needs for {scheme}"
+        raise MissingDependencyError(f"{scheme} must have its driver installed, got none; {advice}") from error
 
 
 def _file(url: str, path: str, info: Mapping[str, Any], base: str) -> RemoteFile:

@@ -18,6 +18,7 @@ from tests.servers.ports import free_port
 from tests.servers.s3 import Bucket
 
 VALUE = {"x": np.arange(1000)}
+HDFS = {"host": "127.0.0.1", "port": 1}
 
 
 def _bundle(folder: Path) -> Path:
@@ -74,6 +75,15 @@ def test_a_store_that_cannot_be_reached_is_told_once(tmp_path: Path) -> None:
     tier.remove("one")
     assert [event for event, _ in told] == ["cache_shared_failed"]
     assert told[0][1]["url"] == "s3://bucket/cache"
+
+
+def test_a_driver_that_connects_when_it_is_made_is_told_once(tmp_path: Path) -> None:
+    """The driver for HDFS fails in its constructor: the tier is made, and what fails is a miss as with any store."""
+    told: list[str] = []
+    tier = SharedTier("hdfs://127.0.0.1:1/cache", HDFS, tell=lambda event, fields: told.append(event))
+    assert tier.get("one") is None
+    assert not tier.keep("downloads", "a", _bundle(tmp_path / "one"))
+    assert told == ["cache_shared_failed"]
 
 
 def test_a_store_that_hangs_is_not_waited_for(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import Any, TypeVar
 
-from corelane.core.errors import BundleError, DataError
+from corelane.core.errors import BundleError, ConfigError, DataError
 from corelane.store.bundle import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
@@ -29,11 +29,15 @@ from corelane.store.bundle import (
 from corelane.store.durable import temporary_directory
 from corelane.store.remote import RemoteStore
 from corelane.store.tiers.arrays import ARRAYS_KIND, load_arrays, write_arrays
-from corelane.store.tiers.room import split_key
+from corelane.store.tiers.room import KINDS, split_key
+from corelane.store.tiers.shared_manifest import is_ours
 from corelane.store.tiers.tier import Arrays, Tell, TierMeter, tell_nobody
 
 TIMEOUT_S = 30.0  # for a call's first byte; a store that takes longer would hold up every run
 SLOWEST_BYTES_PER_S = 1 << 20  # below that, fetching a thing again from where it came is faster
+
+FOLDERS = frozenset({*KINDS, "notes", "spools", "packages", "runs"})
+"""The folders of entries. Nothing else below the URL is looked at or removed: others may keep their things there."""
 
 ResultT = TypeVar("ResultT")
 
@@ -94,22 +98,29 @@ class SharedTier:
     # --- for who looks after it: what fails is raised here ------------------------------------------------------------
 
     def entries(self) -> dict[str, int]:
-        """The bytes of every entry by name (`<kind>/<name>`). Raises as `RemoteStore.list`, but not for no entries."""
+        """The bytes of every entry by name (`<folder>/<name>`): what has a manifest in one of `FOLDERS`.
+
+        Raises as `RemoteStore.list`, but not for no entries.
+        """
         sizes: dict[str, int] = {}
-        with suppress(DataError):
-            for file in self._store.list():
-                kind, _, rest = file.name.partition("/")
-                if "/" in rest:
-                    name = f"{kind}/{rest.partition('/')[0]}"
-                    sizes[name] = sizes.get(name, 0) + file.size
-        return sizes
+        whole: list[str] = []
+        for folder in sorted(FOLDERS & self._store.names()):
+            for file in self._store.list_below(f"{self.url}/{folder}"):
+                entry, _, rest = file.name.partition("/")
+                name = f"{folder}/{entry}"
+                sizes[name] = sizes.get(name, 0) + file.size
+                if rest == MANIFEST:
+                    whole.append(name)
+        return {name: sizes[name] for name in whole}
 
     def check(self, name: str) -> BundleError | None:
         """What is wrong with the entry `name`; None when every byte of it is as it was put."""
         url = f"{self.url}/{name}"
-        manifest = self._store.read(f"{url}/{MANIFEST}", MAX_MANIFEST_BYTES)
+        manifest = self._read_manifest(url)
         if manifest is None:
-            return BundleError(f"{url}/{MANIFEST} must exist, got nothing: the entry is not whole")
+            return None  # it has gone since it was listed
+        if not is_ours(manifest):
+            return BundleError(f"{url}/{MANIFEST} must be a manifest of Corelane, got something else; it is left alone")
         try:
             files = manifest_files(manifest)
             with TemporaryDirectory(prefix="corelane-shared-") as folder:
@@ -120,16 +131,21 @@ class SharedTier:
             return error
         return None
 
-    def discard(self, name: str) -> None:
-        """Remove the entry `name`."""
-        self._remove(f"{self.url}/{name}")
+    def discard(self, name: str) -> bool:
+        """Remove the entry `name`, unless its manifest is not one of Corelane's; whether it was removed."""
+        url = f"{self.url}/{name}"
+        manifest = self._read_manifest(url)
+        if manifest is None or not is_ours(manifest):
+            return False
+        self._remove(url)
+        return True
 
     # --- entries of files ---------------------------------------------------------------------------------------------
 
     def fetch(self, folder: str, name: str, kind: str, target: Path) -> bool:
         """See `Archive.fetch`. A broken entry is a miss, and removed."""
         url = self._url(folder, name)
-        manifest = self._ask(lambda: self._store.read(f"{url}/{MANIFEST}", MAX_MANIFEST_BYTES))
+        manifest = self._ask(lambda: self._read_manifest(url))
         is_there = manifest is not None and self._fetch_files(url, kind, manifest, target)
         self.meter.count("hits" if is_there else "misses")
         return is_there
@@ -148,7 +164,7 @@ class SharedTier:
         num_bytes = sum(file.size for file in manifest_files(manifest).values())
 
         def put() -> bool:
-            if self._store.read(f"{url}/{MANIFEST}", MAX_MANIFEST_BYTES) == manifest:
+            if self._read_manifest(url) == manifest:
                 return True
             for file, path in files.items():
                 self._check_on()
@@ -196,7 +212,12 @@ class SharedTier:
         self._store.remove(f"{url}/{MANIFEST}")  # first: what is left of it then is no entry
         self._store.remove(url)
 
+    def _read_manifest(self, url: str) -> bytes | None:
+        return self._store.read(f"{url}/{MANIFEST}", MAX_MANIFEST_BYTES)
+
     def _url(self, folder: str, name: str) -> str:
+        if folder not in FOLDERS:
+            raise ConfigError(f"a shared entry must be of a kind in {', '.join(sorted(FOLDERS))}, got {folder!r}")
         return f"{self.url}/{folder}/{name}"
 
     # --- a store that may hang ----------------------------------------------------------------------------------------
