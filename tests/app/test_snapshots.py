@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,19 @@ def test_equal_weights_are_exported_once(tmp_path: Path, exported: list[Any]) ->
     with torch.no_grad():
         next(net.parameters()).view(-1)[0] += 1e-6
     assert kept_export(config, DiskTier(tmp_path))(net, INPUTS) != first
+    assert len(exported) == 2
+
+
+@pytest.mark.parametrize("library", ["corelane", "torch", "onnx", "onnx_ir", "onnxscript"])
+def test_another_version_of_a_library_exports_anew(
+    tmp_path: Path, exported: list[Any], monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    """Whichever of those that make the graph was updated, its graph is not taken for the new one's."""
+    config = ModelConfig(hidden=[3])
+    net = build(config, INPUTS, 2, seed=0)
+    kept_export(config, DiskTier(tmp_path))(net, INPUTS)
+    monkeypatch.setattr(snapshots, "version", lambda name: "0" if name == library else version(name))
+    kept_export(config, DiskTier(tmp_path))(net, INPUTS)
     assert len(exported) == 2
 
 

@@ -8,9 +8,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -292,6 +294,32 @@ def test_another_version_of_the_code_makes_another_entry(prepared: _Preparer, mo
     monkeypatch.setattr(preparing, "_VERSION", preparing._VERSION + 1)
     prepared(InMemorySource(_columns()))
     assert len(prepared.entries()) == 2
+
+
+def _png(value: int) -> bytes:
+    file = io.BytesIO()
+    PIL.Image.new("L", (4, 4), value).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("library", "concerned"), [(np, {"table", "pictures"}), (pa, {"table", "pictures"}), (PIL, {"pictures"})]
+)
+def test_another_version_of_a_library_makes_another_entry(
+    prepared: _Preparer, monkeypatch: pytest.MonkeyPatch, library: ModuleType, concerned: set[str]
+) -> None:
+    """What a library computed or decoded is not taken for what an updated one would; Pillow's only where it decodes."""
+    grades = _columns()["grade"]
+    pictures = {"picture": [_png(index % 256) for index in range(NUM_ROWS)], "grade": grades}
+    for name, columns in {"table": _columns(), "pictures": pictures}.items():
+        folders = [prepared.cache / kind for kind in ("prepared", "schemas")]
+        prepared(InMemorySource(columns))
+        before = [len(list(folder.iterdir())) for folder in folders]
+        with monkeypatch.context() as updated:
+            updated.setattr(library, "__version__", "0")
+            prepared(InMemorySource(columns))
+        more = int(name in concerned)
+        assert [len(list(folder.iterdir())) for folder in folders] == [count + more for count in before]
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut"])

@@ -20,7 +20,7 @@ from corelane.model.export import Export, export_graph, weights_of
 from corelane.store.tiers.tier import CacheTier
 
 FOLDER = "graphs"  # the kind of entry in the cache
-_LIBRARIES = ("corelane", "torch", "onnx", "onnxscript")
+_LIBRARIES = ("corelane", "torch", "onnx", "onnx_ir", "onnxscript")
 
 
 def kept_export(config: ModelConfig, cache: CacheTier) -> Export:

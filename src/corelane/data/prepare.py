@@ -1,7 +1,7 @@
 """Preparing: from a source and a configuration to arrays on disk that training gathers from, made once and kept.
 
 The entry's key says everything the content depends on (fingerprints, pipeline with its schema and stage versions,
-split, seed), so a second training on the same data starts at once, and a change of any of them prepares anew. The
+split, seed, libraries), so a second training on the same data starts at once, and a change of any prepares anew. The
 inferred schema is kept under a key of its own, so a hit reads the source only for its fingerprint. Called by `app`.
 """
 
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
+import pyarrow as pa
 
 from corelane.core.errors import DiskFullError
 from corelane.core.types import JsonObject
@@ -115,9 +117,11 @@ def prepare(
 
 def _key(job: Job) -> str:
     test = None if job.test_source is None else asdict(job.test_source.fingerprint())
+    has_images = any(column.kind == "image" for column in job.unfitted.schema.columns)
     return _hash(
         {
             "version": _VERSION,
+            "libraries": _libraries(has_images),
             "fingerprint": asdict(job.source.fingerprint()),
             "test": test,
             "pipeline": job.unfitted.digest,
@@ -127,6 +131,12 @@ def _key(job: Job) -> str:
             "seed": job.seed,
         }
     )
+
+
+def _libraries(has_images: bool) -> dict[str, str]:
+    """The versions of the libraries that read, compute and decode; of Pillow only where it does."""
+    versions = {"numpy": np.__version__, "pyarrow": pa.__version__}
+    return {**versions, "pillow": PIL.__version__} if has_images else versions
 
 
 def _hash(facts: JsonObject) -> str:
@@ -149,9 +159,11 @@ def _find_schema(
     def build(directory: Path) -> None:
         (directory / "schema.json").write_text(json.dumps(infer().to_json()), encoding="utf-8")
 
+    may_have_images = any(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) for kind in source.schema().types)
     key = _hash(
         {
             "version": _VERSION,
+            "libraries": _libraries(may_have_images),
             "fingerprint": asdict(source.fingerprint()),
             "data": config.model_dump(mode="json", include={"target", "task", "columns", "exclude", "deduplicate"}),
             "pipeline": pipeline.model_dump(mode="json"),
