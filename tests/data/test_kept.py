@@ -78,6 +78,18 @@ def test_batches_are_gathered_once(tmp_path: Path, tier: MemoryTier, processor: 
     assert first == _validation(KeptData(data, NoTier()), processor)
 
 
+def test_whoever_takes_a_batch_may_write_to_it(tmp_path: Path, tier: MemoryTier, processor: CPUDataProcessor) -> None:
+    """What is kept, and what the next evaluation takes, stays as it is; a batch from memory is aligned like any."""
+    kept = KeptData(_data(tmp_path), tier)
+    expected = _validation(kept, processor)
+    for _ in range(2):
+        for inputs, target in kept.validation(processor, BATCH_ROWS):
+            for array in (*inputs.values(), target):
+                assert array.ctypes.data % 64 == 0
+                array[...] = 0
+    assert _validation(kept, processor) == expected
+
+
 def test_what_was_given_up_is_read_again(tmp_path: Path, tier: MemoryTier, processor: CPUDataProcessor) -> None:
     """Wherever an evaluation finds a batch gone, it goes on from disk with the same batches."""
     data = _data(tmp_path)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from corelane.core.errors import ConfigError, DataError, InterruptedRunError, NonFiniteLossError, StateError
 from corelane.machine.memory import MemoryManager
@@ -112,15 +112,38 @@ def test_what_is_kept_in_memory_changes_no_byte(tmp_path: Path, case: str, limit
     tier.close()
 
 
-def test_a_net_that_works_in_place_on_its_inputs_spoils_nothing(tmp_path: Path) -> None:
-    """Batches in memory would be written to: none are kept for it, and every evaluation sees the data."""
+class _Writing(nn.Module):
+    """Writes to its inputs by `way`, and gives them on."""
+
+    def __init__(self, way: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self._way = way
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self._way(inputs)
+        return inputs
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda inputs: inputs.mul_(2),
+        lambda inputs: inputs.data.mul_(2),
+        lambda inputs: np.multiply(inputs.numpy(), 2, out=inputs.numpy()),
+    ],
+    ids=["in place", "past autograd", "through NumPy"],
+)
+def test_a_net_that_works_in_place_on_its_inputs_spoils_nothing(
+    tmp_path: Path, way: Callable[[Tensor], object]
+) -> None:
+    """However a module writes to its batch, what is kept in memory stays as it is: every evaluation sees the data."""
     data = on_disk(classification(), tmp_path / "arrays")
     results = []
     for name, limit_bytes in (("calm", 0), ("kept", 1 << 20)):
         tier, net = MemoryTier(MemoryManager(limit_bytes=100 << 20), limit_bytes), dropout_net()
-        module = nn.Sequential(nn.ReLU(inplace=True), net)
+        module = nn.Sequential(_Writing(way), net)
         results.append((run(tmp_path / name, data, module, cache=tier).metrics, weights(net)))
-        assert tier.usage.num_entries == int(limit_bytes > 0), "the training part, from which batches are gathered"
+        assert tier.usage.num_entries == (2 if limit_bytes else 0), "the training part, and a batch of the validation"
         tier.close()
     assert results[0] == results[1]
 

@@ -13,10 +13,12 @@ from typing import Protocol
 
 import numpy as np
 
+from corelane.core.types import Array
 from corelane.data.prepared import PreparedData, PreparedPart
 from corelane.data.processor import CPUDataProcessor
 from corelane.data.readahead import is_mapped
 from corelane.data.slot import TrainingBatch
+from corelane.machine.memory import aligned_empty
 from corelane.store.tiers.tier import Arrays
 
 _TARGET = "\0target"  # beside the inputs' names, none of which holds a NUL
@@ -35,10 +37,6 @@ class Keeper(Protocol):
 
     def put(self, key: str, arrays: Arrays) -> bool:
         """Keep copies of `arrays`; whether they are kept."""
-        ...
-
-    def remove(self, key: str) -> None:
-        """Forget `key`."""
         ...
 
 
@@ -75,12 +73,12 @@ class KeptData:
     def validation(self, processor: CPUDataProcessor, batch_size: int) -> Iterator[TrainingBatch]:
         """The validation part in order, `batch_size` rows at a time, the last ones too.
 
-        Batches that are kept are read-only: whoever must write to them calls `give_up_batches` first, or at once. The
-        others are valid as long as those of `processor.batches`.
+        Valid as long as the batches of `processor.batches`. Whoever takes one may write to it: of what is kept it is a
+        copy.
         """
         part, start = self._data.validation, 0
         while start < part.num_rows and (kept := self._kept_batch(batch_size, start)) is not None:
-            yield {name: kept[name] for name in part.inputs}, kept[_TARGET]
+            yield {name: _copy(kept[name]) for name in part.inputs}, _copy(kept[_TARGET])
             start += batch_size
         if start >= part.num_rows:
             return
@@ -92,17 +90,18 @@ class KeptData:
                 start += batch_size
             yield inputs, target
 
-    def give_up_batches(self, batch_size: int) -> None:
-        """Keep no batches from now on, and forget those that are kept."""
-        self._keeps_batches = False
-        for start in range(0, self._data.validation.num_rows, batch_size):
-            self._keeper.remove(self._key(batch_size, start))
-
     def _kept_batch(self, batch_size: int, start: int) -> Arrays | None:
         return self._keeper.get(self._key(batch_size, start)) if self._keeps_batches else None
 
     def _key(self, batch_size: int, start: int) -> str:
         return f"batches/{self._data.digest}/{batch_size}/{start}"
+
+
+def _copy(array: Array) -> Array:
+    """`array` aligned like what the processor gathers: a module computes the same bits on it."""
+    copy = aligned_empty(array.shape, array.dtype)
+    np.copyto(copy, array)
+    return copy
 
 
 def _bytes(part: PreparedPart) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from corelane.core.types import Array, IntArray
+from corelane.core.types import IntArray
 from corelane.data.kept import KeptData
 from corelane.data.prepared import PreparedPart
 from corelane.data.processor import CPUDataProcessor, Order
@@ -55,27 +54,14 @@ class TensorBatches:
             yield [self._tensor(tensor) for tensor in inputs], labels
 
     def of_validation(self, data: KeptData, batch_size: int) -> Iterator[TensorBatch]:
-        """All rows of the validation part in order, which may come from memory.
-
-        Nothing is kept for a module that works in place on its inputs: it would write into what is kept.
-        """
+        """All rows of the validation part in order, which may come from memory."""
         for arrays, target in data.validation(self._processor, batch_size):
-            tensors, labels = [_wrapped(array) for array in arrays.values()], _wrapped(target)
-            yield [self._tensor(tensor) for tensor in tensors], labels
-            if any(tensor._version for tensor in (*tensors, labels)):  # counts changes, also through views
-                data.give_up_batches(batch_size)
+            yield [self._tensor(torch.from_numpy(array)) for array in arrays.values()], torch.from_numpy(target)
 
     def _tensor(self, tensor: Tensor) -> Tensor:
         if self._channels_last and tensor.ndim == 4:
             return tensor.contiguous(memory_format=torch.channels_last)
         return tensor
-
-
-def _wrapped(array: Array) -> Tensor:
-    """`array` as a tensor over the same memory that counts its changes, as tensors made for inference do not."""
-    with torch.inference_mode(False), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of a read-only array: who writes to it is found out
-        return torch.from_numpy(array)
 
 
 def in_layout(module: torch.nn.Module, layout: torch.memory_format) -> torch.nn.Module:
