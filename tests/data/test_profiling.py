@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,18 @@ def test_a_million_numbers() -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [[-1.7e308, 1.7e308, 0.5], [5e-324, 1e-323, 2e-323], [3.5] * 4, [1e15 + 0.5, 1e15], [0.0, -0.0], [2.0**60, 1.0]],
+    [
+        [-1.7e308, 1.7e308, 0.5],
+        [5e-324, 1e-323, 2e-323],
+        [3.5] * 4,
+        [1e15 + 0.5, 1e15],
+        [0.0, -0.0],
+        [2.0**60, 1.0],
+        [1234567890123456788.0] * 3,
+        [-(2.0**53), 4.0 - 2.0**53],
+        [2.0**52 - 2, 2.0**52 - 1],
+        [1.0] + [sys.float_info.max] * 9,
+    ],
 )
 def test_numbers_at_the_edge_of_float64(values: list[float]) -> None:
     """Histograms and deciles of huge, tiny, equal and close numbers hold all of them and can be written as JSON."""

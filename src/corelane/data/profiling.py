@@ -27,6 +27,7 @@ from corelane.data.stages.sketch import QuantileSketch
 MAX_TEXTS = 1 << 15  # counted for each column: more are no categories
 _SAMPLE_BUDGET = 1 << 21  # numbers kept over all columns: 16 MiB, exact up to 70,000 rows of 30 columns
 _DECILES = np.arange(1, 10) / 10
+_HALVES_END = 2.0**52  # from here on float64 has no number between two whole ones to put an edge at
 
 
 class Profiler:
@@ -202,7 +203,7 @@ def _matrix(rows: pa.RecordBatch, columns: Sequence[Column]) -> Float64Array:
 
 def _edges(low: float, high: float, *, are_whole: bool) -> Float64Array:
     """The edges of bins of one width from `low` to `high`; a bin for each of a few whole numbers."""
-    if are_whole and high - low < MAX_BINS:
+    if are_whole and high - low < MAX_BINS and max(abs(low), abs(high)) < _HALVES_END:
         return np.arange(low - 0.5, high + 1.0)
     half = np.linspace(low / 2, high / 2, MAX_BINS + 1)  # the whole distance may be beyond float64
     edges = np.clip(half * 2, low, high)
@@ -217,7 +218,9 @@ def _cuts(sample: Float64Array) -> Float64Array:
     if not len(sample):  # of a column that hardly ever has a value
         return sample
     deciles, counts = np.unique(np.quantile(sample, _DECILES, method="inverted_cdf"), return_counts=True)
-    return np.unique(np.concatenate([deciles, np.nextafter(deciles[counts > 1], np.inf)]))
+    with np.errstate(over="ignore"):
+        behind = np.nextafter(deciles[counts > 1], np.inf)
+    return np.unique(np.concatenate([deciles, behind[np.isfinite(behind)]]))  # nothing lies above the largest float64
 
 
 def _between(values: Float64Array, cuts: Float64Array) -> IntArray:
