@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, TiffTags
 
 from corelane.core.types import Array
 from corelane.data.stages.cast_image import (
@@ -231,3 +231,26 @@ def test_pixels_beyond_16_bits_are_refused(pixels: Array) -> None:
     with pytest.raises(ImageRefusedError, match="8 or 16 bits per channel"):
         inspect_image(encoded(pixels, "TIFF"))
     assert inspect_image(encoded(np.full((4, 4), 65_535, np.int32), "TIFF")) == (4, 4, 1)
+
+
+def odd_photo(height: int, width: int, orientation: int) -> bytes:
+    """A JPEG whose EXIF data have the resolution as a text, as some cameras write it."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags.tagtype[ExifTags.Base.XResolution] = TiffTags.ASCII
+    tags[ExifTags.Base.XResolution] = "72"
+    tags[ExifTags.Base.Orientation] = orientation
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + tags.tobytes(8)
+    return encoded(picture(height, width, 3), "JPEG", exif=exif)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_odd_tags_beside_the_orientation(orientation: int) -> None:
+    """A picture stands upright in each of the eight ways, whatever else its EXIF data hold."""
+    height, width = (6, 5) if orientation < 5 else (5, 6)
+    data = odd_photo(height, width, orientation)
+    plain = Image.Exif()
+    plain[ExifTags.Base.Orientation] = orientation
+    with Image.open(io.BytesIO(encoded(picture(height, width, 3), "JPEG", exif=plain))) as image:
+        upright = np.asarray(ImageOps.exif_transpose(image))
+    assert decode_image(COLOUR, data).tolist() == upright.tolist()
+    assert cast_image(COLOUR, pa.array([data])).bad is None

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from corelane.core.types import Array, BoolArray
 from corelane.data.stages.cast_tensor import tensor_array
@@ -28,6 +29,27 @@ Background: TypeAlias = Literal["white", "black"]
 
 _MODES = {1: "L", 3: "RGB"}
 _GREY_MODES = ("1", "L", "LA", "La")
+_TURNS = {  # what makes a picture upright, by its orientation in EXIF 2.32, section 4.6.4
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_BROKEN = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)  # Pillow's readers raise all sorts of things for damaged files; memory that runs out is no fault of a file
 
 
 class ImageRefusedError(ValueError):
@@ -162,9 +184,11 @@ def _decode(data: bytes) -> Image.Image:
     """The decoded picture, turned upright as its EXIF data say, with 8 bits per channel."""
     image = _open(data)
     try:
-        image = ImageOps.exif_transpose(image)
         image.load()
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        if turn is not None:  # not by `ImageOps`, which writes the EXIF data anew and stumbles over odd tags in them
+            image = image.transpose(turn)
+    except _BROKEN as error:
         raise ImageRefusedError("not_an_image", f"must be a complete image, got a broken one ({error})") from error
     if image.mode.startswith("I"):  # 16 bits: Pillow's own conversion clips them to white
         return Image.fromarray(_to_8_bits(np.asarray(image)))
@@ -187,7 +211,7 @@ def _open(data: bytes) -> Image.Image:
         image: Any = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageRefusedError("image_too_large", f"must have at most {MAX_PIXELS} pixels, got more") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except _BROKEN as error:
         raise ImageRefusedError(
             "not_an_image", f"must be an image ({', '.join(FORMATS)}), got {len(data)} bytes that are none"
         ) from error
