@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -144,7 +145,11 @@ def test_bounded_and_required_numbers(indicator: bool, cells: list[Any]) -> None
     assert_equal_ways(pipeline, raw, assert_rows)
 
 
-@given(cells=st.lists(st.one_of(st.floats(width=64).map(repr), texts, st.sampled_from(["+1.5", ".5", "5.", "1e400"]))))
+ODD_NUMBERS = st.sampled_from(["+1.5", ".5", "5.", "1e400", "\u0131nf"])
+
+
+@given(cells=st.lists(st.one_of(st.floats(width=64).map(repr), texts, ODD_NUMBERS)))
+@example(cells=["\u0131nf"])
 @FEW
 def test_numbers_as_text(cells: list[str | None]) -> None:
     """Text cells, as CSV has them, are parsed alike in both ways: numbers, missing values and refusals."""
@@ -258,6 +263,23 @@ def test_categories_that_are_no_text(cells: list[Any]) -> None:
     assert_equal_ways(pipeline, batch({"c": pa.array(cells)}), {"c": np.array(cells)})
 
 
+@given(cells=st.lists(st.one_of(st.decimals(-(10**9), 10**9, places=3), st.none()), max_size=6))
+@example(cells=[Decimal("1234.56"), Decimal("2254.258"), Decimal("1.000"), None])
+@FEW
+def test_decimals(cells: list[Decimal | None]) -> None:
+    """Decimal numbers of a typed column are those of CSV, JSON and Python, as numbers and as categories."""
+    numeric = numeric_pipeline("standardise", "mean", maximum=2254.258)
+    beside = {"b": [0.5] * len(cells), "constant": [0.1] * len(cells)}
+    raw = batch({"a": pa.array(cells, pa.decimal128(38, 3)), **beside})
+    for values in (cells, [_as_float(cell) for cell in cells]):
+        assert_equal_ways(numeric, raw, {"a": values, **beside})
+    as_texts = batch({"a": pa.array([None if cell is None else str(cell) for cell in cells], pa.string()), **beside})
+    assert_equal_ways(numeric, as_texts, {"a": cells, **beside})
+    categories = fitted([Column("c", "categorical")], {"c": [1.0, 1234.56, 2254.258, 7.0]})
+    for values in (cells, [_as_float(cell) for cell in cells]):
+        assert_equal_ways(categories, batch({"c": pa.array(cells, pa.decimal128(38, 3))}), {"c": values})
+
+
 @pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize("shape", [(3,), (2, 2)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint8])
@@ -360,7 +382,7 @@ def test_mixed_columns(rows: list[tuple[Any, ...]]) -> None:
     assert_equal_ways(pipeline, raw, values)
 
 
-def _as_float(cell: float | None) -> float | None:
+def _as_float(cell: float | Decimal | None) -> float | None:
     return None if cell is None else float(cell)
 
 

@@ -247,6 +247,13 @@ class TestTask:
         assert infer(columns, columns={"y": {"kind": "numeric"}}).task == "regression"
         assert infer(columns | {"y": list(range(20))}, task="classification").task == "classification"
 
+    def test_a_declared_label_may_be_written_like_a_missing_value(self) -> None:
+        """NA, for Namibia, is a label where it is declared, also if it is the only text of a feature."""
+        texts = ["NA", "EU"] * 10
+        schema = infer({"x": ["NA"] * 20, "y": texts}, columns={name: {"categories": ["NA", "EU"]} for name in "xy"})
+        assert schema.target == Column("y", "categorical", nullable=False, categories=("NA", "EU"))
+        assert schema.columns[0].categories == ("NA", "EU")
+
 
 @pytest.mark.parametrize(
     ("columns", "config", "message"),

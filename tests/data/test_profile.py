@@ -75,3 +75,19 @@ def test_a_dictionary_is_seen_as_its_rows(texts: list[str | None], *, is_target:
     expected, seen = profile(plain[:spare], is_target=is_target), ColumnProfile("x", is_target)
     seen.update(plain.dictionary_encode()[:spare])
     assert vars(seen) == vars(expected)
+
+
+def test_declared_categories_are_values() -> None:
+    """A declared category that is written like a missing value counts as one, and is a label, dictionary or not."""
+    raw = pa.array(["NA", "EU", " NA ", "null", None])
+    for values in (raw, raw.dictionary_encode()):
+        seen = ColumnProfile("x", is_target=True, declared=["NA", "EU"])
+        seen.update(values)
+        assert (seen.num_present, seen.labels) == (3, {"NA", "EU"})
+
+
+def test_labels_that_no_row_will_have() -> None:
+    """A time that Python cannot write out is no label: its row will be refused."""
+    assert profile(pa.array([0, 2**62], pa.int64()).cast(pa.timestamp("s")), is_target=True).labels == {
+        "1970-01-01 00:00:00"
+    }

@@ -104,3 +104,12 @@ def test_dropped_rows_are_counted_and_not_written(tmp_path: Path) -> None:
     assert quarantine.first is not None
     assert quarantine.first.column == "b"
     assert pq.read_table(tmp_path / "q.parquet").column("column").to_pylist() == ["b"]
+
+
+def test_what_python_cannot_hold_is_described() -> None:
+    """A time beyond the calendar costs no more than its own place in the row."""
+    times = pa.array([2**62], pa.int64()).cast(pa.timestamp("us"))
+    days = pa.array([2**31 - 1], pa.int32()).cast(pa.date32())
+    rows = pa.RecordBatch.from_arrays([times, days, pa.array([1])], names=["time", "day", "n"])
+    described = {"time": f"{2**62} timestamp[us]", "day": f"{2**31 - 1} date32[day]", "n": 1}
+    assert json.loads(describe_row(rows, 0)) == described

@@ -135,7 +135,9 @@ def _infer(
 
 def _profile(name: str, config: DataConfig, target: str | None) -> ColumnProfile:
     declared = config.columns.get(name, _NOTHING)
-    return ColumnProfile(name, name == target, trims=declared.trim is not False)
+    trims = declared.trim is not False
+    categories = [text.strip() if trims else text for text in declared.categories or ()]
+    return ColumnProfile(name, name == target, trims=trims, declared=categories)
 
 
 def _check_names(names: list[str], config: DataConfig, target: str | None) -> None:

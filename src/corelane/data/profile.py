@@ -4,6 +4,7 @@ shape they have, and for a target which labels. It counts; `infer.py` decides wh
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,21 @@ from corelane.data.stages.cast_image import ImageRefusedError, inspect_image
 from corelane.data.stages.cast_numeric import MISSING_TEXTS, is_number, is_text, parse_numbers
 from corelane.data.stages.cast_tensor import is_list
 from corelane.data.stages.cast_text import canonical_text
+from corelane.data.stages.cells import python_values
 from corelane.data.target import MAX_LABELS
 
 NUMERIC_SHARE = 0.9  # of the present values: a tenth of a column is more than stray cells
 
-_MISSING = pa.array(sorted(MISSING_TEXTS))
-
 
 class ColumnProfile:
-    """What was seen of one column; owns counts and a bounded set of labels and nothing else."""
+    """What was seen of one column; owns counts and a bounded set of labels and nothing else.
 
-    def __init__(self, name: str, is_target: bool, *, trims: bool = True) -> None:
+    A `declared` category is a value, also one that is written like a missing one, as NA for Namibia is.
+    """
+
+    def __init__(
+        self, name: str, is_target: bool, *, trims: bool = True, declared: Collection[str] = frozenset()
+    ) -> None:
         self.name = name
         self.physical: pa.DataType = pa.null()
         self.num_present = 0
@@ -38,6 +43,8 @@ class ColumnProfile:
         self.shape: tuple[int, ...] | None = None
         self._is_target = is_target
         self._trims = trims
+        self._declared = frozenset(declared)
+        self._missing = pa.array(sorted(MISSING_TEXTS - self._declared), pa.string())
 
     def update(self, values: pa.Array) -> None:
         """Take the column's part of one batch."""
@@ -74,7 +81,7 @@ class ColumnProfile:
         counts = np.bincount(values.indices.drop_null().to_numpy(), minlength=len(values.dictionary))
         texts = values.dictionary.cast(pa.string())
         trimmed = pc.utf8_trim_whitespace(texts)
-        is_absent = pc.is_in(trimmed, value_set=_MISSING).to_numpy(zero_copy_only=False)
+        is_absent = pc.is_in(trimmed, value_set=self._missing).to_numpy(zero_copy_only=False)
         is_present = (counts > 0) & ~is_absent & trimmed.is_valid().to_numpy(zero_copy_only=False)
         present, counts = trimmed.filter(pa.array(is_present)), counts[is_present]
         numbers, _ = parse_numbers(present)
@@ -88,7 +95,7 @@ class ColumnProfile:
     def _update_text(self, values: pa.Array) -> None:
         texts = values.cast(pa.string()).drop_null()
         trimmed = pc.utf8_trim_whitespace(texts)
-        is_present = pc.invert(pc.is_in(trimmed, value_set=_MISSING))
+        is_present = pc.invert(pc.is_in(trimmed, value_set=self._missing))
         present = trimmed.filter(is_present)
         self.num_present += len(present)
         numbers, _ = parse_numbers(present)
@@ -118,7 +125,17 @@ class ColumnProfile:
 
     def _collect_labels(self, present: pa.Array) -> None:
         if self._is_target and len(self.labels) <= MAX_LABELS:
-            self.labels.update(str(canonical_text(value, trim=self._trims)) for value in pc.unique(present).to_pylist())
+            labels = (self._label(value) for value in python_values(pc.unique(present)))
+            self.labels.update(label for label in labels if label is not None)
+
+    def _label(self, value: object) -> str | None:
+        """The text that the cast will make of a label; None where it will refuse the row."""
+        if isinstance(value, str) and value in self._declared:
+            return value
+        try:
+            return canonical_text(value, trim=self._trims)
+        except TypeError:
+            return None
 
     def _look_at(self, values: pa.Array) -> None:
         """The shape of tensors, and of the first image that can be read."""

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from corelane.core.errors import DataError
+from corelane.data.stages.cells import python_value
 from corelane.store.durable import remove_temporaries, temporary_file
 
 _SCHEMA = pa.schema(
@@ -114,8 +115,8 @@ def open_quarantine(path: Path, dropping: Collection[str] = ()) -> Iterator[Quar
 
 def describe_row(rows: pa.RecordBatch, index: int) -> str:
     """Raw row `index` of `rows` as one JSON object; encoded images and long arrays are described, not written out."""
-    values = rows.slice(index, 1).to_pylist()[0]
-    return json.dumps({name: _plain(value) for name, value in values.items()}, ensure_ascii=False)
+    cells = zip(rows.schema.names, rows.columns, strict=True)
+    return json.dumps({name: _plain(python_value(column[index])) for name, column in cells}, ensure_ascii=False)
 
 
 def _plain(value: Any) -> Any:

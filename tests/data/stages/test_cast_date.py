@@ -56,7 +56,16 @@ def test_times_beyond_the_calendar_are_refused(unit: str) -> None:
     cast = cast_date(WHEN, column)
     assert cast.bad is not None
     assert cast.bad.tolist() == [False, True, True]
-    assert "must be a date" in cast.explain(1).reason
+    assert cast.explain(1).reason.endswith(f"got {2**62} timestamp[{unit}]")
+
+
+@pytest.mark.parametrize("days", [2**31 - 1, -(2**31)])
+def test_days_beyond_the_calendar_are_refused(days: int) -> None:
+    """Dates in days may lie beyond it, too."""
+    cast = cast_date(WHEN, pa.array([0, days], pa.int32()).cast(pa.date32()))
+    assert cast.bad is not None
+    assert cast.bad.tolist() == [False, True]
+    assert cast.explain(1).reason.endswith(f"got {days} date32[day]")
 
 
 @pytest.mark.parametrize(

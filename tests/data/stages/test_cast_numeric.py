@@ -48,9 +48,12 @@ def test_forms_of_numbers(text: str, number: float) -> None:
     assert cast_numeric(AGE, pa.array([text])).values.to_pylist() == [number]
 
 
-@pytest.mark.parametrize("text", ["abc", "1,5", "1 000", "1_000", "0x10", "1e", "--1", "1.2.3", "\u0661", "True", "?"])
+@pytest.mark.parametrize(
+    "text",
+    ["abc", "1,5", "1 000", "1_000", "0x10", "1e", "--1", "1.2.3", "\u0661", "True", "?", "\u0131nf", "\u0130NF"],
+)
 def test_what_is_no_number(text: str) -> None:
-    """Grouping, other alphabets' digits, hexadecimal and words are refused by name."""
+    """Grouping, other alphabets' digits and letters, hexadecimal and words are refused by name."""
     cast = cast_numeric(AGE, pa.array(["1", text, None]))
     assert cast.bad is not None
     assert cast.bad.tolist() == [False, True, False]
@@ -160,3 +163,23 @@ def test_what_cannot_be_read_may_be_missing(raw: list[Any]) -> None:
     assert clipped.bad is not None
     assert clipped.bad.tolist() == [True, False]
     assert clipped.explain(0).code == "not_finite"
+
+
+@pytest.mark.parametrize("kind", [pa.decimal128(38, 2), pa.decimal256(76, 2), pa.decimal128(10, 2)])
+def test_decimals_are_the_nearest_float64(kind: pa.DataType) -> None:
+    """A decimal number is the float64 that its text in a CSV would be."""
+    cells = [f"{cents // 100}.{cents % 100:02}" for cents in range(123_400, 124_400)] + ["2254.25", "-0.07"]
+    cast = cast_numeric(AGE, pa.array([decimal.Decimal(cell) for cell in cells], kind))
+    assert cast.values.to_pylist() == cast_numeric(AGE, pa.array(cells)).values.to_pylist()
+    assert cast.values.to_pylist() == [float(cell) for cell in cells]
+
+
+def test_bounds_of_decimals() -> None:
+    """A bound is within, and the reason names the bound there is."""
+    raw = pa.array([decimal.Decimal("2254.258"), decimal.Decimal("2254.259"), decimal.Decimal("2254.257")])
+    below, above = Column("age", "numeric", minimum=2254.258), Column("age", "numeric", maximum=2254.258)
+    for column, bad, code in ((below, 2, "below_minimum"), (above, 1, "above_maximum")):
+        cast = cast_numeric(column, raw)
+        assert cast.bad is not None
+        assert np.flatnonzero(cast.bad).tolist() == [bad]
+        assert cast.explain(bad).code == code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 from typing import Any
 
 import pyarrow as pa
@@ -34,6 +35,14 @@ COLOUR = Column("colour", "categorical")
         (1e300, str(int(1e300))),
         (datetime.date(2024, 2, 29), "2024-02-29"),
         ("none", "none"),
+        (decimal.Decimal("1.00"), "1"),
+        (decimal.Decimal("-0.00"), "0"),
+        (decimal.Decimal("1.50"), "1.5"),
+        (decimal.Decimal("0.00001"), repr(0.00001)),
+        (decimal.Decimal("12345678901234567890"), "12345678901234567890"),
+        (decimal.Decimal("1E+3"), "1000"),
+        (decimal.Decimal("NaN"), None),
+        (decimal.Decimal("sNaN"), None),
     ],
 )
 def test_canonical_text(value: Any, text: str | None) -> None:
@@ -41,7 +50,7 @@ def test_canonical_text(value: Any, text: str | None) -> None:
     assert canonical_text(value) == text
 
 
-@pytest.mark.parametrize("value", [b"red", [1], {"a": 1}, object(), [10**5000]])
+@pytest.mark.parametrize("value", [b"red", [1], {"a": 1}, object(), [10**5000], decimal.Decimal("1E+999999")])
 def test_what_is_no_category(value: Any) -> None:
     """Bytes, containers and other objects are refused."""
     with pytest.raises(TypeError):
@@ -64,6 +73,7 @@ def test_a_number_too_long_to_write_is_no_category() -> None:
         (pa.array([1, 2, None]), ["1", "2", None]),
         (pa.array([1.0, 2.5, float("nan")]), ["1", "2.5", None]),
         (pa.array([True, None]), ["true", None]),
+        (pa.array([decimal.Decimal("1.00"), decimal.Decimal("2.50"), None]), ["1", "2.5", None]),
         (pa.array([datetime.datetime(2024, 1, 2, 3, 4)]), ["2024-01-02 03:04:00"]),
         (pa.nulls(2), [None, None]),
         (pa.array([], pa.string()), []),
@@ -145,3 +155,15 @@ def test_what_is_not_taken_may_be_missing(limits: dict[str, Any], value: Any) ->
     assert cast.bad is None
     assert cast.values.to_pylist() == [None]
     assert CategoryReader(column).read(value) == (None, True)
+
+
+@pytest.mark.parametrize("is_encoded", [True, False])
+@pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.duration("s"), pa.date64()])
+def test_times_beyond_the_calendar_cost_their_rows(kind: pa.DataType, *, is_encoded: bool) -> None:
+    """A time that Python cannot write out is no category; the other rows keep theirs."""
+    raw = pa.array([0, 2**62, None], pa.int64()).cast(kind)
+    cast = cast_text(COLOUR, raw.dictionary_encode() if is_encoded else raw)
+    assert cast.bad is not None
+    assert cast.bad.tolist() == [False, True, False]
+    assert cast.values.to_pylist()[0] == str(raw[0].as_py())
+    assert (cast.explain(1).code, f"got {2**62} {kind}" in cast.explain(1).reason) == ("not_text", True)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from corelane.core.types import BoolArray, IntArray
 from corelane.data.stages.cast_numeric import MISSING_TEXTS, is_text
+from corelane.data.stages.cells import python_value
 from corelane.data.stages.column import Cast, Column, Verdict, missing, shorten
 
 PLAIN_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?)?$"
@@ -43,7 +44,7 @@ def cast_date(column: Column, raw: pa.Array) -> Cast:
         absent, unread = absent | unread, np.zeros(len(raw), dtype=np.bool_)
     bad = unread | absent if not column.nullable else unread
     typed = pa.array(values, pa.int64(), mask=absent | unread).cast(KIND)
-    return Cast(typed, bad if bad.any() else None, lambda row: explain_date(column, _shown(raw, row)))
+    return Cast(typed, bad if bad.any() else None, lambda row: explain_date(column, python_value(raw[row])))
 
 
 def explain_date(column: Column, value: object) -> Verdict:
@@ -109,10 +110,3 @@ def _parse(text: str) -> int | None:
     except (ValueError, OverflowError):
         return None
     return (time - _EPOCH) // datetime.timedelta(microseconds=1)
-
-
-def _shown(raw: pa.Array, row: int) -> object:
-    try:
-        return raw[row].as_py()
-    except (OverflowError, ValueError, pa.ArrowInvalid):  # a time beyond what Python can show
-        return f"{raw[row].cast(pa.int64()).as_py()} {raw.type}"

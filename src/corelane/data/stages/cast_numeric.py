@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from corelane.core.types import BoolArray
 from corelane.data.stages.affine import Float64Array
+from corelane.data.stages.cells import python_value
 from corelane.data.stages.column import Cast, Column, Verdict, missing, shorten
 
 MISSING_TEXTS = frozenset({"", "NA", "N/A", "na", "n/a", "NaN", "nan", "NULL", "Null", "null"})
@@ -22,7 +23,7 @@ MISSING_TEXTS = frozenset({"", "NA", "N/A", "na", "n/a", "NaN", "nan", "NULL", "
 """
 
 NUMBER_PATTERN = r"^[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|(?i:inf|infinity))$"
-_NUMBER = re.compile(NUMBER_PATTERN)
+_NUMBER = re.compile(NUMBER_PATTERN, re.ASCII)  # as Arrow reads it: else a dotless i would be an i
 _MISSING = pa.array(sorted(MISSING_TEXTS))
 
 
@@ -52,6 +53,15 @@ def parse_numbers(text: pa.Array) -> tuple[pa.Array, BoolArray | None]:
     return plain.cast(pa.float64()), ~is_plain.to_numpy(zero_copy_only=False)
 
 
+def float64_of(numbers: pa.Array) -> pa.Array:
+    """Arrow numbers [n] of any type as float64 [n], each the nearest one there is."""
+    if pa.types.is_decimal(numbers.type):
+        numbers = numbers.cast(pa.string())  # Arrow's own way divides by a power of ten, and is off in the last bit
+    elif pa.types.is_boolean(numbers.type):
+        numbers = numbers.cast(pa.uint8())
+    return numbers.cast(pa.float64(), safe=False)
+
+
 def cast_numeric(column: Column, raw: pa.Array) -> Cast:
     """Cast a raw column [n] of text, numbers, decimals or booleans to float64 [n], null where missing."""
     if _is_cast(column, raw):
@@ -62,7 +72,7 @@ def cast_numeric(column: Column, raw: pa.Array) -> Cast:
     if is_text(raw.type):
         numbers, unparsed = parse_numbers(raw)
     elif is_number(raw.type):
-        numbers = (raw.cast(pa.uint8()) if pa.types.is_boolean(raw.type) else raw).cast(pa.float64(), safe=False)
+        numbers = float64_of(raw)
     elif pa.types.is_null(raw.type):
         numbers = raw.cast(pa.float64())
     else:
@@ -75,7 +85,7 @@ def cast_numeric(column: Column, raw: pa.Array) -> Cast:
     absent = np.isnan(values)
     bad = _refused(column, values, absent, unparsed)
     typed = pa.array(values, pa.float64(), mask=absent)
-    return Cast(typed, bad, lambda row: explain_number(column, raw[row].as_py()))
+    return Cast(typed, bad, lambda row: explain_number(column, python_value(raw[row])))
 
 
 def _is_cast(column: Column, raw: pa.Array) -> bool:
@@ -121,17 +131,18 @@ def _refused(column: Column, values: Float64Array, absent: BoolArray, unparsed: 
 
 
 def explain_number(column: Column, value: object) -> Verdict:
-    """Why `value` is no number this column takes. Called for refused cells only, so the last case is the maximum."""
-    number = _read(value)
+    """Why `value` is no number this column takes; for refused cells only."""
+    number, low, high = _read(value), column.minimum, column.maximum
     if number is None:
         return Verdict("not_a_number", f"{column.name} must be a number, got {shorten(value)}")
     if np.isnan(number):
         return missing(column)
     if np.isinf(number):
         return Verdict("not_finite", f"{column.name} must be a finite number, got {shorten(value)}")
-    if column.minimum is not None and number < column.minimum:
-        return Verdict("below_minimum", f"{column.name} must be at least {column.minimum:g}, got {shorten(value)}")
-    return Verdict("above_maximum", f"{column.name} must be at most {column.maximum:g}, got {shorten(value)}")
+    if low is not None and number < low:
+        return Verdict("below_minimum", f"{column.name} must be at least {low:g}, got {shorten(value)}")
+    limit = "within its bounds" if high is None else f"at most {high:g}"
+    return Verdict("above_maximum", f"{column.name} must be {limit}, got {shorten(value)}")
 
 
 def _read(value: object) -> float | None:

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from corelane.core.types import Array, BoolArray
-from corelane.data.stages.cast_numeric import is_number
+from corelane.data.stages.cast_numeric import float64_of, is_number
+from corelane.data.stages.cells import python_value
 from corelane.data.stages.column import Cast, Column, Verdict, missing, shorten
 
 
@@ -22,7 +23,11 @@ def cast_tensor(column: Column, raw: pa.Array) -> Cast:
     finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
     bad = ~(fits & finite)
     typed = tensor_array(values)
-    return Cast(typed, bad if bad.any() else None, lambda row: _explain(column, raw[row].as_py(), fits=bool(fits[row])))
+    return Cast(
+        typed,
+        bad if bad.any() else None,
+        lambda row: _explain(column, python_value(raw[row]), fits=bool(fits[row])),
+    )
 
 
 def tensor_array(values: Array) -> pa.FixedShapeTensorArray:
@@ -68,7 +73,7 @@ def _leaf(raw: pa.Array) -> tuple[Array, BoolArray]:
     if not is_number(raw.type) and not pa.types.is_null(raw.type):
         return np.zeros((len(raw), 1), dtype=np.float32), np.zeros(len(raw), dtype=np.bool_)
     if pa.types.is_boolean(raw.type) or pa.types.is_decimal(raw.type) or pa.types.is_null(raw.type):
-        raw = raw.cast(pa.float64())
+        raw = float64_of(raw)
     elements = raw.to_numpy(zero_copy_only=False)
     return elements.reshape(len(raw), 1), np.ones(len(raw), dtype=np.bool_)
 

@@ -1,8 +1,8 @@
 """Raw cells to category texts: trimmed strings with null for missing, and a verdict on what cannot be a category.
 
-Booleans become "true" and "false" (as text in any case, too) and whole numbers lose a trailing ".0", so that a category
-is the same whether Parquet or JSON gave it. Text stays as it is: "1.0" in a CSV is another category than 1. Each
-distinct value is looked at once, however many rows hold it.
+Booleans become "true" and "false" (as text in any case, too), whole numbers lose a trailing ".0" and decimal ones their
+trailing zeros, so that a category is the same whether Parquet, a database or JSON gave it. Text stays as it is: "1.0"
+in a CSV is another category than 1. Each distinct value is looked at once, however many rows hold it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from corelane.core.types import BoolArray
 from corelane.data.stages.cast_numeric import MISSING_TEXTS, is_number, is_text
+from corelane.data.stages.cells import python_value, python_values
 from corelane.data.stages.column import Cast, Column, Verdict, missing, shorten
 from corelane.data.stages.pattern import matches
 
@@ -36,6 +37,8 @@ def canonical_text(value: object, *, trim: bool = True) -> str | None:
         return None if text in MISSING_TEXTS else _BOOLEANS.get(text.lower(), text)
     if value is None:
         return None
+    if isinstance(value, decimal.Decimal):
+        value = _plain_number(value)
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
     if isinstance(value, int | np.integer):
@@ -47,9 +50,20 @@ def canonical_text(value: object, *, trim: bool = True) -> str | None:
         if math.isnan(number):
             return None
         return str(int(number)) if number.is_integer() else repr(number)
-    if isinstance(value, decimal.Decimal | datetime.date | datetime.time | datetime.timedelta):
+    if isinstance(value, datetime.date | datetime.time | datetime.timedelta):
         return str(value)
     raise TypeError(f"a category must be text, a number or a boolean, got {type(value).__name__}")
+
+
+def _plain_number(value: decimal.Decimal) -> int | float:
+    """The number that another source gives for a decimal one; of many digits behind the point float64 keeps its own."""
+    if value.is_nan():
+        return math.nan
+    if value.is_infinite() or value != value.to_integral_value():
+        return float(value)
+    if value.adjusted() > MAX_TEXT_LENGTH:
+        raise TypeError("a category must be a short number, got one of very many digits")
+    return int(value)
 
 
 class CategoryReader:
@@ -131,16 +145,18 @@ def cast_text(column: Column, raw: pa.Array) -> Cast:
     if not _is_scalar(raw.type):
         bad = np.full(len(raw), column.unreadable != "missing")
         return Cast(
-            pa.nulls(len(raw), pa.string()), bad if bad.any() else None, lambda row: reader.explain(raw[row].as_py())
+            pa.nulls(len(raw), pa.string()),
+            bad if bad.any() else None,
+            lambda row: reader.explain(python_value(raw[row])),
         )
     encoded = raw if pa.types.is_dictionary(raw.type) else raw.dictionary_encode()
-    texts, fits = reader.read_all(encoded.dictionary.to_pylist())
+    texts, fits = reader.read_all(python_values(encoded.dictionary))
     if encoded is raw and not texts.null_count:
         values: pa.Array = pa.DictionaryArray.from_arrays(encoded.indices, texts, safe=False)  # they fit already
     else:
         values = texts.take(encoded.indices)
     bad_rows = _spread(fits, encoded.indices, nullable=column.nullable)
-    return Cast(values, bad_rows, lambda row: reader.explain(raw[row].as_py()))
+    return Cast(values, bad_rows, lambda row: reader.explain(python_value(raw[row])))
 
 
 def _is_scalar(kind: pa.DataType) -> bool:
