@@ -14,6 +14,7 @@ from corelane.core.errors import CursorError, SourceReadError, SourceRestartErro
 from corelane.data.batch import Batch, BrokenRow, Cursor, Fingerprint
 from corelane.data.sources.memory import InMemorySource
 from corelane.data.spool import FOLDER, MAX_RESTARTS, spooled
+from corelane.store.tiers.disk import DiskTier
 from corelane.store.tiers.shared import SharedTier
 
 
@@ -62,7 +63,7 @@ class Once(Remote):
 def test_a_local_source_passes_through(tmp_path: Path) -> None:
     """Memory and local files are read where they are."""
     source = InMemorySource([{"a": 1}])
-    with spooled(source, tmp_path) as same:
+    with spooled(source, DiskTier(tmp_path)) as same:
         assert same is source
     assert not list(tmp_path.iterdir())
 
@@ -70,7 +71,7 @@ def test_a_local_source_passes_through(tmp_path: Path) -> None:
 def test_a_remote_source_is_read_once_for_many_passes(tmp_path: Path) -> None:
     """Rows, positions and broken rows are those of the source, from any cursor; nothing is left behind."""
     remote = Remote()
-    with spooled(remote, tmp_path) as copy:
+    with spooled(remote, DiskTier(tmp_path)) as copy:
         assert copy.is_local
         for _ in range(3):
             batches = list(copy.batches())
@@ -102,7 +103,7 @@ def test_a_remote_source_is_read_once_for_many_passes(tmp_path: Path) -> None:
 
 def test_what_is_read_once_needs_no_fingerprint(tmp_path: Path) -> None:
     """Where the source gives rows alone they are taken, and numbered as they come."""
-    with spooled(Once(), tmp_path) as copy:
+    with spooled(Once(), DiskTier(tmp_path)) as copy:
         assert [batch.next_cursor.position for batch in copy.batches()] == [4, 7, 9]
 
 
@@ -110,7 +111,7 @@ def test_a_read_that_cannot_be_continued_is_begun_anew(tmp_path: Path) -> None:
     """What came of a broken read is discarded; the copy holds one whole read, and it is told."""
     told: list[tuple[str, Any]] = []
     remote = Remote(num_failures=2)
-    with spooled(remote, tmp_path, tell=lambda *event: told.append(event), clock=InstantClock()) as copy:
+    with spooled(remote, DiskTier(tmp_path), tell=lambda *event: told.append(event), clock=InstantClock()) as copy:
         rows = [row for batch in copy.batches() for row in batch.rows.column("a").to_pylist()]
     assert rows == [0, 1, 2, 3, 4, 6, 7, 8, 9]
     assert [event for event, _ in told] == ["source_restarted", "source_restarted", "source_spooled"]
@@ -122,7 +123,10 @@ def test_other_failures_and_too_many_are_passed_on(
 ) -> None:
     """A source that has given up by itself is not asked again; one that only breaks is asked four times."""
     remote = Remote(num_failures=99, error=error)
-    with pytest.raises(SourceReadError, match="connection is gone"), spooled(remote, tmp_path, clock=InstantClock()):
+    with (
+        pytest.raises(SourceReadError, match="connection is gone"),
+        spooled(remote, DiskTier(tmp_path), clock=InstantClock()),
+    ):
         pytest.fail("spooled")
     assert remote.num_reads == num_reads
     assert not list((tmp_path / FOLDER).iterdir())
@@ -130,7 +134,11 @@ def test_other_failures_and_too_many_are_passed_on(
 
 def test_the_fingerprint_is_that_of_the_rows(tmp_path: Path) -> None:
     """Two copies of the same rows have one, a copy in which other rows are broken has another."""
-    with spooled(Remote(), tmp_path) as first, spooled(Remote(), tmp_path) as again, spooled(Once(), tmp_path) as other:
+    with (
+        spooled(Remote(), DiskTier(tmp_path)) as first,
+        spooled(Remote(), DiskTier(tmp_path)) as again,
+        spooled(Once(), DiskTier(tmp_path)) as other,
+    ):
         assert first.fingerprint() == again.fingerprint() != other.fingerprint()
 
 
@@ -139,14 +147,14 @@ def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
     abandoned = tmp_path / FOLDER / ".remote.0123456789abcdef.tmp"
     abandoned.mkdir(parents=True)
     (abandoned / "rows.arrow").write_bytes(b"half")
-    with spooled(Remote(), tmp_path):
+    with spooled(Remote(), DiskTier(tmp_path)):
         assert not abandoned.exists()
 
 
 def test_the_copy_is_archived_by_its_digest(tmp_path: Path) -> None:
     """Shared storage has the rows of a database that may be gone tomorrow, under the fingerprint that runs tell of."""
     archive = SharedTier((tmp_path / "shared").as_uri())
-    with spooled(Once(), tmp_path, archive=archive) as copy:
+    with spooled(Once(), DiskTier(tmp_path, archive=archive)) as copy:
         digest = copy.fingerprint().digest
     assert archive.fetch("spools", digest, "spools", tmp_path / "restored")
     with pa.memory_map(str(tmp_path / "restored" / "rows.arrow")) as file, pa.ipc.open_file(file) as reader:

@@ -91,7 +91,7 @@ def _inspect(root: RootConfig, section: DataConfig, target: str | None) -> Inspe
     cache = DiskTier(cache_directory(root), root.machine.cache_disk_bytes)
     with (
         CPUDataProcessor(num_workers=budget.threads) as processor,
-        spooled(open_source(section.source, cache=cache), cache.directory) as source,
+        spooled(open_source(section.source, cache=cache), cache) as source,
     ):
         return inspect_source(
             source, section, root.pipeline, target, processor=processor, budget_bytes=budget.data_bytes

@@ -89,9 +89,9 @@ def prepare(
         if processor is None:
             processor = owned.enter_context(CPUDataProcessor())
         tell = _teller(logger)
-        source = owned.enter_context(spooled(source, cache.directory, archive=cache.archive, tell=tell))
+        source = owned.enter_context(spooled(source, cache, tell=tell))
         if test_source is not None:
-            test_source = owned.enter_context(spooled(test_source, cache.directory, archive=cache.archive, tell=tell))
+            test_source = owned.enter_context(spooled(test_source, cache, tell=tell))
         schema = _find_schema(source, config, pipeline, cache, processor)
         unfitted = Pipeline.build(schema, pipeline)
         rules, budget = RowRules.of(config, schema), _memory_budget(memory_budget_bytes)

@@ -24,7 +24,7 @@ from corelane.data.digest import RowsDigest
 from corelane.data.source import DataSource, Tell, start_position, tell_nobody
 from corelane.machine.backoff import ExponentialBackoff
 from corelane.store.durable import full_disk_reported, remove_temporaries, temporary_directory
-from corelane.store.tiers.archive import Archive, NoArchive
+from corelane.store.tiers.disk import DiskTier
 
 FOLDER = "spool"  # below the cache directory
 MAX_RESTARTS = 3  # of a read that cannot be continued
@@ -47,30 +47,30 @@ class ReadsOnce(Protocol):
 @contextmanager
 def spooled(
     source: DataSource,
-    cache_directory: Path,
+    cache: DiskTier,
     *,
-    archive: Archive | None = None,
     tell: Tell = tell_nobody,
     clock: Clock | None = None,
 ) -> Iterator[DataSource]:
     """`source` itself when it is local, else a local copy of its rows that lasts as long as the context.
 
-    A read that cannot be continued is discarded and begun anew, up to three times, and `tell` hears of it. `archive`
-    keeps the copy by its digest. Raises what the source raises, and `DiskFullError`.
+    A read that cannot be continued is discarded and begun anew, up to three times, and `tell` hears of it; so is one
+    that a full disk ended, once, when entries of `cache` could go for it. The archive of `cache` keeps the copy by its
+    digest. Raises what the source raises, and `DiskFullError`.
     """
     if source.is_local:
         yield source
         return
-    remove_temporaries(cache_directory / FOLDER)
-    with temporary_directory(cache_directory / FOLDER / source.name) as folder:
+    remove_temporaries(cache.directory / FOLDER)
+    with temporary_directory(cache.directory / FOLDER / source.name) as folder:
         backoff = ExponentialBackoff(MAX_RESTARTS, clock=clock or SystemClock())
         for attempt in backoff.attempts(on=SourceRestartError):
             if attempt.number > 1:
                 tell("source_restarted", {"source": source.name, "attempt": attempt.number})
-            with attempt, full_disk_reported(folder):
-                copy = _copy(source, folder)
+            with attempt:
+                copy = cache.room.relieved(lambda: _copy(source, folder))
         tell("source_spooled", {"source": source.name, "num_rows": copy.num_rows, "num_bytes": copy.num_bytes})
-        (archive or NoArchive()).keep_files(ARCHIVED, copy.fingerprint().digest, ARCHIVED, {_ROWS: folder / _ROWS})
+        cache.archive.keep_files(ARCHIVED, copy.fingerprint().digest, ARCHIVED, {_ROWS: folder / _ROWS})
         yield copy
 
 
@@ -129,7 +129,8 @@ def _copy(source: DataSource, folder: Path) -> SpooledSource:
     schema = source.schema()
     digest, ends = RowsDigest(schema), [0]
     broken: list[BrokenRow] = []
-    with pa.OSFile(str(folder / _ROWS), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+    path = folder / _ROWS
+    with full_disk_reported(path), pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
         for rows, end, unread in _rows_of(source):
             writer.write_batch(rows)
             digest.update(rows)
@@ -140,7 +141,7 @@ def _copy(source: DataSource, folder: Path) -> SpooledSource:
                     f"the source must have at most {MAX_BROKEN_ROWS} rows that cannot be read, got more; check it"
                 )
     fingerprint = Fingerprint("content", _with_broken(digest.hexdigest(), broken))
-    return SpooledSource(source.name, folder / _ROWS, schema, fingerprint, ends[1:], tuple(broken))
+    return SpooledSource(source.name, path, schema, fingerprint, ends[1:], tuple(broken))
 
 
 def _rows_of(source: DataSource) -> Iterator[tuple[pa.RecordBatch, int, tuple[BrokenRow, ...]]]:

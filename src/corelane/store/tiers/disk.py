@@ -13,7 +13,6 @@ its unfinished work is swept by the next builder.
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import shutil
 import sys
@@ -204,13 +203,7 @@ class DiskTier:
     def _build(self, place: EntryPlace, build: Build) -> Entry | None:
         remove_temporaries(place.path.parent)
         sweep_locks(self.directory / LOCKS)
-        try:
-            is_ours = self._write(place, build)
-        except DiskFullError as error:
-            # What the system refused may fit once others have gone; who counted beforehand has made room already.
-            if not isinstance(error.__cause__, OSError) or self.room.evict(math.inf) == 0:
-                raise
-            is_ours = self._write(place, build)
+        is_ours = self.room.relieved(lambda: self._write(place, build))
         held = hold(place.path) if is_ours else None
         if held is None:
             return None

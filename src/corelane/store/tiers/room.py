@@ -7,16 +7,20 @@ modification time, so the order survives processes.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from corelane.core.errors import ConfigError, DiskFullError
 from corelane.store.entry import EntryPlace, entry_bytes, evict_entry, is_entry, last_used_ns
 from corelane.store.tiers.tier import Tell, TierMeter, TierUsage
+
+T = TypeVar("T")
 
 KINDS: Mapping[str, str] = MappingProxyType(
     {
@@ -121,6 +125,19 @@ class Room:
             with self._lock:
                 self._counted_bytes = max(0, (self._counted_bytes or 0) - freed)
         return freed
+
+    def relieved(self, write: Callable[[], T]) -> T:
+        """What `write` gives; it is called once more, after all that nobody uses has gone, when the system refused it.
+
+        For writers that do not know their size beforehand: who asked `make` has had its room already, and is not tried
+        again. Raises what `write` raises.
+        """
+        try:
+            return write()
+        except DiskFullError as error:
+            if not isinstance(error.__cause__, OSError) or self.evict(math.inf) == 0:
+                raise
+        return write()
 
     def _at(self, folder: str, name: str) -> EntryPlace:
         seal = self.directory / "seals" / folder / f"{name}.json"

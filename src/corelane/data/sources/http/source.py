@@ -119,6 +119,9 @@ class HTTPSource:
         """The file of the kept download when the server says it is the newest, else of a new one."""
         kept = Kept(self._cache, self._config, clock=self._clock)
         remove_temporaries(self._downloads)
+        return self._cache.room.relieved(lambda: self._fetched(kept))
+
+    def _fetched(self, kept: Kept) -> KeptFile:
         if self._config.paging is not None:
             return self._fetch_pages(kept, self._config.paging)
         with full_disk_reported(self._downloads), kept.alone(self._config.total_timeout_s):
