@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 from zlib import crc32
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from corelane.core.errors import StateError
-from corelane.data.stages.categorical import CategoricalStage, FittedCategorical
+from corelane.data.stages.categorical import CategoricalStage, FittedCategorical, counted_texts
 from corelane.data.stages.column import Column
 from tests.data.examples import batch, transformed
 
@@ -39,6 +40,20 @@ def test_ordinal() -> None:
     column = Column("colour", "categorical", categories=("low", "middle", "high", "top"))
     fitted = fit(["high"], column, "ordinal")
     assert transformed(fitted, batch({"colour": ["top", "low", None]})).tolist() == [[1.0], [0.25], [0.0]]
+
+
+@pytest.mark.parametrize(("index", "num_texts"), [(pa.int8(), 128), (pa.uint8(), 256), (pa.int16(), 1 << 15)])
+def test_indices_that_just_hold_all_texts_have_room_for_nulls(index: pa.DataType, num_texts: int) -> None:
+    """A dictionary as large as its type of indices allows is counted and found like plain texts, nulls too."""
+    texts = [str(number) for number in range(num_texts)]
+    places = pa.array([*range(num_texts), None, 0, None], index)
+    encoded = pa.DictionaryArray.from_arrays(places, pa.array(texts))
+    assert list(counted_texts(encoded)) == [("0", 2), *((text, 1) for text in texts[1:]), (None, 2)]
+    fitted = FittedCategorical(COLOUR, tuple(texts), "ordinal", missing="1")
+    plain, out = (np.empty((num_texts + 3, 1), dtype=np.float32) for _ in range(2))
+    fitted.transform_into(pa.record_batch({"colour": encoded}), out)
+    fitted.transform_into(pa.record_batch({"colour": encoded.dictionary_decode()}), plain)
+    assert np.array_equal(out, plain)
 
 
 def test_rare_texts_share_the_bucket() -> None:

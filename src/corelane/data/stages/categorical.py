@@ -33,6 +33,7 @@ MAX_COUNTED = 1 << 17  # distinct texts counted while fitting; an identifier col
 MAX_BUCKETS = 1 << 16
 
 _VERSION = 2
+_WIDE_BITS = 32  # an index of so many counts further than any dictionary in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +158,7 @@ class FittedCategorical:
             texts = texts.dictionary_encode()
         if pa.types.is_dictionary(texts.type):
             slots = np.append(self._find_distinct(texts.dictionary), self._missing_slot)
-            indices = texts.indices if not texts.null_count else texts.indices.fill_null(len(slots) - 1)
-            return np.asarray(slots.take(indices.to_numpy()))
+            return np.asarray(slots.take(_places(texts)))
         slots = self._find_distinct(texts)
         if self._missing_slot and texts.null_count:
             slots[texts.is_null().to_numpy(zero_copy_only=False)] = self._missing_slot
@@ -226,9 +226,18 @@ def counted_texts(texts: pa.Array) -> Iterable[tuple[str | None, int]]:
     """Each distinct text and how often it occurs; a null may be among them."""
     if pa.types.is_dictionary(texts.type):
         num_texts = len(texts.dictionary)
-        places = texts.indices.fill_null(num_texts) if texts.null_count else texts.indices
-        counts = np.bincount(places.to_numpy(), minlength=num_texts + 1).tolist()
+        counts = np.bincount(_places(texts), minlength=num_texts + 1).tolist()
         counted = zip([*texts.dictionary.to_pylist(), None], counts, strict=True)
         return [(text, count) for text, count in counted if count]
     found = pc.value_counts(texts)
     return zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True)
+
+
+def _places(texts: pa.DictionaryArray) -> IntArray:
+    """Where each of `texts` [n] lies in their dictionary; one past its end for a null."""
+    places = texts.indices
+    if texts.null_count:
+        if places.type.bit_width < _WIDE_BITS:
+            places = places.cast(pa.int32())  # a narrow type may count to the last text and no further
+        places = places.fill_null(len(texts.dictionary))
+    return np.asarray(places.to_numpy())

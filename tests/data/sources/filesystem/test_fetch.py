@@ -85,3 +85,22 @@ def test_what_is_unchanged_is_fetched_once(bucket: Bucket, tmp_path: Path) -> No
     assert changed != first
     assert [(folder / "a").read_bytes() for folder in (first, changed)] == [b"one", b"two"]
     del hold, other, last
+
+
+def test_other_options_are_another_store(tmp_path: Path) -> None:
+    """A host may be named in the options alone, so equal listings under others are fetched; their order is nothing."""
+    cache = DiskTier(tmp_path / "cache")
+    (tmp_path / "rows").write_bytes(b"one")
+
+    def fetched(options: dict[str, Any]) -> str:
+        return fetch(f"file://{tmp_path}/rows", options, cache, tell=lambda event, fields: None)[0].parent.name
+
+    options: list[dict[str, Any]] = [
+        {},
+        {"auto_mkdir": True},
+        {"auto_mkdir": False},
+        {"auto_mkdir": True, "asynchronous": False},
+    ]
+    names = [fetched(one) for one in options]
+    assert len(set(names)) == 4
+    assert fetched(dict(reversed(options[-1].items()))) == names[-1]

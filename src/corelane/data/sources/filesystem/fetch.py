@@ -1,7 +1,7 @@
 """Remote files brought to local disk before they are read: every later pass is local, and the next run finds them.
 
-An entry of the cache holds the files of one listing; its name says which objects, of which sizes and versions. When the
-store tells of another version the entry is another one.
+An entry of the cache holds the files of one listing; its name says which objects, of which sizes and versions, and of
+which store. When the store tells of another version the entry is another one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def fetch(
             tell("source_restarted", {"source": url, "attempt": attempt.number})
         with attempt:
             files = store.list()
-            entry = cache.open_or_build("downloads", _key(url, files), partial(_fetch_all, store, files, cache))
+            entry = cache.open_or_build(
+                "downloads", _key(url, options, files), partial(_fetch_all, store, files, cache)
+            )
     return entry.bundle.path / _FILES, entry.hold
 
 
@@ -51,6 +53,7 @@ def _fetch_all(store: RemoteStore, files: tuple[RemoteFile, ...], cache: DiskTie
         store.fetch(file, folder / _FILES / file.name)
 
 
-def _key(url: str, files: tuple[RemoteFile, ...]) -> str:
-    facts = [url, [[file.url, file.size, file.identity] for file in files]]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+def _key(url: str, options: Mapping[str, Any], files: tuple[RemoteFile, ...]) -> str:
+    """A digest with all `options` in it: the host, or whose files they are, may be said there and not in the URL."""
+    facts = [url, sorted(options.items()), [[file.url, file.size, file.identity] for file in files]]
+    return hashlib.sha256(json.dumps(facts, default=repr).encode()).hexdigest()
