@@ -20,7 +20,9 @@ from corelane.store.tiers.tier import NoTier, Tell, tell_nobody
 if TYPE_CHECKING:
     from corelane.store.tiers.shared import SharedTier
 
-TROUBLE = frozenset({"cache_not_kept", "cache_entry_broken", "cache_waited_too_long", "cache_shared_failed"})
+TROUBLE = frozenset(
+    {"cache_not_kept", "cache_not_read", "cache_entry_broken", "cache_waited_too_long", "cache_shared_failed"}
+)
 """What a user should hear of; the rest is for the log."""
 
 

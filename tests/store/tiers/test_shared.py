@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from corelane.core.errors import ConfigError
 from corelane.store.bundle import write_bundle
+from corelane.store.remote import RemoteStore
 from corelane.store.tiers.disk import DiskTier
 from corelane.store.tiers.shared import SharedTier
 from tests.servers.ports import free_port
@@ -21,10 +23,10 @@ VALUE = {"x": np.arange(1000)}
 HDFS = {"host": "127.0.0.1", "port": 1}
 
 
-def _bundle(folder: Path) -> Path:
+def _bundle(folder: Path, rows: bytes = b"a,b\n1,2\n") -> Path:
     with write_bundle(folder, "download") as directory:
         (directory / "files").mkdir()
-        (directory / "files" / "rows.csv").write_bytes(b"a,b\n1,2\n")
+        (directory / "files" / "rows.csv").write_bytes(rows)
     return folder
 
 
@@ -62,6 +64,75 @@ def test_a_manifest_that_leads_outside_is_refused(tmp_path: Path) -> None:
     assert not tier.fetch("downloads", "a", "download", tmp_path / "two")
     assert tier.meter.counts.broken == 1
     assert not manifest.exists()
+
+
+def test_an_entry_is_none_while_it_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who reads when the new files are there and their manifest is not finds nothing, and removes nothing."""
+    writer, reader = (SharedTier((tmp_path / "shared").as_uri()) for _ in range(2))
+    writer.keep("notes", "a", _bundle(tmp_path / "old"))
+    new = _bundle(tmp_path / "new", b"a,b\n3,4\n")
+    found: list[bool] = []
+    put = RemoteStore.put
+
+    def read_then_put(store: RemoteStore, source: Path, url: str) -> None:
+        if url.endswith("manifest.json"):
+            found.append(reader.fetch("notes", "a", "download", tmp_path / "early"))
+        put(store, source, url)
+
+    monkeypatch.setattr(RemoteStore, "put", read_then_put)
+    assert writer.keep("notes", "a", new)
+    assert found == [False]
+    assert reader.meter.counts.broken == 0
+    assert reader.fetch("notes", "a", "download", tmp_path / "late")
+    assert (tmp_path / "late" / "files" / "rows.csv").read_bytes() == b"a,b\n3,4\n"
+
+
+def test_an_entry_that_is_replaced_while_it_is_read_is_a_miss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another machine writes between the manifest that was read and its files: that is no damage, and nothing goes."""
+    writer, reader = (SharedTier((tmp_path / "shared").as_uri()) for _ in range(2))
+    writer.keep("notes", "a", _bundle(tmp_path / "old"))
+    new = _bundle(tmp_path / "new", b"a,b\n3,4\n")
+    copy = RemoteStore.copy
+
+    def replace_then_copy(store: RemoteStore, url: str, target: Path) -> None:
+        assert writer.keep("notes", "a", new)
+        copy(store, url, target)
+
+    monkeypatch.setattr(RemoteStore, "copy", replace_then_copy)
+    assert not reader.fetch("notes", "a", "download", tmp_path / "early")
+    assert reader.meter.counts.broken == 0
+    assert reader.fetch("notes", "a", "download", tmp_path / "late")
+    assert (tmp_path / "late" / "files" / "rows.csv").read_bytes() == b"a,b\n3,4\n"
+
+
+def test_an_entry_of_another_release_is_a_miss_and_stays(tmp_path: Path) -> None:
+    """A format that this release does not know is no damage: it is neither told, removed nor replaced."""
+    told: list[str] = []
+    tier = SharedTier((tmp_path / "shared").as_uri(), tell=lambda event, fields: told.append(event))
+    bundle = _bundle(tmp_path / "one")
+    tier.keep("downloads", "a", bundle)
+    manifest = tmp_path / "shared" / "downloads" / "a" / "manifest.json"
+    newer = manifest.read_bytes().replace(b'"format_version":1', b'"format_version":2')
+    manifest.write_bytes(newer)
+    assert not tier.fetch("downloads", "a", "download", tmp_path / "two")
+    assert tier.check("downloads/a") is None
+    assert not tier.keep("downloads", "a", bundle)
+    assert manifest.read_bytes() == newer
+    assert (told, tier.meter.counts.broken) == ([], 0)
+
+
+def test_a_machine_without_room_for_the_files_has_misses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no temporary file can be made, putting and getting are told and cost no run."""
+    told: list[str] = []
+    tier = SharedTier((tmp_path / "shared").as_uri(), tell=lambda event, fields: told.append(event))
+    assert tier.put("one", VALUE)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    assert tier.get("one") is None
+    assert not tier.put("two", VALUE)
+    assert told == ["cache_not_read", "cache_not_kept"]
+    monkeypatch.undo()
+    assert tier.get("one") is not None
+    assert (tier.meter.counts.hits, tier.meter.counts.misses) == (1, 1)
 
 
 def test_a_store_that_cannot_be_reached_is_told_once(tmp_path: Path) -> None:

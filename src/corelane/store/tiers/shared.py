@@ -9,14 +9,13 @@ for it once. Calls run in threads of their own, since a hanging store cannot be 
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any
 
-from corelane.core.errors import BundleError, ConfigError, DataError
+from corelane.core.errors import BundleError, ConfigError, CorelaneError, DataError
 from corelane.store.bundle import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
@@ -29,17 +28,13 @@ from corelane.store.bundle import (
 from corelane.store.durable import temporary_directory
 from corelane.store.remote import RemoteStore
 from corelane.store.tiers.arrays import ARRAYS_KIND, load_arrays, write_arrays
+from corelane.store.tiers.patience import TIMEOUT_S, Patience
 from corelane.store.tiers.room import KINDS, split_key
-from corelane.store.tiers.shared_manifest import is_ours
+from corelane.store.tiers.shared_manifest import is_of_another_release, is_ours
 from corelane.store.tiers.tier import Arrays, Tell, TierMeter, tell_nobody
-
-TIMEOUT_S = 30.0  # for a call's first byte; a store that takes longer would hold up every run
-SLOWEST_BYTES_PER_S = 1 << 20  # below that, fetching a thing again from where it came is faster
 
 FOLDERS = frozenset({*KINDS, "notes", "spools", "packages", "runs"})
 """The folders of entries. Nothing else below the URL is looked at or removed: others may keep their things there."""
-
-ResultT = TypeVar("ResultT")
 
 
 class SharedTier:
@@ -61,39 +56,51 @@ class SharedTier:
         self.meter = TierMeter()
         self.num_bytes = 0  # put by this process; what others put is not counted
         self._store = RemoteStore(self.url, options or {})
-        self._timeout_s = timeout_s
         self._tell = tell
-        self._is_off = False
+        self._patience = Patience(self.url, timeout_s, tell)
 
     # --- a mapping of arrays ------------------------------------------------------------------------------------------
 
     def get(self, key: str) -> Arrays | None:
-        """See `CacheTier.get`; the arrays are in memory."""
-        with TemporaryDirectory(prefix="corelane-shared-") as folder:
-            target = Path(folder) / "entry"
-            if not self.fetch(*split_key(key), ARRAYS_KIND, target):
+        """See `CacheTier.get`; the arrays are in memory. None where there is no room for files, which is told."""
+        try:
+            return self._get(*split_key(key))
+        except (OSError, CorelaneError) as error:
+            self.meter.count("misses")
+            self._tell("cache_not_read", {"url": self.url, "reason": str(error)})
+            return None
+
+    def put(self, key: str, arrays: Arrays) -> bool:
+        """See `CacheTier.put`; a value that is there stays. False where `get` would give None, which is told."""
+        try:
+            with TemporaryDirectory(prefix="corelane-shared-") as folder:
+                with write_bundle(Path(folder) / "entry", ARRAYS_KIND) as directory:
+                    write_arrays(directory, arrays)
+                return self.keep(*split_key(key), Path(folder) / "entry")
+        except (OSError, CorelaneError) as error:
+            self._tell("cache_not_kept", {"url": self.url, "reason": str(error)})
+            return False
+
+    def _get(self, folder: str, name: str) -> Arrays | None:
+        with TemporaryDirectory(prefix="corelane-shared-") as temporary:
+            target = Path(temporary) / "entry"
+            manifest = self._fetch(folder, name, ARRAYS_KIND, target)
+            if manifest is None:
                 return None
             try:
                 return load_arrays(target)
             except BundleError as error:  # whole, but written by somebody else
-                self._discard_broken(self._url(*split_key(key)), error)
+                self._discard_broken(self._url(folder, name), manifest, error)
                 return None
-
-    def put(self, key: str, arrays: Arrays) -> bool:
-        """See `CacheTier.put`; a value that is there stays."""
-        with TemporaryDirectory(prefix="corelane-shared-") as folder:
-            with write_bundle(Path(folder) / "entry", ARRAYS_KIND) as directory:
-                write_arrays(directory, arrays)
-            return self.keep(*split_key(key), Path(folder) / "entry")
 
     def remove(self, key: str) -> None:
         """See `CacheTier.remove`."""
         url = self._url(*split_key(key))
-        self._ask(lambda: self._remove(url))
+        self._patience.ask(lambda: self._remove(url))
 
     def close(self) -> None:
         """No more calls; one that still runs ends by itself."""
-        self._is_off = True
+        self._patience.end()
 
     # --- for who looks after it: what fails is raised here ------------------------------------------------------------
 
@@ -114,11 +121,14 @@ class SharedTier:
         return {name: sizes[name] for name in whole}
 
     def check(self, name: str) -> BundleError | None:
-        """What is wrong with the entry `name`; None when every byte of it is as it was put."""
+        """What is wrong with the entry `name`; None when every byte of it is as it was put.
+
+        None too for what cannot be told: entries of other releases, and those that are replaced meanwhile.
+        """
         url = f"{self.url}/{name}"
         manifest = self._read_manifest(url)
-        if manifest is None:
-            return None  # it has gone since it was listed
+        if manifest is None or is_of_another_release(manifest):
+            return None
         if not is_ours(manifest):
             return BundleError(f"{url}/{MANIFEST} must be a manifest of Corelane, got something else; it is left alone")
         try:
@@ -128,7 +138,7 @@ class SharedTier:
                 (Path(folder) / MANIFEST).write_bytes(manifest)
                 verify_bundle(Path(folder), bundle_kind(manifest))
         except BundleError as error:
-            return error
+            return error if self._read_manifest(url) == manifest else None
         return None
 
     def discard(self, name: str) -> bool:
@@ -143,12 +153,8 @@ class SharedTier:
     # --- entries of files ---------------------------------------------------------------------------------------------
 
     def fetch(self, folder: str, name: str, kind: str, target: Path) -> bool:
-        """See `Archive.fetch`. A broken entry is a miss, and removed."""
-        url = self._url(folder, name)
-        manifest = self._ask(lambda: self._read_manifest(url))
-        is_there = manifest is not None and self._fetch_files(url, kind, manifest, target)
-        self.meter.count("hits" if is_there else "misses")
-        return is_there
+        """See `Archive.fetch`. A broken entry is a miss, and removed; one of another release is a miss, and stays."""
+        return self._fetch(folder, name, kind, target) is not None
 
     def keep(self, folder: str, name: str, bundle: Path) -> bool:
         """See `Archive.keep`."""
@@ -164,10 +170,17 @@ class SharedTier:
         num_bytes = sum(file.size for file in manifest_files(manifest).values())
 
         def put() -> bool:
-            if self._read_manifest(url) == manifest:
+            there = self._read_manifest(url)
+            if there is not None and is_of_another_release(there):
+                return False
+            if there == manifest:
                 return True
+            if (
+                there is not None
+            ):  # who reads meanwhile must meet no entry, and not this one's files under that manifest
+                self._store.remove(f"{url}/{MANIFEST}")
             for file, path in files.items():
-                self._check_on()
+                self._patience.check()
                 self._store.put(path, f"{url}/{file}")
             with NamedTemporaryFile() as last:
                 last.write(manifest)
@@ -176,7 +189,18 @@ class SharedTier:
             self.num_bytes += num_bytes
             return True
 
-        return self._ask(put, num_bytes) is not None
+        return self._patience.ask(put, num_bytes) is True
+
+    def _fetch(self, folder: str, name: str, kind: str, target: Path) -> bytes | None:
+        """The manifest of the entry whose files lie in `target` now, or None."""
+        url = self._url(folder, name)
+        manifest = self._patience.ask(lambda: self._read_manifest(url))
+        if manifest is not None and (
+            is_of_another_release(manifest) or not self._fetch_files(url, kind, manifest, target)
+        ):
+            manifest = None
+        self.meter.count("misses" if manifest is None else "hits")
+        return manifest
 
     def _fetch_files(self, url: str, kind: str, manifest: bytes, target: Path) -> bool:
         try:
@@ -184,7 +208,7 @@ class SharedTier:
             num_bytes = sum(file.size for file in files.values())
             # A call that was given up may still write: into a directory of its own.
             with temporary_directory(target) as aside:
-                if self._ask(lambda: self._copy_all(url, list(files), aside), num_bytes) is None:
+                if self._patience.ask(lambda: self._copy_all(url, list(files), aside), num_bytes) is None:
                     return False
                 (aside / MANIFEST).write_bytes(manifest)
                 verify_bundle(aside, kind)
@@ -192,18 +216,22 @@ class SharedTier:
                     (target / name).parent.mkdir(parents=True, exist_ok=True)
                     (aside / name).rename(target / name)
         except BundleError as error:
-            self._discard_broken(url, error)
+            self._discard_broken(url, manifest, error)
             return False
         return True
 
-    def _discard_broken(self, url: str, error: BundleError) -> None:
+    def _discard_broken(self, url: str, manifest: bytes, error: BundleError) -> None:
+        """Count, tell and remove a broken entry. One that is replaced while it is read is a miss and no more."""
+        is_still_there = self._patience.ask(lambda: self._read_manifest(url) == manifest)
+        if is_still_there is False:
+            return
         self.meter.count("broken")
         self._tell("cache_entry_broken", {"reason": error.message, "url": url})
-        self._ask(lambda: self._remove(url))
+        self._patience.ask(lambda: self._remove(url))
 
     def _copy_all(self, url: str, names: list[str], target: Path) -> bool:
         for name in names:
-            self._check_on()
+            self._patience.check()
             with suppress(DataError):  # a missing file is found, and named, with the broken ones
                 self._store.copy(f"{url}/{name}", target / name)
         return True
@@ -219,34 +247,3 @@ class SharedTier:
         if folder not in FOLDERS:
             raise ConfigError(f"a shared entry must be of a kind in {', '.join(sorted(FOLDERS))}, got {folder!r}")
         return f"{self.url}/{folder}/{name}"
-
-    # --- a store that may hang ----------------------------------------------------------------------------------------
-
-    def _ask(self, work: Callable[[], ResultT], num_bytes: int = 0) -> ResultT | None:
-        """What `work` gives, or None when the store is off, fails, or takes too long for `num_bytes`."""
-        if self._is_off:
-            return None
-        limit_s = self._timeout_s + num_bytes / SLOWEST_BYTES_PER_S
-        results: list[ResultT] = []
-        errors: list[str] = []
-
-        def run() -> None:
-            try:
-                results.append(work())
-            except Exception as error:  # noqa: BLE001 - drivers raise what they like, and nothing here may end a run
-                errors.append(f"{type(error).__name__}: {error}")
-
-        thread = threading.Thread(target=run, name="corelane-shared", daemon=True)
-        thread.start()
-        thread.join(limit_s)
-        if thread.is_alive():
-            errors = [f"no answer within {limit_s:.0f} s"]
-        if errors and not self._is_off:
-            self._is_off = True
-            self._tell("cache_shared_failed", {"url": self.url, "reason": errors[0], "action": "going on without it"})
-        return results[0] if results and not errors else None
-
-    def _check_on(self) -> None:
-        """Stop a call that was given up between two files."""
-        if self._is_off:
-            raise TimeoutError("the shared tier is off")
