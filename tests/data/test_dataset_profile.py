@@ -48,6 +48,18 @@ def test_round_trip() -> None:
         {"columns": [{**profile().to_json()["columns"][0], "kind": "text"}]},
         {"columns": [{**profile().to_json()["columns"][0], "top": [1]}]},
         {"columns": [{**profile().to_json()["columns"][0], "numbers": {"minimum": 0}}]},
+        {"columns": [{**profile().to_json()["columns"][0], "num_missing": "5"}]},
+        {"columns": [{**profile().to_json()["columns"][0], "num_missing": -1}]},
+        {"columns": [{**profile().to_json()["columns"][0], "num_rows": float("inf")}]},
+        {"columns": [{**profile().to_json()["columns"][0], "num_distinct": 1.5}]},
+        {"columns": [{**profile().to_json()["columns"][0], "is_exact": 1}]},
+        {"columns": [{**profile().to_json()["columns"][0], "name": None}]},
+        {"columns": [{**profile().to_json()["columns"][0], "top": [["a", float("inf")]]}]},
+        {"columns": [{**profile().to_json()["columns"][0], "shape": "23"}]},
+        {"num_rows": True},
+        {"num_columns": "3"},
+        {"target": 1},
+        {"task": "ranking"},
         {"extra": 1},
     ],
 )
@@ -58,7 +70,19 @@ def test_refuses_what_it_did_not_write(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"edges": [0.0]}, {"minimum": float("nan")}, {"shares": []}, {"edges": ["x"]}, {"counts": [None]}]
+    "change",
+    [
+        {"edges": [0.0]},
+        {"minimum": float("nan")},
+        {"shares": []},
+        {"edges": ["x"]},
+        {"counts": [None]},
+        {"counts": "11"},
+        {"shares": [float("inf")]},
+        {"mean": float("inf")},
+        {"maximum": 10**400},
+        {"maximum": "5"},
+    ],
 )
 def test_refuses_numbers_that_do_not_fit(change: dict[str, Any]) -> None:
     """Bins must have their edges, and all of them must be finite."""

@@ -7,12 +7,12 @@ training keeps the profile of its training rows; `corelane data check` prints on
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
 from corelane.core.errors import StateError
-from corelane.core.types import JsonObject
+from corelane.core.types import JsonObject, Task
 from corelane.data.stages.column import Kind, shorten
 
 MAX_DESCRIBED = 1000  # columns; some 2 KB of JSON each
@@ -106,36 +106,100 @@ class DataProfile:
                 "make it anew with `corelane data check --save`"
             )
         try:
-            fields = {key: value for key, value in data.items() if key not in ("version", "columns")}
-            return cls(columns=tuple(_read_column(column) for column in data["columns"]), **fields)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            fields = _read_fields(data, _PROFILE)
+        except (TypeError, ValueError, OverflowError) as error:
             raise StateError(f"a stored profile must have the fields of this version, got {shorten(data)}") from error
+        del fields["version"]
+        return cls(**fields)
 
 
-def _read_column(data: Mapping[str, Any]) -> ColumnSummary:
-    fields = dict(data)
-    numbers = fields.pop("numbers")
-    top = tuple(_read_count(pair) for pair in fields.pop("top"))
-    rarest = fields.pop("rarest")
-    if fields["kind"] not in get_args(Kind):
-        raise ValueError("no kind of column")
-    return ColumnSummary(
-        numbers=None if numbers is None else _read_numbers(numbers),
-        top=top,
-        shape=tuple(int(length) for length in fields.pop("shape")),
-        rarest=None if rarest is None else _read_count(rarest),
-        **fields,
-    )
+# --- reading what was stored ------------------------------------------------------------------------------------------
+
+_Read: TypeAlias = Callable[[Any], Any]
+"""Takes a value of JSON if it is of the right sort; raises `TypeError`, `ValueError` or `OverflowError` otherwise."""
 
 
-def _read_count(pair: Any) -> tuple[str, int]:
+def _read_fields(data: Any, readers: Mapping[str, _Read]) -> dict[str, Any]:
+    if not isinstance(data, Mapping) or set(data) != set(readers):
+        raise ValueError("other fields")
+    return {key: read(data[key]) for key, read in readers.items()}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("neither true nor false")
+    return value
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise TypeError("no count")
+    return value
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise TypeError("no finite number")
+    return float(value)
+
+
+def _one_of(known: tuple[str, ...]) -> _Read:
+    return lambda value: known[known.index(value)]
+
+
+def _optional(read: _Read) -> _Read:
+    return lambda value: None if value is None else read(value)
+
+
+def _all(read: _Read) -> _Read:
+    def read_all(values: Any) -> tuple[Any, ...]:
+        if not isinstance(values, list | tuple):
+            raise TypeError("no list")
+        return tuple(read(value) for value in values)
+
+    return read_all
+
+
+def _counted_text(pair: Any) -> tuple[str, int]:
     text, count = pair
-    return str(text), int(count)
+    return _text(text), _count(count)
 
 
-def _read_numbers(data: Mapping[str, Any]) -> Numbers:
-    fields = dict(data)
-    floats = {key: tuple(float(value) for value in fields.pop(key)) for key in ("edges", "cuts")}
-    counts = {key: tuple(int(value) for value in fields.pop(key)) for key in ("counts", "shares")}
-    moments = {key: None if value is None else float(value) for key, value in fields.items()}
-    return Numbers(**floats, **counts, **moments)  # type: ignore[arg-type]
+_NUMBERS: Mapping[str, _Read] = {
+    "minimum": _number,
+    "mean": _optional(_number),
+    "maximum": _number,
+    "deviation": _optional(_number),
+    "edges": _all(_number),
+    "counts": _all(_count),
+    "cuts": _all(_number),
+    "shares": _all(_count),
+}
+_COLUMN: Mapping[str, _Read] = {
+    "name": _text,
+    "kind": _one_of(get_args(Kind)),
+    "num_rows": _count,
+    "num_missing": _count,
+    "shape": _all(_count),
+    "num_distinct": _optional(_count),
+    "is_exact": _flag,
+    "numbers": _optional(lambda value: Numbers(**_read_fields(value, _NUMBERS))),
+    "top": _all(_counted_text),
+    "num_other": _count,
+    "rarest": _optional(_counted_text),
+    "are_all_different": _flag,
+}
+_PROFILE: Mapping[str, _Read] = {
+    "version": _count,
+    "num_rows": _count,
+    "num_columns": _count,
+    "columns": _all(lambda value: ColumnSummary(**_read_fields(value, _COLUMN))),
+    "target": _optional(_text),
+    "task": _optional(_one_of(get_args(Task))),
+}
