@@ -132,6 +132,20 @@ def test_more_texts_than_are_counted() -> None:
     assert summary.num_other == MAX_TEXTS + 500 - MAX_TOP
 
 
+def test_long_texts_of_many_columns_take_bounded_memory() -> None:
+    """Documents in each of hundreds of columns are counted until their share of the memory is spent, and no further."""
+    names = [f"c{index}" for index in range(400)]
+    profiler = Profiler(Schema(tuple(Column(name, "categorical") for name in names), None, "classification"))
+    for first in range(0, 900, 300):
+        texts = pa.array([f"{row:04}" * 250 for row in range(first, first + 300)])
+        profiler.update(batch(dict.fromkeys(names, texts)))
+    profile = profiler.profile()
+    for column in profile.columns:
+        assert 100 < (column.num_distinct or 0) < 400
+        assert (column.num_rows, column.num_missing, column.is_exact, column.rarest) == (900, 0, False, None)
+        assert column.num_other == 900 - MAX_TOP
+
+
 def test_wide_tables_are_bounded_and_keep_the_target() -> None:
     """Of thousands of columns the first thousand are described, the target among them."""
     columns = tuple(Column(f"c{index}", "numeric") for index in range(MAX_DESCRIBED + 5))

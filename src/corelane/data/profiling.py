@@ -8,6 +8,7 @@ sample of rows (`stages/sketch.py`), which is all of them while they are few; te
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +26,8 @@ from corelane.data.stages.moments import Moments
 from corelane.data.stages.sketch import QuantileSketch
 
 MAX_TEXTS = 1 << 15  # counted for each column: more are no categories
+_TEXT_BUDGET_BYTES = 1 << 27  # for them over all columns: that many in each of 25, of 30 characters a text
+_ENTRY_BYTES = 80  # of a counted text beside itself: its place in a `Counter` and the count, 52 to 76 as it grows
 _SAMPLE_BUDGET = 1 << 21  # numbers kept over all columns: 16 MiB, exact up to 70,000 rows of 30 columns
 _DECILES = np.arange(1, 10) / 10
 _HALVES_END = 2.0**52  # from here on float64 has no number between two whole ones to put an edge at
@@ -42,7 +45,8 @@ class Profiler:
         self._places = {column.name: place for place, column in enumerate(self._numbers)}
         self._moments = Moments(len(self._numbers))
         self._sketch = QuantileSketch(len(self._numbers), _SAMPLE_BUDGET)
-        self._texts = {column.name: _TextCounts() for column in self._columns if column.kind == "categorical"}
+        categorical = [column.name for column in self._columns if column.kind == "categorical"]
+        self._texts = {name: _TextCounts(_TEXT_BUDGET_BYTES // len(categorical)) for name in categorical}
         self._num_missing: Counter[str] = Counter()
         self._num_rows = 0
         self._sampled: list[Float64Array] | None = None  # the sketch's columns, once they were asked for
@@ -147,22 +151,29 @@ def _described(columns: Sequence[Column], target: Column | None) -> list[Column]
 
 
 class _TextCounts:
-    """Owns how often each text of a column was seen, up to `MAX_TEXTS` of them, and how many rows had one."""
+    """Owns how often each text of a column was seen, up to `MAX_TEXTS` of them that take up to `num_bytes` of memory,
+    and how many rows had one.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, num_bytes: int) -> None:
         self.counts: Counter[str] = Counter()
         self.num_present = 0
         self._has_all = True
+        self._left_bytes = num_bytes
 
     def update(self, texts: pa.Array) -> None:
         self.num_present += len(texts) - texts.null_count
         for text, count in counted_texts(texts):
             if text is None:
                 continue
-            if text in self.counts or len(self.counts) < MAX_TEXTS:
+            if text in self.counts or self._makes_room(text):
                 self.counts[text] += count
-            else:
-                self._has_all = False
+
+    def _makes_room(self, text: str) -> bool:
+        """Whether a text that was not seen before is counted; once one is not, no other is."""
+        self._left_bytes -= sys.getsizeof(text) + _ENTRY_BYTES
+        self._has_all = self._has_all and len(self.counts) < MAX_TEXTS and self._left_bytes >= 0
+        return self._has_all
 
     def summary(self) -> dict[str, Any]:
         fields = summary_of_texts(self.counts, self.num_present)
