@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ from corelane.cli import cli
 from corelane.core.errors import ConfigError, StateError
 from corelane.data.dataset_profile import DataProfile
 from corelane.recipes.catalogue import CONFIG_NAME, find_recipe
-from tests.faults.http_server import Content, FaultServer
+from tests.faults.http_server import Asked, Content, FaultServer, reply
 
 
 @pytest.fixture(autouse=True)
@@ -198,6 +201,30 @@ def test_secrets_of_a_source_are_not_shown(tmp_path: Path) -> None:
         answer = check(f"{server.url}/rows.csv?token=hush", overrides, page=tmp_path / "page.html")
     assert answer["num_rows"] == 2
     assert "hush" not in json.dumps(answer) + check_text(answer) + (tmp_path / "page.html").read_text()
+
+
+def test_it_can_be_stopped_while_it_waits_for_a_download() -> None:
+    """Ctrl-C ends it at once, with the code of what can be run again, and not when the server says the rest."""
+    is_sending, is_stopped = threading.Event(), threading.Event()
+
+    def stall(asked: Asked, connection: socket.socket) -> None:
+        reply(b"x,y\n1,a\n", length=1 << 20)(asked, connection)
+        is_sending.set()
+        is_stopped.wait()
+
+    with FaultServer() as server:
+        server.routes["/rows.csv"] = stall
+        allowed = ["--set", "data.source.allow_http=true", "--set", "data.source.allow_private=[127.0.0.1]"]
+        command = [sys.executable, "-m", "corelane", "data", "check", f"{server.url}/rows.csv", *allowed]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                assert is_sending.wait(60)
+                process.send_signal(signal.SIGINT)
+                _, told = process.communicate(timeout=20)
+            finally:
+                is_stopped.set()
+                process.kill()
+    assert (process.returncode, told) == (75, "corelane: stopped before the end; run the same command again\n")
 
 
 def test_it_starts_without_torch(rows: Path) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from corelane import app as rooms
 from corelane.cli.options import ConfigFile, Json, Overrides
-from corelane.cli.outcome import EXIT_USER, print_result, reported
+from corelane.cli.outcome import EXIT_USER, STOPPED, leaving_when_asked, print_result, reported
 
 config_cli = typer.Typer(help="The configuration's schema, and the resolved form of a file.", no_args_is_help=True)
 data_cli = typer.Typer(help="Data, looked at before anything is trained.", no_args_is_help=True)
@@ -43,7 +43,8 @@ def data_check(
     as_json: Json = False,
 ) -> None:
     """Show what is in some data, what training would refuse of it, and how far it moved from a saved profile."""
-    with reported(as_json):
+    # An exception would wait for the thread that reads, which may be in the middle of a long download.
+    with reported(as_json), leaving_when_asked(f"{STOPPED}\n".encode()):
         answer = rooms.data_check.check(source, overrides or (), target=target, against=against, save=save, page=html)
         print_result(answer, as_json, rooms.data_check_text.check_text)
         if not answer["usable"]:

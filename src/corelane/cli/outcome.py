@@ -19,6 +19,7 @@ import typer
 from corelane.core.errors import CorelaneError
 
 EXIT_OURS, EXIT_USER, EXIT_RESUMABLE = 1, 2, 75
+STOPPED = "corelane: stopped before the end; run the same command again"
 
 # The rest follows the class: transient errors can be resumed, permanent ones are the user's to mend.
 EXIT_BY_CODE = {"skew_detected": EXIT_OURS, "golden_mismatch": EXIT_OURS, "worker_lost": EXIT_OURS}
@@ -41,7 +42,7 @@ def reported(as_json: bool) -> Iterator[None]:
             typer.echo(f"corelane: {error.message}", err=True)
         raise typer.Exit(exit_code(error)) from error
     except KeyboardInterrupt as error:
-        typer.echo("corelane: stopped before the end; run the same command again", err=True)
+        typer.echo(STOPPED, err=True)
         raise typer.Exit(EXIT_RESUMABLE) from error
     except BrokenPipeError:
         # The reader of our output went away (`corelane ... | head`): nothing is wrong.

@@ -13,7 +13,7 @@ import typer
 import corelane
 from corelane import app as rooms
 from corelane.cli.options import ConfigFile, Json, Overrides, PackagePath
-from corelane.cli.outcome import EXIT_USER, exit_code, facts_text, leaving_when_asked, print_result, reported
+from corelane.cli.outcome import EXIT_USER, STOPPED, exit_code, facts_text, leaving_when_asked, print_result, reported
 from corelane.core.errors import CorelaneError
 
 cli = typer.Typer(
@@ -25,7 +25,7 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_STOPPED = b"corelane: stopped before the end; run the same command again with --resume\n"
+_STOPPED = f"{STOPPED} with --resume\n".encode()
 
 
 def _version(asked: bool) -> None:
