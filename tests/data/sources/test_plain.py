@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from corelane.core.errors import DataError
-from corelane.data.sources.plain import check_names, plain_rows, plain_schema
+from corelane.data.sources.plain import check_names, check_texts, plain_rows, plain_schema
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,30 @@ def test_names_are_checked_in_one_go() -> None:
 def _plain(columns: dict[str, Any]) -> pa.RecordBatch:
     rows = pa.RecordBatch.from_pydict(columns)
     return plain_rows(rows, plain_schema(rows.schema))
+
+
+BROKEN = pa.array([b"a", None, b"\xff"]).view(pa.string())
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        BROKEN,
+        BROKEN.slice(2),
+        pa.array([b"\xff"], pa.large_binary()).view(pa.large_string()),
+        pa.DictionaryArray.from_arrays(pa.array([0, 2]), BROKEN),
+        pa.ListArray.from_arrays([0, 3], BROKEN),
+        pa.StructArray.from_arrays([pa.array([1, 2, 3]), BROKEN], names=["number", "text"]),
+    ],
+)
+def test_texts_that_are_no_utf8_are_refused(column: pa.Array) -> None:
+    """Wherever they lie; the column and its place are named, and what comes from them is not."""
+    rows = pa.RecordBatch.from_arrays([pa.nulls(len(column), pa.string()), column], names=["good", "bad"])
+    with pytest.raises(DataError, match=r"the texts in the column bad of rows\.parquet must be UTF-8"):
+        check_texts(rows, "rows.parquet")
+
+
+def test_what_is_no_text_may_be_any_bytes() -> None:
+    """Bytes are bytes, and a text of any script is a text."""
+    columns = [pa.array([b"\xff"]), pa.array(["\u00e9\U0001f600"]), pa.array([["x"]]), pa.array([1])]
+    check_texts(pa.RecordBatch.from_arrays(columns, names=list("abcd")), "rows.parquet")

@@ -50,6 +50,30 @@ def with_dictionaries(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch
     return pa.RecordBatch.from_arrays(plain, names=schema.names)
 
 
+def check_texts(rows: pa.RecordBatch, where: str) -> None:
+    """Raise `DataError` unless every text of `rows`, which are of `where`, is UTF-8: files and databases only say so,
+    and what trusts them breaks in the middle of a pass.
+    """
+    for name, column in zip(rows.schema.names, rows.columns, strict=True):
+        if _has_texts(column.type):
+            try:
+                # Whoever decoded a dictionary's indices has checked them.
+                (column.dictionary if pa.types.is_dictionary(column.type) else column).validate(full=True)
+            except pa.ArrowInvalid as error:
+                raise DataError(
+                    f"the texts in the column {name} of {where} must be UTF-8, got other bytes; store them as UTF-8",
+                    detail=str(error),
+                ) from error
+
+
+def _has_texts(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _has_texts(kind.value_type)
+    if pa.types.is_nested(kind):
+        return any(_has_texts(kind.field(index).type) for index in range(kind.num_fields))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
 def _holds(column: pa.Array, kind: pa.DataType) -> bool:
     return bool(pa.types.is_dictionary(column.type) and column.type.value_type == kind)
 

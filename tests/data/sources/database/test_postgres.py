@@ -144,3 +144,12 @@ def test_reading_goes_on_behind_the_smallest_number_of_a_type(
     snapshot = PostgresSnapshot(DatabaseConfig(url=database, table="t", key=["id"]))
     assert [row["id"] for batch in snapshot.read((smallest,)) for row in batch.to_pylist()] == [-1, 5]
     snapshot.close()
+
+
+def test_texts_of_a_database_without_an_encoding_are_told_where_they_are_read(postgres_server: PostgresServer) -> None:
+    """SQL_ASCII takes any bytes for a text; the column that holds others than UTF-8 is named."""
+    postgres_server.execute("CREATE DATABASE bytes ENCODING 'SQL_ASCII' TEMPLATE template0")
+    url = postgres_server.url.rpartition("/")[0] + "/bytes"
+    postgres_server.execute("CREATE TABLE t AS SELECT 1 AS id, E'a\\xff' AS word", url)
+    with pytest.raises(DataError, match=r"the texts in the column word of .* must be UTF-8"):
+        rows_of(url=url, table="t")

@@ -85,3 +85,14 @@ def test_a_primary_key_that_nobody_declared_need_not_rise(
     connection.close()
     rows = rows_of(url=f"sqlite:///{tmp_path}/keys.db", table="t")
     assert sorted(row["n"] for row in rows) == list(range(len(ids)))
+
+
+@pytest.mark.parametrize("value", ["CAST(x'61ff' AS TEXT)", "x'61ff'"], ids=["text", "bytes among texts"])
+def test_texts_that_are_no_utf8_are_told_where_they_are_read(tmp_path: Path, value: str) -> None:
+    """SQLite takes any bytes for a text; the column that holds such is named."""
+    with sqlite3.connect(tmp_path / "texts.db") as connection:
+        connection.execute("CREATE TABLE t (id INT, word TEXT)")
+        connection.execute(f"INSERT INTO t VALUES (1, 'good'), (2, {value})")
+    connection.close()
+    with pytest.raises(DataError, match=r"the texts in the column word of .*texts\.db must be UTF-8"):
+        rows_of(url=f"sqlite:///{tmp_path}/texts.db", table="t")

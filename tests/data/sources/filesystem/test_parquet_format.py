@@ -63,6 +63,15 @@ def test_damage_is_named(tmp_path: Path) -> None:
         _source(tmp_path, pa.Table.from_arrays([[1], [2]], names=["a", "a"]))
 
 
+@pytest.mark.parametrize("texts", [[b"good", b"\xff"], [b"good", b"\xff"] * 500], ids=["plain", "dictionary"])
+def test_texts_that_are_no_utf8_are_told_where_they_are_read(tmp_path: Path, texts: list[bytes]) -> None:
+    """The file only says that they are; the column is named, and nothing breaks behind the reading."""
+    source = _source(tmp_path, pa.table({"a": range(len(texts)), "word": pa.array(texts).view(pa.string())}))
+    for read in (source.batches, source.encoded_batches):
+        with pytest.raises(DataError, match=r"the texts in the column word of .*rows\.parquet must be UTF-8"):
+            list(read())
+
+
 def test_texts_that_repeat_are_read_as_dictionaries_of_the_same_rows(tmp_path: Path) -> None:
     """Stored indices are not unfolded on the way; texts that hardly repeat, and everything in `batches`, are plain."""
     table = pa.table(

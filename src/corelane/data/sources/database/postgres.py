@@ -19,7 +19,7 @@ from corelane.core.errors import ConfigError, DataError, SourceReadError
 from corelane.data.config import DatabaseConfig
 from corelane.data.sources.database import sql
 from corelane.data.sources.database.snapshot import Key, check_columns, hide_secrets, without_secrets
-from corelane.data.sources.plain import check_names, plain_rows, plain_schema
+from corelane.data.sources.plain import check_names, check_texts, plain_rows, plain_schema
 from corelane.data.stages.column import nearest
 
 _SETTING = "corelane.p_"  # custom settings need a dot; ours end with the transaction
@@ -83,6 +83,7 @@ class PostgresSnapshot:
             cursor.execute(statement)
             for rows in cursor.fetch_record_batch():
                 plain = plain_rows(rows, self.schema)
+                check_texts(plain, self._shown)  # a database of the encoding SQL_ASCII holds any bytes
                 for start in range(0, plain.num_rows, self._config.batch_rows):
                     yield plain.slice(start, self._config.batch_rows)
 

@@ -21,7 +21,7 @@ from corelane.core.errors import ConfigError, DataError, SourceReadError
 from corelane.data.config import DatabaseConfig
 from corelane.data.sources.database import sql
 from corelane.data.sources.database.snapshot import Key, check_columns
-from corelane.data.sources.plain import check_names
+from corelane.data.sources.plain import check_names, check_texts
 from corelane.data.stages.column import nearest
 
 _PREFIX = "sqlite:///"
@@ -74,7 +74,9 @@ class SqliteSnapshot:
                 kept = batch.slice(1) if is_first else batch
                 is_first = False
                 if kept.num_rows:
-                    yield kept.cast(self.schema)
+                    plain = kept.cast(self.schema)
+                    check_texts(plain, str(self._path))  # SQLite takes any bytes for a text
+                    yield plain
 
     def cancel(self) -> None:
         """See `Snapshot.cancel`: the driver cannot."""

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from corelane.core.errors import DataError
 from corelane.data.sources.filesystem.files import FrozenFile
 from corelane.data.sources.filesystem.reader import MAX_BATCH_BYTES, Chunk, drop_before
-from corelane.data.sources.plain import check_names, plain_schema, with_dictionaries
+from corelane.data.sources.plain import check_names, check_texts, plain_schema, with_dictionaries
 
 _BUFFER_BYTES = 1 << 20  # of a column, read at a time: otherwise Arrow holds the file, or at least whole row groups
 _LEAST_BUFFER_BYTES = 1 << 14
@@ -54,7 +54,9 @@ class ParquetReader:
             groups = range(first_group, len(self._group_rows))
             columns = None if len(schema) == len(self._schema) else schema.names
             for rows in parquet.iter_batches(self._batch_rows, groups, columns, use_threads=False):
-                chunk = Chunk(with_dictionaries(rows, schema), position, position + rows.num_rows)
+                plain = with_dictionaries(rows, schema)
+                check_texts(plain, str(self._file.path))
+                chunk = Chunk(plain, position, position + rows.num_rows)
                 position = chunk.end
                 if position > start:
                     yield drop_before(start, chunk)
