@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 import yaml
 
 from corelane.app import package, train
+from corelane.app.archiving import archive_run
+from corelane.app.config import load_root
 from corelane.app.training import train_supervised
 from corelane.core.errors import ConfigError
 from corelane.data.sources.filesystem import fetch as fetching
@@ -84,6 +88,41 @@ def test_a_store_that_fails_costs_a_warning(tmp_path: Path) -> None:
     run = train(_config(tmp_path, machine, Path(source).as_uri()), runs=tmp_path, quiet=True)
     assert _events(run.directory).count("cache_shared_failed") == 1
     assert package(run, directory=tmp_path / "packages").is_dir()
+
+
+def test_secrets_are_not_archived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a configuration says literally stays on this machine; the names of variables are archived."""
+    monkeypatch.setenv("TOKEN_HERE", "geheim-1")
+    (tmp_path / "rows").mkdir()
+    source = {
+        "type": "filesystem",
+        "path": Path(_local(tmp_path / "rows")).as_uri(),
+        "storage_options": {"token": "geheim-2", "other": "${TOKEN_HERE}"},
+    }
+    machine = {
+        "cache_shared": (tmp_path / "shared").as_uri(),
+        "cache_shared_options": {"token": "geheim-3", "auto_mkdir": True},
+    }
+    run = train(_config(tmp_path, machine, source), runs=tmp_path / "runs", quiet=True)
+    assert "geheim-2" in (run.directory / "config.yaml").read_text(), "the run itself can be resumed"
+    (archived,) = (tmp_path / "shared" / "runs").iterdir()
+    assert all(b"geheim" not in path.read_bytes() for path in archived.rglob("*") if path.is_file())
+    config = yaml.safe_load((archived / "config.yaml").read_text())
+    assert config["data"]["source"]["storage_options"] == {"token": "…", "other": "${TOKEN_HERE}"}
+    assert config["data"]["target"] == "y"
+
+
+def test_a_full_temporary_directory_costs_the_archive_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the public configuration cannot be written, the finished run stays as it is, and nothing is raised."""
+    config = _config(tmp_path, {"cache_shared": (tmp_path / "shared").as_uri()}, _local(tmp_path))
+    run = train(config, runs=tmp_path / "runs", quiet=True)
+    (archived,) = (tmp_path / "shared" / "runs").iterdir()
+    shutil.rmtree(archived)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    archive_run(run.directory, load_root(config))
+    assert list((tmp_path / "shared" / "runs").iterdir()) == []
 
 
 def test_secrets_come_from_the_environment(tmp_path: Path) -> None:

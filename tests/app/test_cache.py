@@ -9,12 +9,16 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
+from corelane.app import cache as caching
 from corelane.app.cache import CacheTiers, clear, stats, verify
 from corelane.app.cache_text import size_text
 from corelane.cli import cli
 from corelane.core.errors import ConfigError, DataError
-from corelane.store.entry import Entry
+from corelane.store.bundle import Bundle
+from corelane.store.entry import Entry, EntryPlace, evict_entry
+from corelane.store.seal import verify_anew
 from corelane.store.tiers.disk import DiskTier
+from corelane.store.tiers.room import Room
 from corelane.store.tiers.shared import SharedTier
 
 
@@ -88,6 +92,24 @@ def test_verify_names_what_is_broken_in_both_tiers(tier: DiskTier, config: Path,
     code, text = _run("verify", config, "--repair")
     assert (code, text.count("(removed)")) == (0, 2)
     assert verify(CacheTiers(config, cache=None, tier=None), repair=False)["broken"] == []
+
+
+def test_what_is_evicted_meanwhile_is_not_broken(tier: DiskTier, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache in use: an entry that goes after it was listed is passed over, and one that is being hashed stays."""
+    tiers = CacheTiers(config, cache=None, tier="disk")
+    listed = tier.room.places()
+    monkeypatch.setattr(Room, "places", lambda _: listed)
+    assert evict_entry(listed[0])
+    evicted: list[bool] = []
+
+    def evict_then_verify(path: Path, kind: str, seal: Path, *, now_s: float) -> Bundle:
+        evicted.append(evict_entry(EntryPlace(path, seal, kind)))
+        return verify_anew(path, kind, seal, now_s=now_s)
+
+    monkeypatch.setattr(caching, "verify_anew", evict_then_verify)
+    answer = verify(tiers, repair=True)
+    assert (answer["num_entries"], answer["broken"]) == (2, [])
+    assert evicted == [True, False, False], "the first one was gone before"
 
 
 def test_verify_does_not_believe_seals(tmp_path: Path) -> None:

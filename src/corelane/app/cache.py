@@ -6,6 +6,7 @@ The tier in memory goes with its process and has nothing to be asked here; its c
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from corelane.data.spool import FOLDER as SPOOL
 from corelane.machine.config import MachineConfig
 from corelane.store.durable import remove_temporaries
 from corelane.store.entry import EntryPlace, entry_bytes, evict_entry, is_in_use, last_used_ns
-from corelane.store.hold import sweep_locks
+from corelane.store.hold import hold, sweep_locks
 from corelane.store.seal import verify_anew
 from corelane.store.tiers.disk import LOCKS, DiskTier
 from corelane.store.tiers.room import KINDS
@@ -70,11 +71,12 @@ def verify(tiers: CacheTiers, *, repair: bool) -> JsonObject:
     num_entries = num_bytes = 0
     if tiers.disk is not None:
         for place in tiers.disk.room.places():
-            num_entries, num_bytes = num_entries + 1, num_bytes + entry_bytes(place.path)
-            try:
-                verify_anew(place.path, place.kind, place.seal, now_s=time.time())
-            except BundleError as error:
-                broken.append(_broken(DISK, _name(place), error, is_removed=repair and evict_entry(place)))
+            size, found = entry_bytes(place.path), _flaw(place)
+            if not os.path.lexists(place.path):
+                continue  # it was evicted since it was listed
+            num_entries, num_bytes = num_entries + 1, num_bytes + size
+            if found is not None:
+                broken.append(_broken(DISK, _name(place), found, is_removed=repair and evict_entry(place)))
     if tiers.shared is not None:
         for name, size in tiers.shared.entries().items():
             num_entries, num_bytes = num_entries + 1, num_bytes + size
@@ -82,6 +84,19 @@ def verify(tiers: CacheTiers, *, repair: bool) -> JsonObject:
             if found is not None:
                 broken.append(_broken(SHARED, name, found, is_removed=repair and tiers.shared.discard(name)))
     return {"num_entries": num_entries, "num_bytes": num_bytes, "broken": broken}
+
+
+def _flaw(place: EntryPlace) -> BundleError | None:
+    """What is wrong with an entry of the disk tier, which is not evicted while it is hashed."""
+    held = hold(place.path)
+    try:
+        verify_anew(place.path, place.kind, place.seal, now_s=time.time())
+    except BundleError as error:
+        return error
+    finally:
+        if held is not None:
+            held.release()
+    return None
 
 
 def clear(tiers: CacheTiers) -> JsonObject:
