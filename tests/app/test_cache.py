@@ -14,7 +14,7 @@ from corelane.app.cache import CacheTiers, clear, stats, verify
 from corelane.app.cache_text import size_text
 from corelane.cli import cli
 from corelane.core.errors import ConfigError, DataError
-from corelane.store.bundle import Bundle
+from corelane.store.bundle import MAX_MANIFEST_BYTES, Bundle
 from corelane.store.entry import Entry, EntryPlace, evict_entry
 from corelane.store.seal import verify_anew
 from corelane.store.tiers.disk import DiskTier
@@ -167,6 +167,20 @@ def test_what_is_not_ours_is_left_alone(tier: DiskTier, config: Path, tmp_path: 
     assert "must be a manifest of Corelane" in named["reason"]
     assert clear(tiers)["num_removed"] == 1
     assert {path.relative_to(shared).as_posix() for path in shared.rglob("*") if path.is_file()} == set(others)
+
+
+def test_a_manifest_larger_than_any_of_ours_is_left_alone(tier: DiskTier, config: Path, tmp_path: Path) -> None:
+    """It is named, neither read to its end nor removed, and the rest is looked at all the same."""
+    large = tmp_path / "shared" / "arrays" / "a" / "manifest.json"
+    large.parent.mkdir(parents=True)
+    with large.open("wb") as file:
+        file.truncate(MAX_MANIFEST_BYTES + 1)
+    tiers = CacheTiers(config, cache=None, tier="shared")
+    answer = verify(tiers, repair=True)
+    assert answer["num_entries"] == 2
+    assert [(entry["entry"], entry["is_removed"]) for entry in answer["broken"]] == [("arrays/a", False)]
+    assert clear(tiers)["num_removed"] == 1
+    assert large.exists()
 
 
 def test_what_could_not_be_looked_at_is_not_called_whole(tier: DiskTier, config: Path, tmp_path: Path) -> None:

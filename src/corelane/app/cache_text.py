@@ -32,7 +32,7 @@ def verify_text(answer: JsonObject) -> str:
     """`verify`: a line a broken entry, and what to do with it."""
     lines = [f"{answer['num_entries']} entries, {size_text(answer['num_bytes'])}: {len(answer['broken'])} broken"]
     for entry in answer["broken"]:
-        state = "removed" if entry["is_removed"] else "run again with --repair, and it is made anew when it is needed"
+        state = "removed" if entry["is_removed"] else "--repair removes what is Corelane's and not in use"
         lines.append(f"  {entry['tier']} {entry['entry']}: {entry['reason']} ({state})")
     return "\n".join(lines)
 

@@ -126,7 +126,10 @@ class SharedTier:
         None too for what cannot be told: entries of other releases, and those that are replaced meanwhile.
         """
         url = f"{self.url}/{name}"
-        manifest = self._read_manifest(url)
+        try:
+            manifest = self._read_manifest(url)
+        except DataError as error:  # far larger than any of ours
+            return BundleError(error.message)
         if manifest is None or is_of_another_release(manifest):
             return None
         if not is_ours(manifest):
@@ -144,11 +147,12 @@ class SharedTier:
     def discard(self, name: str) -> bool:
         """Remove the entry `name`, unless its manifest is not one of Corelane's; whether it was removed."""
         url = f"{self.url}/{name}"
-        manifest = self._read_manifest(url)
-        if manifest is None or not is_ours(manifest):
-            return False
-        self._remove(url)
-        return True
+        with suppress(DataError):  # a manifest that is far larger than any of ours
+            manifest = self._read_manifest(url)
+            if manifest is not None and is_ours(manifest):
+                self._remove(url)
+                return True
+        return False
 
     # --- entries of files ---------------------------------------------------------------------------------------------
 
