@@ -27,11 +27,23 @@ from tests.data.examples import batch
         (pa.array([2**64 - 1], pa.uint64()), ["18446744073709551615"]),
         ([7.0, 0.5, None, float("nan")], ["7", "0.5", None, None]),
         ([True, False], ["true", "false"]),
-        ([decimal.Decimal("1.50")], ["1.50"]),
+        ([decimal.Decimal("1.50"), None], ["1.50", None]),
+        ([decimal.Decimal("0.1234567890123456789")], ["0.1234567890123456789"]),
         ([datetime.date(2024, 2, 29)], ["2024-02-29"]),
         (pa.nulls(2), [None, None]),
     ],
-    ids=["texts", "dictionary", "numbers", "large numbers", "floats", "booleans", "decimals", "dates", "nothing"],
+    ids=[
+        "texts",
+        "dictionary",
+        "numbers",
+        "large numbers",
+        "floats",
+        "booleans",
+        "decimals",
+        "long decimals",
+        "dates",
+        "nothing",
+    ],
 )
 def test_one_text_a_cell(values: Any, texts: list[str | None]) -> None:
     """Numbers are written out exactly, whole ones without a fraction; missing ones stay missing."""

@@ -35,16 +35,16 @@ def with_keys(rules: RowRules, rows: pa.RecordBatch, positions: IntArray, raw: R
 
 
 def key_texts(name: str, raw: pa.Array) -> pa.Array:
-    """The cells of a raw column [n] as strings, null where missing: texts without the spaces around them, whole numbers
-    in digits. Raises `DataError` for cells that are no scalars.
+    """The cells of a raw column [n] as strings, null where missing: texts without the spaces around them, whole and
+    decimal numbers with all their digits. Raises `DataError` for cells that are no scalars.
     """
     if pa.types.is_dictionary(raw.type):
         raw = raw.dictionary_decode()
     if is_text(raw.type):
         texts = pc.utf8_trim_whitespace(raw.cast(pa.large_string()))
         return pc.if_else(pc.is_in(texts, value_set=_MISSING.cast(pa.large_string())), pa.scalar(None), texts)
-    if pa.types.is_integer(raw.type):
-        return raw.cast(pa.large_string())
+    if pa.types.is_integer(raw.type) or pa.types.is_decimal(raw.type):
+        return raw.cast(pa.large_string())  # all digits: what float64 cannot tell apart is not the same
     if pa.types.is_nested(raw.type) or pa.types.is_binary(raw.type) or isinstance(raw.type, pa.BaseExtensionType):
         raise DataError(f"{name} must hold texts, numbers or times to be compared, got {raw.type}; leave it out there")
     return cast_text(Column(name, "categorical"), raw).values.cast(pa.large_string())
