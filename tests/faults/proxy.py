@@ -17,8 +17,8 @@ class FaultProxy:
     """Forwards loopback connections to `target_port`. What it does to them may be changed between connections.
 
     `cut_after` lists, for the connections to come, after how many bytes from the server each is reset (None: never);
-    beyond its end connections live. `is_refusing` resets every new connection at once; `is_stalling` accepts and
-    forwards nothing.
+    beyond its end connections live. The reset waits for `may_cut`, which is set unless a test clears it.
+    `is_refusing` resets every new connection at once; `is_stalling` accepts and forwards nothing.
     """
 
     def __init__(self, target_port: int) -> None:
@@ -26,6 +26,8 @@ class FaultProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.cut_after: list[int | None] = []
+        self.may_cut = threading.Event()
+        self.may_cut.set()
         self.is_refusing = False
         self.is_stalling = False
         self.num_connections = 0
@@ -42,6 +44,7 @@ class FaultProxy:
     def close(self) -> None:
         """Reset everything and wait for the threads."""
         self._is_closed = True
+        self.may_cut.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -78,8 +81,8 @@ class FaultProxy:
                 continue
             server.settimeout(None)
             self._open.append(server)
-            self._start(lambda c=client, s=server: _pump(c, s, None))
-            self._start(lambda c=client, s=server, n=limit: _pump(s, c, n))
+            self._start(lambda c=client, s=server: _pump(c, s, None, self.may_cut))
+            self._start(lambda c=client, s=server, n=limit: _pump(s, c, n, self.may_cut))
 
     def _start(self, target: object) -> None:
         thread = threading.Thread(target=target, daemon=True)  # type: ignore[arg-type]
@@ -87,13 +90,14 @@ class FaultProxy:
         thread.start()
 
 
-def _pump(source: socket.socket, sink: socket.socket, limit: int | None) -> None:
-    """Copy until the end, or until `limit` bytes have passed; then reset both."""
+def _pump(source: socket.socket, sink: socket.socket, limit: int | None, may_cut: threading.Event) -> None:
+    """Copy until the end, or until `limit` bytes have passed; then, once `may_cut` is set, reset both."""
     passed = 0
     try:
         while chunk := source.recv(_CHUNK_BYTES):
             if limit is not None and passed + len(chunk) >= limit:
                 sink.sendall(chunk[: limit - passed])
+                may_cut.wait(timeout=60)
                 _reset(sink)
                 _reset(source)
                 return
