@@ -547,13 +547,13 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 
 
 def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
-    """Four times the rows (282 MB more of prepared arrays) take no more than 50 MB more memory at the peak."""
+    """Four times the rows (282 MB more of prepared arrays) take no more than 80 MB more memory at the peak."""
     peaks = []
     for num_rows in (30_000, 120_000):
         command = [sys.executable, "-c", STREAM, str(tmp_path), str(num_rows)]
         result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
         peaks.append(int(result.stdout) / 1024)
-    assert peaks[1] - peaks[0] < 50, peaks
+    assert peaks[1] - peaks[0] < 80, peaks
 
 
 @pytest.mark.needs("fashion-mnist")
