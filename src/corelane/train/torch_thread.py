@@ -15,6 +15,8 @@ from typing import Any, TypeVar, cast
 
 import torch
 
+from corelane.machine.heap import kept_heap
+
 ResultT = TypeVar("ResultT")
 
 Work = Callable[[Callable[[], bool]], ResultT]
@@ -24,12 +26,14 @@ Work = Callable[[Callable[[], bool]], ResultT]
 def run_in_torch_thread(work: Work[ResultT], *, num_threads: int, should_stop: Callable[[], bool]) -> ResultT:
     """Run `work` in a new thread with `num_threads` torch threads, denormals flushed and deterministic kernels.
 
+    Memory that a step frees stays with the process until the work is over (`machine/heap.py`).
+
     A KeyboardInterrupt that reaches the waiting caller asks the work to stop, waits for it, and goes on up.
     """
     interrupted = threading.Event()
     num_threads_before = torch.get_num_threads()
     try:
-        with _deterministic(), ThreadPoolExecutor(1, "corelane-train", _set_up, (num_threads,)) as pool:
+        with kept_heap(), _deterministic(), ThreadPoolExecutor(1, "corelane-train", _set_up, (num_threads,)) as pool:
             try:
                 return pool.submit(work, lambda: interrupted.is_set() or should_stop()).result()
             except BaseException:
