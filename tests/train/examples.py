@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from corelane.store.tiers.memory import MemoryTier
 from corelane.train.config import TrainConfig
 from corelane.train.plan import choose_plan
 from corelane.train.progress import SilentProgress, TrainingProgress
+from corelane.train.record import Observer
 from corelane.train.result import TrainResult
 from corelane.train.run import NO_TIER, run_training
 
@@ -115,6 +116,7 @@ def run(
     logger: SystemLogger | None = None,
     cache: MemoryTier | None = None,
     disk: DiskTier | None = None,
+    observers: Sequence[Observer] = (),
     **settings: Any,
 ) -> TrainResult:
     """`run_training` with short intervals; `settings` override the training configuration."""
@@ -138,6 +140,7 @@ def run(
             title="example",
             cache=cache or NO_TIER,
             disk=disk,
+            observers=observers,
         )
 
 

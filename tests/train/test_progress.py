@@ -17,6 +17,7 @@ from corelane.train.progress import (
     TrainingProgress,
     make_progress,
 )
+from corelane.train.record import StepRecord
 
 EXTENT = Extent("digits", total_steps=200, epochs=4, batch_size=10, step=20)
 
@@ -25,7 +26,7 @@ def drive(progress: TrainingProgress) -> None:
     """A run of 12 s from step 20 to the end, an epoch's message in the middle."""
     progress.start(EXTENT, now=5.0)
     for step in range(21, 201):
-        progress.update(step, step // 50, 1.0 / step, now=5.0 + (step - 20) / 15)
+        progress.update(StepRecord(step, step // 50, 10, 1.0 / step, 0.1, 1.0, 5.0 + (step - 20) / 15))
         if step == 100:
             progress.message("epoch 2/4")
     progress.close()

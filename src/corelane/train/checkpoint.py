@@ -3,6 +3,7 @@
     model.safetensors      the module's parameters and buffers
     optimizer.safetensors  the tensors of the optimiser's state
     best.safetensors       the weights of the best epoch so far; absent before the first evaluation
+    parts.safetensors      the tensors of whatever else has a state (averaged weights); absent where nothing has
     history.jsonl          metrics.jsonl up to this step
     state.json             everything else: counters, random generators, schedule, the shape of the optimiser's state
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +76,17 @@ class Weights:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The content of one checkpoint; `state` is JSON, `optimizer` a state dict as `torch.optim` gives it."""
+    """The content of one checkpoint; `state` is JSON, `optimizer` a state dict as `torch.optim` gives it.
+
+    `parts` are the states of what else takes part in the run, by name: JSON values and tensors.
+    """
 
     model: Weights
     optimizer: dict[str, Any]
     best: Weights | None
     history: bytes
     state: JsonObject
+    parts: dict[str, Any] = field(default_factory=dict)
 
 
 def write_checkpoint(target: Path, checkpoint: Checkpoint) -> None:
@@ -91,12 +96,15 @@ def write_checkpoint(target: Path, checkpoint: Checkpoint) -> None:
     leaf that is not data.
     """
     shape, tensors = skeleton.split(checkpoint.optimizer)
+    parts, part_tensors = skeleton.split(checkpoint.parts)
     files = {
         "model.safetensors": save(dict(checkpoint.model.tensors)),
         "optimizer.safetensors": save(packed(tensors)),
         "history.jsonl": checkpoint.history,
-        "state.json": json.dumps({"version": VERSION, "optimizer": shape, **checkpoint.state}).encode(),
+        "state.json": json.dumps({"version": VERSION, "optimizer": shape, "parts": parts, **checkpoint.state}).encode(),
     }
+    if part_tensors:
+        files["parts.safetensors"] = save(packed(part_tensors))
     if checkpoint.best is not None:
         files["best.safetensors"] = save(dict(checkpoint.best.tensors))
     try:
@@ -117,11 +125,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if state.pop("version", None) != VERSION:
         raise StateError(f"{path} must be a checkpoint of version {VERSION}; resume with the release that wrote it")
     best = Weights(_read_tensors(path / "best.safetensors")) if "best.safetensors" in files else None
+    part_tensors = _read_tensors(path / "parts.safetensors") if "parts.safetensors" in files else {}
     return Checkpoint(
         model=Weights(_read_tensors(path / "model.safetensors")),
         optimizer=skeleton.join(state.pop("optimizer"), _read_tensors(path / "optimizer.safetensors")),
         best=best,
         history=(path / "history.jsonl").read_bytes(),
+        parts=skeleton.join(state.pop("parts", {}), part_tensors),
         state=state,
     )
 

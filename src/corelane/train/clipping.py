@@ -11,16 +11,31 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 EPSILON = 1e-6  # as clip_grad_norm_ has it
 
 
-def clip_at_step(optimizer: torch.optim.AdamW, parameters: Iterable[Tensor], longest: float) -> Tensor:
-    """Have the coming step of the fused `optimizer` shorten all gradients together to `longest`; return their norm.
+def gradients_of(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """The gradients that are there: a parameter that took no part in the step has none."""
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def norm_of(gradients: list[Tensor]) -> Tensor:
+    """The Euclidean length of all gradients together, a scalar."""
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    return norm
+
+
+def clip_at_step(optimizer: Optimizer, norm: Tensor, longest: float) -> None:
+    """Have the coming step of the fused `optimizer` shorten the gradients, `norm` long, to `longest`.
 
     `grad_scale` is the divisor that fused optimisers take for loss scaling; here it is at least 1.
     """
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     optimizer.grad_scale = torch.clamp((norm + EPSILON) / longest, min=1.0)  # type: ignore[attr-defined]
-    return norm
+
+
+def clip_values(gradients: list[Tensor], largest: float) -> None:
+    """Clip every entry of the gradients to [-largest, largest], in place."""
+    torch._foreach_clamp_min_(gradients, -largest)
+    torch._foreach_clamp_max_(gradients, largest)

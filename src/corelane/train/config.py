@@ -55,10 +55,28 @@ class TrainConfig(Section):
     epochs: int = Field(default=10, ge=1, description="Passes over the training part, at most")
     batch_size: int = Field(default=64, ge=1, description="Rows per step; fewer when the training part is smaller")
     learning_rate: Positive = Field(default=1e-3, description="The highest learning rate of the schedule")
+    micro_batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        description="Rows that go through the network at once; a larger batch is added up from pieces. null: as many"
+        " as the memory allows",
+    )
+    optimizer: Literal["adamw", "adam", "sgd", "adagrad"] = Field(
+        default="adamw", description="How weights are updated"
+    )
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(default=0.9, description="sgd: share of the last update")
+    nesterov: bool = Field(default=True, description="sgd: look ahead along the momentum")
     weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = Field(
-        default=0.01, description="Decoupled weight decay of AdamW"
+        default=0.01, description="Weight decay; decoupled from the gradient with adamw, added to it otherwise"
     )
     clip_norm: Positive | None = Field(default=1.0, description="Longest gradient; null does not clip")
+    clip_value: Positive | None = Field(default=None, description="Largest entry of a gradient; null does not clip")
+    ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+        default=None, description="Decay of the moving average of the weights, such as 0.999; null: no average"
+    )
+    freeze: list[str] = Field(
+        default=[], description="Parameters that keep their values, by name, with * and ?: [blocks.*]"
+    )
     scheduler: Literal["constant", "cosine", "one_cycle"] = Field(
         default="cosine", description="How the learning rate goes over the steps"
     )

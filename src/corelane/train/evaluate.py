@@ -15,14 +15,15 @@ BATCH_ROWS = 256  # large enough for full speed, small enough that a CNN's activ
 
 
 def evaluate(module: torch.nn.Module, batches: Iterable[TensorBatch], pipeline: Pipeline) -> Evaluation:
-    """Loss and quality of `module` on `batches`, which must have rows. The module is left in the mode it was in."""
+    """Loss and quality of `module` on `batches`, which must have rows. Its parts are left in the modes they were in."""
     scores = _scores(pipeline)
-    was_training = module.training
+    modes = [(part, part.training) for part in module.modules()]  # frozen parts are not in training mode
     module.eval()
     with torch.inference_mode():
         for inputs, target in batches:
             scores.update(module(*inputs), target)
-    module.train(was_training)
+    for part, was_training in modes:
+        part.training = was_training
     return scores.result()
 
 

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from corelane.train.record import StepRecord
+
 REDRAW_S = 0.5  # drawing the bar takes about 2 ms of the training's own time: 0.4 %
 LINE_S = 10.0
 
@@ -36,8 +38,8 @@ class TrainingProgress(Protocol):
         """The run begins or goes on."""
         ...
 
-    def update(self, step: int, epoch: int, loss: float, now: float) -> None:
-        """Step number `step` is done."""
+    def update(self, record: StepRecord, /) -> None:
+        """A step is done."""
         ...
 
     def message(self, text: str) -> None:
@@ -79,11 +81,14 @@ class LineProgress:
         at = f", going on after step {extent.step}" if extent.step else ""
         self.message(f"training {extent.title}: {extent.epochs} epochs, {extent.total_steps} steps{at}")
 
-    def update(self, step: int, epoch: int, loss: float, now: float) -> None:
+    def update(self, record: StepRecord, /) -> None:
         """Print a line when the last one is old enough."""
-        if now >= self._meter.due:
-            rate = self._meter.rate(step, now)
-            self.message(f"epoch {epoch + 1}  {self._meter.share(step):.0%}  loss {loss:.4f}  {rate:,.0f} examples/s")
+        if record.time >= self._meter.due:
+            rate = self._meter.rate(record.step, record.time)
+            self.message(
+                f"epoch {record.epoch + 1}  {self._meter.share(record.step):.0%}  loss {record.loss:.4f}  "
+                f"{rate:,.0f} examples/s"
+            )
 
     def message(self, text: str) -> None:
         """Print `text`. A pipe whose reader left, or a full disk behind it, costs the line and not the training."""
@@ -117,11 +122,13 @@ class BarProgress:
         )
         self._bar.start()
 
-    def update(self, step: int, epoch: int, loss: float, now: float) -> None:
+    def update(self, record: StepRecord, /) -> None:
         """Draw again when the last drawing is old enough."""
-        if now >= self._meter.due or step == self._meter.extent.total_steps:
-            rate = self._meter.rate(step, now)
-            self._bar.update(self._task, completed=step, epoch=epoch + 1, loss=loss, rate=rate, refresh=True)
+        if record.time >= self._meter.due or record.step == self._meter.extent.total_steps:
+            rate = self._meter.rate(record.step, record.time)
+            self._bar.update(
+                self._task, completed=record.step, refresh=True, epoch=record.epoch + 1, loss=record.loss, rate=rate
+            )
 
     def message(self, text: str) -> None:
         """Print `text` above the bar."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from corelane.train.evaluate import BATCH_ROWS, evaluate
 from corelane.train.metrics import Evaluation
 from corelane.train.plan import Plan
 from corelane.train.progress import TrainingProgress
+from corelane.train.record import Observer
 from corelane.train.report import write_report
 from corelane.train.result import TrainResult
 from corelane.train.state import TrainingStateManager
@@ -55,12 +56,14 @@ def run_training(
     title: str,
     cache: MemoryTier | NoTier = NO_TIER,
     disk: DiskTier | None = None,
+    observers: Sequence[Observer] = (),
 ) -> TrainResult:
     """Train `module` on `data` in the run directory `directory`; it ends in eval mode with the best weights.
 
     Writes checkpoints/, metrics.jsonl, report.html and, last and durably, result.json. With `resume` the run goes on
     from its newest whole checkpoint, or from the start where there is none yet; its end is the same, bit for bit.
     `cache` keeps in memory what is read again, `disk` augmented batches where that is configured; they change no bit.
+    `observers` are told of every step.
 
     Raises what `Trainer.train` raises.
     """
@@ -89,6 +92,7 @@ def run_training(
             should_stop=should_stop,
             keeper=cache,
             augment=_augmenter(config, data, seed, disk),
+            observers=observers,
             title=title,
         )
         result = trainer.train(resume)

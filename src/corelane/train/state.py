@@ -51,7 +51,9 @@ class TrainingStateManager:
 
     `cache` may keep the last weights in memory, so that they need not be read again at the end.
     `identity` names what a checkpoint must have in common with this run (seed, plan, data, configuration: digests);
-    a resume with another is refused. `state` is the run's state as a dict, as of the last save or load.
+    a resume with another is refused. `parts` are what else has a state that a checkpoint must hold, by name; whoever
+    owns them puts them in before the first save or load. `state` is the run's state as a dict, as of the last save or
+    load.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class TrainingStateManager:
         self.history = History(self.checkpoint_dir.parent / "metrics.jsonl")
         self.best: Weights | None = None
         self.metrics: Mapping[str, Any] = {}
+        self.parts: dict[str, HasState] = {}
         self.durable_step: int | None = None
         self.state: dict[str, Any] = {
             "epoch": 0,
@@ -114,6 +117,7 @@ class TrainingStateManager:
             optimizer=optimizer.state_dict(),
             best=self.best,
             history=self.history.content,
+            parts={name: part.state_dict() for name, part in self.parts.items()},
             state={
                 "identity": self._identity,
                 "environment": _environment(),
@@ -176,6 +180,8 @@ class TrainingStateManager:
         checkpoint.model.load_into(model)
         load_optimizer(optimizer, checkpoint.optimizer)
         scheduler.load_state_dict(checkpoint.state["schedule"])
+        for name, part in self.parts.items():
+            part.load_state_dict(checkpoint.parts[name])
         randomness.restore(checkpoint.state["random"])
         self.best = checkpoint.best
         self.metrics = checkpoint.state["metrics"]

@@ -5,7 +5,7 @@ and then: an entry in the history, an evaluation, a checkpoint, a stop.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -18,16 +18,16 @@ from corelane.data.processor import CPUDataProcessor
 from corelane.observe.log import SystemLogger
 from corelane.train import randomness
 from corelane.train.augment import Augmenting
-from corelane.train.batches import TensorBatch, TensorBatches, in_layout
-from corelane.train.clipping import clip_at_step
+from corelane.train.batches import TensorBatch, TensorBatches
 from corelane.train.config import TrainConfig
 from corelane.train.evaluate import BATCH_ROWS, evaluate
+from corelane.train.learner import Learner
 from corelane.train.losses import loss_for
 from corelane.train.metrics import Evaluation
 from corelane.train.plan import Plan
 from corelane.train.progress import Extent, TrainingProgress
+from corelane.train.record import Observer, StepRecord
 from corelane.train.result import TrainResult
-from corelane.train.schedule import Schedule
 from corelane.train.state import TrainingStateManager, saved_steps
 from corelane.train.timing import StopWatch
 
@@ -37,7 +37,7 @@ class Trainer:
 
     Runs in the calling thread, whose torch settings the caller has made (`torch_thread.py`). `should_stop` is asked
     after every step; at a yes the state is saved and `InterruptedRunError` raised. `keeper` keeps in memory what is
-    read again, `augment` changes the batches of training.
+    read again, `augment` changes the batches of training, `observers` are told of every step.
     """
 
     def __init__(
@@ -56,12 +56,11 @@ class Trainer:
         should_stop: Callable[[], bool],
         keeper: Keeper,
         augment: Augmenting,
+        observers: Sequence[Observer] = (),
         title: str = "training",
     ) -> None:
-        _check(config, module, data)
-        is_channels_last = plan.chosen.memory_format == "channels_last"
+        _check(config, data)
         self._config = config
-        self._module = in_layout(module, torch.channels_last) if is_channels_last else module
         self._data = data
         self._state = state
         self._logger = logger
@@ -70,17 +69,22 @@ class Trainer:
         self._should_stop = should_stop
         self._title = title
         self._kept = KeptData(data, keeper)
-        self._batches = TensorBatches(processor, channels_last=is_channels_last)
+        self._batches = TensorBatches(processor, channels_last=plan.chosen.memory_format == "channels_last")
         self._batch_size = min(config.batch_size, data.train.num_rows)
         self._steps_per_epoch = data.train.num_rows // self._batch_size
-        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self._optimizer = torch.optim.AdamW(
-            self._parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
-        self._schedule = Schedule(self._optimizer, config, config.epochs * self._steps_per_epoch)
-        self._loss = loss_for(data.pipeline.schema.task)
         self._augment = augment
+        self._observers = (progress.update, *observers)
         self._watch = StopWatch(clock)
+        self._learner = Learner(
+            config,
+            module,
+            loss_for(data.pipeline.schema.task),
+            candidate=plan.chosen,
+            total_steps=config.epochs * self._steps_per_epoch,
+            micro_batch_size=config.micro_batch_size or self._batch_size,
+            watch=self._watch,
+        )
+        state.parts["average"] = self._learner.average
 
     def train(self, resume: bool = False) -> TrainResult:
         """Train to the end, from the start or from the newest checkpoint, and return what was reached.
@@ -99,28 +103,22 @@ class Trainer:
 
     def _steps(self) -> None:
         """The steps that are left of the present epoch, and its end."""
-        config, at, watch = self._config, self._state.counters, self._watch
-        for inputs, target in self._epoch_batches():
+        config, at, watch, learner = self._config, self._state.counters, self._watch, self._learner
+        for batch in self._epoch_batches():
             watch.lap("data")
-            loss = self._loss(self._module(*inputs), target)
-            value = loss.item()  # nothing waits for it on a CPU: 0.1 us, less than keeping the tensor
+            rate = learner.schedule.learning_rate
+            outcome = learner.step(batch)
+            value, norm = outcome.loss.item(), outcome.gradient_norm.item()  # on a CPU nothing waits for them: 0.1 us
             if not math.isfinite(value):
                 raise self._not_finite("loss", value)
-            watch.lap("forward")
-            loss.backward()  # type: ignore[no-untyped-call]
-            watch.lap("backward")
-            if config.clip_norm is not None:
-                self._norm = clip_at_step(self._optimizer, self._parameters, config.clip_norm)
-            self._optimizer.step()
-            self._optimizer.zero_grad()
-            self._schedule.step()
-            watch.lap("optimiser")
 
             at.step += 1
             at.batch += 1
             at.loss_sum += value
             at.epoch_loss_sum += value
-            self._progress.update(at.step, at.epoch, value, watch.now)
+            self._last = StepRecord(at.step, at.epoch, self._batch_size, value, rate, norm, watch.now)
+            for observe in self._observers:
+                observe(self._last)
             if at.step % config.log_interval == 0:
                 self._log()
             if at.batch == self._steps_per_epoch:
@@ -139,17 +137,17 @@ class Trainer:
         return self._batches.of(part, order, self._batch_size, start=start, drop_last=True, change=change)
 
     def _begin(self, resume: bool) -> None:
-        state = self._state
+        state, learner = self._state, self._learner
         if not resume and saved_steps(state.checkpoint_dir):
             raise ConfigError(
                 f"{state.checkpoint_dir} must hold no checkpoints when a run starts, got some; resume that run"
             )
-        if not (resume and state.resume(self._module, self._optimizer, self._schedule)):
+        if not (resume and state.resume(learner.module, learner.optimizer, learner.schedule)):
             randomness.seed_generators(self._seed)
             state.history.reset()
         at = state.counters
         total_steps = self._config.epochs * self._steps_per_epoch
-        self._module.train()
+        learner.start()
         self._watch.start(at.seconds)
         self._mark = (at.step, self._watch.now)
         self._progress.start(
@@ -163,9 +161,9 @@ class Trainer:
         """An entry for the steps since the last one: what a resumed run repeats in the history, the rate in the log."""
         at, watch = self._state.counters, self._watch
         loss, at.loss_sum = at.loss_sum / self._config.log_interval, 0.0
-        values: dict[str, float] = {"learning_rate": self._schedule.rate_of(at.step - 1)}
+        values: dict[str, float] = {"learning_rate": self._last.learning_rate}
         if self._config.clip_norm is not None:
-            values["gradient_norm"] = self._finite("gradient norm", self._norm.item())
+            values["gradient_norm"] = self._finite("gradient norm", self._last.gradient_norm)
         self._state.history.add("step", {"step": at.step, "epoch": at.epoch, "loss": loss, **values})
         step, time = self._mark
         self._mark = (at.step, watch.now)
@@ -181,9 +179,10 @@ class Trainer:
         self._watch.lap("other")
         entry: dict[str, float] = {"train_loss": at.epoch_loss_sum / self._steps_per_epoch}
         if self._data.validation.num_rows:
-            evaluation = self._validate()
-            entry |= evaluation.named("validation")
-            self._rank(self._finite("validation loss", evaluation.loss))
+            with self._learner.averaged():
+                evaluation = self._validate()
+                entry |= evaluation.named("validation")
+                self._rank(self._finite("validation loss", evaluation.loss))
         self._state.metrics = entry
         self._state.history.add("epoch", {"epoch": at.epoch, "step": at.step, **entry})
         self._logger.training.info("epoch_finished", epoch=at.epoch, step=at.step, **entry)
@@ -194,27 +193,35 @@ class Trainer:
         at.epoch, at.batch, at.epoch_loss_sum = at.epoch + 1, 0, 0.0
         at.stopped_early = at.stale_epochs >= (config.early_stopping_patience or math.inf)
         at.is_finished = at.stopped_early or at.epoch == config.epochs
+        if at.is_finished and not self._data.validation.num_rows:
+            self._keep_average()
         self._watch.lap("evaluate")
+
+    def _keep_average(self) -> None:
+        """Without a validation part the last weights are the result; where they are averaged, the average is."""
+        if self._config.ema_decay is not None:
+            with self._learner.averaged():
+                self._state.keep_best(self._learner.module)
 
     def _validate(self) -> Evaluation:
         batches = self._batches.of_validation(self._kept, BATCH_ROWS)
-        return evaluate(self._module, batches, self._data.pipeline)
+        return evaluate(self._learner.module, batches, self._data.pipeline)
 
     def _rank(self, loss: float) -> None:
         at = self._state.counters
         if loss < at.best_metric:
             at.best_metric, at.best_step, at.stale_epochs = loss, at.step, 0
-            self._state.keep_best(self._module)
+            self._state.keep_best(self._learner.module)
         else:
             at.stale_epochs += 1
 
     def _save(self) -> None:
-        at, watch = self._state.counters, self._watch
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in self._parameters):
+        at, watch, learner = self._state.counters, self._watch, self._learner
+        if not learner.is_finite():
             raise self._not_finite("weights", math.nan)
         watch.lap("other")
         began, at.seconds = watch.now, dict(watch.seconds)
-        self._state.save_checkpoint(self._module, self._optimizer, self._schedule, self._state.metrics)
+        self._state.save_checkpoint(learner.module, learner.optimizer, learner.schedule, self._state.metrics)
         watch.lap("save")
         entry = {"saved_step": at.step, "durable_step": at.step, "checkpoint_s": watch.now - began}
         self._logger.training.info("checkpoint_saved", **entry)
@@ -239,13 +246,13 @@ class Trainer:
         saved = "none" if self._state.durable_step is None else f"that of step {self._state.durable_step}"
         return NonFiniteLossError(
             f"the {what} at step {at.step} must be finite, got {value} at learning rate "
-            f"{self._schedule.learning_rate:.3g}; lower train.learning_rate (try a tenth) or train.clip_norm, "
+            f"{self._learner.schedule.learning_rate:.3g}; lower train.learning_rate (try a tenth) or train.clip_norm, "
             f"or look for extreme values in the data. The last good checkpoint: {saved}"
         )
 
     def _result(self) -> TrainResult:
         at, data = self._state.counters, self._data
-        self._state.load_best().load_into(self._module)
+        self._state.load_best().load_into(self._learner.module)
         validation = None
         if data.validation.num_rows:
             validation = self._validate()
@@ -263,7 +270,7 @@ class Trainer:
         )
 
 
-def _check(config: TrainConfig, module: torch.nn.Module, data: PreparedData) -> None:
+def _check(config: TrainConfig, data: PreparedData) -> None:
     if data.train.num_rows == 0:
         raise DataError("the training part must have rows, got none; lower data.split.test or data.split.validation")
     if config.early_stopping_patience is not None and data.validation.num_rows == 0:
@@ -271,8 +278,6 @@ def _check(config: TrainConfig, module: torch.nn.Module, data: PreparedData) -> 
             "train.early_stopping_patience must be null without validation rows, "
             f"got {config.early_stopping_patience}; set data.split.validation"
         )
-    if not any(parameter.requires_grad for parameter in module.parameters()):
-        raise ConfigError(f"the network must have parameters to train, got none in {type(module).__name__}; add some")
 
 
 def _words(entry: dict[str, float]) -> str:

@@ -1,0 +1,76 @@
+"""What learns: a network with its loss, optimiser, learning rate and averaged weights, ready to take steps.
+
+`Trainer` runs one through the epochs; the search for a plan runs short ones to time them.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from corelane.core.errors import ConfigError
+from corelane.train.averaging import averaging_for
+from corelane.train.batches import TensorBatch, in_layout
+from corelane.train.config import TrainConfig
+from corelane.train.freezing import freeze, to_training_mode
+from corelane.train.losses import Loss
+from corelane.train.optimizers import make_optimizer
+from corelane.train.plan import Candidate
+from corelane.train.schedule import Schedule
+from corelane.train.step import EagerStep, Outcome, Step, pieces
+from corelane.train.timing import StopWatch
+from corelane.train.update import Update
+
+
+class Learner:
+    """Takes steps on `module` the way `candidate` says, `total_steps` in a whole run; laps go to `watch`.
+
+    `micro_batch_size` rows go through the network at once; a larger batch goes in pieces, its gradients added up.
+    Raises `ConfigError` when the network has nothing to train.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        module: torch.nn.Module,
+        loss: Loss,
+        *,
+        candidate: Candidate,
+        total_steps: int,
+        micro_batch_size: int,
+        watch: StopWatch,
+    ) -> None:
+        freeze(module, config.freeze)
+        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        if not parameters:
+            raise ConfigError(
+                f"the network must have parameters to train, got none in {type(module).__name__}; "
+                "add some, or freeze fewer"
+            )
+        is_channels_last = candidate.memory_format == "channels_last"
+        self.module = in_layout(module, torch.channels_last) if is_channels_last else module
+        self.parameters = parameters
+        self.optimizer = make_optimizer(config, parameters)
+        self.schedule = Schedule(self.optimizer, config, total_steps)
+        self.average = averaging_for(module, config.ema_decay)
+        self._micro_batch_size = micro_batch_size
+        update = Update(config, self.optimizer, self.schedule, self.average)
+        self._step: Step = EagerStep(self.module, loss, update, watch)
+
+    def start(self) -> None:
+        """Put the network in training mode; frozen parts stay out of it."""
+        to_training_mode(self.module)
+
+    def step(self, batch: TensorBatch) -> Outcome:
+        """One step on `batch`."""
+        return self._step.run(pieces(batch, self._micro_batch_size))
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Inside, the network has the weights that are evaluated and kept: the averaged ones, where there are any."""
+        context: AbstractContextManager[None] = self.average.swapped_in()
+        return context
+
+    def is_finite(self) -> bool:
+        """Whether every parameter that learns is finite."""
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters)

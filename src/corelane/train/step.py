@@ -1,0 +1,74 @@
+"""One step of training, from a batch to new weights, and the plainest way to run it.
+
+A `Step` is what the plan chooses: the ways differ in speed, not in meaning. The trainer calls it through `Learner`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from corelane.train.batches import TensorBatch
+from corelane.train.losses import Loss
+from corelane.train.timing import StopWatch
+from corelane.train.update import Update
+
+
+class Outcome(NamedTuple):
+    """What a step came to: the batch's loss and the gradient's length before clipping (NaN: not asked for), scalars."""
+
+    loss: Tensor
+    gradient_norm: Tensor
+
+
+class Step(Protocol):
+    """Runs whole steps on the parameters it was built for."""
+
+    def run(self, batches: Sequence[TensorBatch]) -> Outcome:
+        """Take one step on a batch, given in one or more pieces whose gradients add up."""
+        ...
+
+
+class EagerStep:
+    """Operator by operator: forward, loss, backward, then the fused update. Nothing to compile, nothing to wait for."""
+
+    def __init__(self, module: torch.nn.Module, loss: Loss, update: Update, watch: StopWatch) -> None:
+        self._module = module
+        self._loss = loss
+        self._update = update
+        self._watch = watch
+
+    def run(self, batches: Sequence[TensorBatch]) -> Outcome:
+        """As `Step.run`."""
+        watch = self._watch
+        loss = self._backward(*batches[0]) if len(batches) == 1 else self._accumulate(batches)
+        norm = self._update.apply()
+        watch.lap("optimiser")
+        return Outcome(loss, norm)
+
+    def _backward(self, inputs: list[Tensor], target: Tensor, share: float = 1.0) -> Tensor:
+        loss = self._loss(self._module(*inputs), target)
+        if share != 1.0:
+            loss = loss * share
+        self._watch.lap("forward")
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._watch.lap("backward")
+        return loss.detach()
+
+    def _accumulate(self, batches: Sequence[TensorBatch]) -> Tensor:
+        """The loss is a mean over rows, so each piece counts by its share of them."""
+        num_rows = sum(len(target) for _, target in batches)
+        parts = [self._backward(inputs, target, len(target) / num_rows) for inputs, target in batches]
+        return torch.stack(parts).sum()
+
+
+def pieces(batch: TensorBatch, num_rows: int) -> list[TensorBatch]:
+    """`batch` in pieces of at most `num_rows` rows, in order, without copies."""
+    inputs, target = batch
+    if len(target) <= num_rows:
+        return [batch]
+    starts = range(0, len(target), num_rows)
+    return [([tensor[at : at + num_rows] for tensor in inputs], target[at : at + num_rows]) for at in starts]
