@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -58,20 +58,24 @@ class Bundle:
 
 
 @contextmanager
-def write_bundle(target: Path, kind: str, *, digests: Mapping[str, str] = MappingProxyType({})) -> Iterator[Path]:
+def write_bundle(
+    target: Path, kind: str, *, digests: Mapping[str, str] = MappingProxyType({}), needed_bytes: int | None = None
+) -> Iterator[Path]:
     """Yield a temporary directory beside `target`; what is written into it becomes the bundle `target`.
 
     `digests` may hold the SHA-256 (hex) of files by name, known from writing them; they are not read for it again.
+    `needed_bytes` is for the message on a full disk, where the caller knows how much it will write.
 
     On a clean exit every file is flushed to the device, the manifest is written last, and the directory is renamed. On
-    an error the temporary directory is removed and nothing that existed before is touched.
+    an error, a failed flush included, the temporary directory is removed and nothing that existed before is touched.
 
     Raises `ConfigError` when `target` exists (bundles are immutable), also when it appeared meanwhile, or when its
-    parent cannot be written; `DiskFullError` when there is no room left.
+    parent cannot be written; `DiskFullError` with the bytes needed and free when there is no room left; another
+    `OSError` with its path.
     """
     if os.path.lexists(target):
         raise _existing(target)
-    with full_disk_reported(target), temporary_directory(target) as temporary:
+    with full_disk_reported(target, needed_bytes), temporary_directory(target) as temporary:
         yield temporary
         _seal(temporary, kind, digests)
         _publish(temporary, target)
@@ -169,7 +173,12 @@ def _publish(temporary: Path, target: Path) -> None:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
             raise _existing(target) from error
         raise
-    sync_directory(target.parent)
+    try:
+        sync_directory(target.parent)
+    except OSError:
+        with suppress(OSError):
+            target.rename(temporary)  # to be removed: whoever is told that it failed must not find it
+        raise
 
 
 def _existing(target: Path) -> ConfigError:
@@ -227,11 +236,16 @@ def _is_inside(name: str) -> bool:
 def _list_files(directory: Path) -> set[str]:
     """Names of everything below `directory` that is not a directory, but the manifest. A link counts as a file."""
     names: set[str] = set()
-    for root, folders, files in os.walk(directory):
+    for root, folders, files in os.walk(directory, onerror=_raise):
         base = Path(root)
         links = [folder for folder in folders if (base / folder).is_symlink()]
         names.update((base / name).relative_to(directory).as_posix() for name in [*files, *links])
     return names - {MANIFEST}
+
+
+def _raise(error: OSError) -> None:
+    """A folder that cannot be listed is not an empty one."""
+    raise error
 
 
 def _check_size(path: Path, entry: FileEntry, kind: str) -> None:

@@ -15,13 +15,19 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from corelane.core.errors import ConfigError, DiskFullError
 
 _NO_LOCKS = frozenset((errno.EBADF, errno.EACCES, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS))
 """What file systems answer that have no locks of this kind, as some network file systems do."""
+
+_NO_DIRECTORY_FLUSH = frozenset((errno.EINVAL, errno.EBADF))
+"""What file systems answer that flush names with the file and know no flush of a directory."""
+
+_NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+"""No free bytes or names, the quota used up, a file larger than the process may write (`ulimit -f`)."""
 
 _TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{16}\.tmp$")
 
@@ -68,22 +74,76 @@ def sync_file(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Flush the names in directory `path` to the device."""
-    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+    """Flush the names in directory `path` to the device. A failure is raised, never retried."""
+    try:
+        _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY_FLUSH:
+            raise
+
+
+def sync_names(directory: Path) -> None:
+    """Flush the names in `directory`, and the names that lead to it.
+
+    For whoever takes over what another process wrote: that one may have been killed between giving a name and flushing
+    it, so what is found here is not yet known to survive a power cut. What lies in directories above that this user
+    cannot read was not made by this user, and is left out.
+    """
+    sync_directory(directory)
+    folder = directory.resolve()
+    while not os.path.ismount(folder):
+        folder = folder.parent
+        try:
+            sync_directory(folder)
+        except PermissionError:
+            return
+
+
+def discard(path: Path) -> None:
+    """Remove the file or directory `path`; nobody finds half of it, also not after a kill or a power cut.
+
+    It is renamed to a temporary name and that is flushed; if this process ends here, the next clean-up removes it.
+    """
+    trash = _temporary_name(path)
+    path.rename(trash)
+    sync_directory(path.parent)
+    _remove(trash)
 
 
 @contextmanager
-def full_disk_reported(target: Path) -> Iterator[None]:
-    """Turn the system's complaint about a full disk or quota, while `target` is written, into `DiskFullError`."""
+def full_disk_reported(target: Path, needed_bytes: int | None = None) -> Iterator[None]:
+    """Turn the system's complaint that `target` does not fit (disk, quota, limit) into `DiskFullError`.
+
+    The message has `needed_bytes`, where the caller knows them. Other errors of the system get the path of `target`,
+    where they have none (a failed write or flush has none).
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in _NO_ROOM:
+            error.filename = error.filename or str(target)
             raise
+        room = "room" if needed_bytes is None else f"{needed_bytes:,} bytes free"
         raise DiskFullError(
-            f"the disk must have room for {target}, got none left; free some space or choose another directory",
+            f"the disk must have {room} for {target}, got {room_at(target.parent, error)}; "
+            "free some space or choose another directory",
             detail=str(error),
         ) from error
+
+
+def room_at(directory: Path, error: BaseException | None = None) -> str:
+    """In words what is free where `directory` lies, for a message about `error`: bytes, names, quota, limit."""
+    number = getattr(error, "errno", None)
+    if number == errno.EDQUOT:
+        return "a quota that is used up"
+    if number == errno.EFBIG:
+        return "a limit on the size of a file (see `ulimit -f`)"
+    while not directory.exists():
+        directory = directory.parent
+    free = os.statvfs(directory)
+    # File systems without a fixed number of files say that they have 0 in all.
+    names = f" and {free.f_favail:,} files" if free.f_files else ""
+    return f"{free.f_bavail * free.f_frsize:,} bytes{names} free"
 
 
 # --- temporaries ------------------------------------------------------------------------------------------------------
@@ -117,12 +177,17 @@ def _make_directory(directory: Path) -> None:
     except FileExistsError:
         if not directory.is_dir():
             raise
-    sync_directory(directory.parent)
+    try:
+        sync_directory(directory.parent)
+    except OSError:
+        with suppress(OSError):
+            directory.rmdir()  # the next one who finds it would take its name for flushed
+        raise
 
 
 def _create_locked(target: Path, directory: bool) -> tuple[Path, int]:
     while True:
-        path = target.parent / f".{target.name}.{secrets.token_hex(8)}.tmp"
+        path = _temporary_name(target)
         if directory:
             path.mkdir()
         else:
@@ -131,6 +196,9 @@ def _create_locked(target: Path, directory: bool) -> tuple[Path, int]:
             descriptor = _open_to_lock(path)
         except FileNotFoundError:
             continue  # a clean-up came between creation and the lock; take another name
+        except OSError:
+            _remove(path)
+            raise
         is_ours = False
         try:
             _wait_for_lock(descriptor)
@@ -140,6 +208,10 @@ def _create_locked(target: Path, directory: bool) -> tuple[Path, int]:
                 os.close(descriptor)
         if is_ours:
             return path, descriptor
+
+
+def _temporary_name(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
 
 
 def _open_to_lock(path: Path) -> int:
@@ -170,10 +242,12 @@ def _remove_if_abandoned(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    """As far as it can be: what stays has a temporary's name, and the next clean-up tries again."""
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _is_same(path: Path, descriptor: int) -> bool:
