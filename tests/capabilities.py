@@ -47,6 +47,22 @@ def _can_limit_memory() -> bool:
     return True
 
 
+def _can_mount_images() -> bool:
+    """Whether an image file can be made a file system and mounted: a loop device and the tools of ext4."""
+    if not _can_mount() or not _program("mkfs.ext4")():
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        image = Path(folder, "image")
+        image.write_bytes(bytes(2 << 20))
+        subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+        place = Path(folder, "place")
+        place.mkdir()
+        mounted = subprocess.run(["mount", "-o", "loop", str(image), str(place)], capture_output=True, check=False)
+        if mounted.returncode == 0:
+            subprocess.run(["umount", str(place)], check=True)
+    return mounted.returncode == 0
+
+
 def _can_trace() -> bool:
     """Whether strace is there and may trace a process of its own."""
     if shutil.which("strace") is None:
@@ -72,6 +88,7 @@ CAPABILITIES: dict[str, Capability] = {
     "haproxy": Capability(_program("haproxy"), "haproxy"),
     "postgres": Capability(_has_postgres, "postgresql"),
     "memory-cgroup": Capability(_can_limit_memory, "none: run as root, where control groups may be made"),
+    "loop-disk": Capability(_can_mount_images, "e2fsprogs, and run as root where there are loop devices"),
     "promtool": Capability(_program("promtool"), "prometheus"),
     "strace": Capability(_can_trace, "strace"),
     "wrk": Capability(_program("wrk"), "wrk"),

@@ -1,14 +1,17 @@
 """The process that the store's fault tests kill, starve and cut off: it saves checkpoints as a run does. Not a test.
 
-It has no torch, so that it starts in a twentieth of a second. A checkpoint of step n holds bytes that follow from n, one
-file in a folder of its own. What it prints as durable is what a trainer would announce.
+It has no torch, so that it starts in a twentieth of a second. A checkpoint of step n holds bytes that follow from n,
+one file in a folder of its own. What it prints as durable is what a trainer would announce.
 """
 
 from __future__ import annotations
 
+import os
 import random
+import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 from corelane.core.errors import BundleError, CorelaneError
 from corelane.store.bundle import remove_temporaries, verify_bundle, write_bundle
@@ -75,10 +78,22 @@ def main(checkpoints: Path, first: int, last: int, num_bytes: int) -> None:
             _say(f"failed {step} {type(error).__name__} {error}")
 
 
+def be_careless(left_out: str) -> None:
+    """Leave out the flushes of `files`, or of `names`: what the tests must catch."""
+    flush = os.fsync
+
+    def flush_some(descriptor: Any) -> None:
+        if left_out != ("files" if stat.S_ISREG(os.fstat(descriptor).st_mode) else "names"):
+            flush(descriptor)
+
+    os.fsync = flush_some
+
+
 def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 if __name__ == "__main__":
+    be_careless(sys.argv[5] if len(sys.argv) > 5 else "")
     main(Path(sys.argv[1]), *map(int, sys.argv[2:5]))
