@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from corelane.core.errors import BundleError, DiskFullError, StateError
-from corelane.train.checkpoint import Checkpoint, Weights, load_optimizer, packed, read_checkpoint, write_checkpoint
+from corelane.train.checkpoint import Snapshot, Weights, load_optimizer, read_checkpoint, state_tensors
 from tests.train.examples import picture_net, weights
 
 FILES = ["model.safetensors", "optimizer.safetensors", "best.safetensors", "history.jsonl", "state.json"]
@@ -33,15 +33,23 @@ def step(net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad()
 
 
-def content(net: nn.Module, optimizer: torch.optim.Optimizer) -> Checkpoint:
-    best = Weights.of(picture_net(seed=3))
-    return Checkpoint(Weights.of(net), optimizer.state_dict(), best, b'{"kind": "step"}\n', {"counters": {"step": 2}})
+def write_checkpoint(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    snapshot = Snapshot()
+    snapshot.take(
+        net.state_dict(),
+        optimizer.state_dict(),
+        weights=dict(net.named_parameters()),
+        best=Weights.of(picture_net(seed=3)),
+        history=b'{"kind": "step"}\n',
+        state={"counters": {"step": 2}},
+    )
+    snapshot.write(path)
 
 
 def test_training_goes_on_from_what_was_read(tmp_path: Path) -> None:
     """A step after reading gives the same bytes as a step without, weights and optimiser in channels_last."""
     net, optimizer = trained()
-    write_checkpoint(tmp_path / "2", content(net, optimizer))
+    write_checkpoint(tmp_path / "2", net, optimizer)
     read = read_checkpoint(tmp_path / "2")
     other = picture_net(seed=9).to(memory_format=torch.channels_last)
     again = torch.optim.AdamW(other.parameters(), lr=0.5, fused=True)
@@ -63,7 +71,7 @@ def test_training_goes_on_from_what_was_read(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, damage: str) -> None:
     """One byte flipped, the end cut off, or a file gone: the checkpoint is refused and the file named."""
     net, optimizer = trained()
-    write_checkpoint(tmp_path / "2", content(net, optimizer))
+    write_checkpoint(tmp_path / "2", net, optimizer)
     path = tmp_path / "2" / name
     data = bytearray(path.read_bytes())
     if damage == "remove":
@@ -106,7 +114,7 @@ def test_tied_weights_and_a_state_that_is_no_tensor() -> None:
     tied[1].weight = tied[0].weight
     assert set(Weights.of(tied).tensors) == {"0.weight", "0.bias", "1.weight", "1.bias"}
     with pytest.raises(StateError, match=r"'_extra_state'.*register_buffer"):
-        packed({"_extra_state": {"any": "object"}})
+        state_tensors({"_extra_state": {"any": "object"}})
 
 
 @pytest.fixture
@@ -123,8 +131,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_says_how_much_it_takes(small_disk: Path) -> None:
     """The error tells bytes needed and free; the older checkpoint is whole and nothing half-written stays."""
     net, optimizer = trained()
-    write_checkpoint(small_disk / "1", content(net, optimizer))
+    write_checkpoint(small_disk / "1", net, optimizer)
     with pytest.raises(DiskFullError, match=r"must have [\d,]+ bytes free to save .*/2, got [\d,]+; .*--resume"):
-        write_checkpoint(small_disk / "2", content(net, optimizer))
+        write_checkpoint(small_disk / "2", net, optimizer)
     assert [path.name for path in small_disk.iterdir()] == ["1"]
     read_checkpoint(small_disk / "1")

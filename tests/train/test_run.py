@@ -23,7 +23,7 @@ def test_a_run_leaves_everything_that_is_promised(tmp_path: Path) -> None:
     with logs:
         result = run(tmp_path, classification(), dropout_net(), logger=logs)
     assert {path.name for path in tmp_path.iterdir()} == {
-        *("plan.json", "metrics.jsonl", "checkpoints", "logs", "report.html", "result.json")
+        *("plan.json", "metrics.jsonl", "checkpoints", "lock", "logs", "report.html", "result.json")
     }
     written = json.loads((tmp_path / "result.json").read_text())
     assert written == json.loads(json.dumps({"task": "classification", **result.to_json()}))

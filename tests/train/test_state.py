@@ -13,6 +13,7 @@ from torch import nn
 from corelane.core.errors import StateError
 from corelane.observe.log import SystemLogger
 from corelane.train.config import TrainConfig
+from corelane.train.retention import Retention
 from corelane.train.schedule import Schedule
 from corelane.train.state import TrainingStateManager, saved_steps
 from tests.train.examples import dropout_net, weights
@@ -98,7 +99,7 @@ def test_the_interval_decides_when(tmp_path: Path) -> None:
 
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     """As many as `keep` stay, by step and not by name; nothing else is left in the folder."""
-    bench, state = Bench(), manager(tmp_path, keep=2)
+    bench, state = Bench(), manager(tmp_path, retention=Retention(last=2))
     for step in (8, 9, 10, 11):
         save(state, bench, step)
     assert saved_steps(state.checkpoint_dir) == [10, 11]

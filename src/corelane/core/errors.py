@@ -123,6 +123,18 @@ class InterruptedRunError(TransientError):
     code = "run_interrupted"
 
 
+class SaveError(TransientError):
+    """Checkpoints cannot be written, for another reason than a full disk; those that exist are whole."""
+
+    code = "save_failed"
+
+
+class RunLockedError(PermanentError):
+    """Another trainer holds the run's directory, or has taken it over."""
+
+    code = "run_locked"
+
+
 class WorkerLostError(TransientError):
     """A supervised process died and was not brought back."""
 

@@ -52,6 +52,8 @@ COMPUTE_BUCKETS_S = (
 )
 # A checkpoint takes the disk's fsync at least (about 1 ms on flash) and a minute on a slow network disk.
 CHECKPOINT_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+# The copy of a small model takes 0.1 ms, of 1 GB 0.5 s; a slow disk before it is waited for.
+STALL_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
 BATCH_BUCKETS_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 # A closed set, so that the number of series does not depend on what a user calls a metric; other names stay in the log.
@@ -114,6 +116,28 @@ TRAINING = (
         "seconds",
         buckets=CHECKPOINT_BUCKETS_S,
         fields=("checkpoint_s",),
+    ),
+    Instrument(
+        "corelane_training_checkpoint_stall_seconds",
+        "histogram",
+        "Time that the training stood still for one checkpoint: the copy, and waiting for the one before.",
+        "seconds",
+        buckets=STALL_BUCKETS_S,
+        fields=("checkpoint_stall_s",),
+    ),
+    Instrument(
+        "corelane_training_checkpoint_failures_total",
+        "counter",
+        "Checkpoints that could not be written.",
+        "failures",
+        fields=("checkpoint_failures",),
+    ),
+    Instrument(
+        "corelane_training_skipped_checkpoints_total",
+        "counter",
+        "Checkpoints left out because the one before was still being written.",
+        "checkpoints",
+        fields=("skipped_checkpoints",),
     ),
 )
 

@@ -59,12 +59,18 @@ class Bundle:
 
 @contextmanager
 def write_bundle(
-    target: Path, kind: str, *, digests: Mapping[str, str] = MappingProxyType({}), needed_bytes: int | None = None
+    target: Path,
+    kind: str,
+    *,
+    digests: Mapping[str, str] = MappingProxyType({}),
+    needed_bytes: int | None = None,
+    guard: Callable[[], None] = lambda: None,
 ) -> Iterator[Path]:
     """Yield a temporary directory beside `target`; what is written into it becomes the bundle `target`.
 
     `digests` may hold the SHA-256 (hex) of files by name, known from writing them; they are not read for it again.
-    `needed_bytes` is for the message on a full disk, where the caller knows how much it will write.
+    `needed_bytes` is for the message on a full disk, where the caller knows how much it will write. `guard` is called
+    last before the bundle appears, and what it raises prevents that.
 
     On a clean exit every file is flushed to the device, the manifest is written last, and the directory is renamed. On
     an error, a failed flush included, the temporary directory is removed and nothing that existed before is touched.
@@ -78,6 +84,7 @@ def write_bundle(
     with full_disk_reported(target, needed_bytes), temporary_directory(target) as temporary:
         yield temporary
         _seal(temporary, kind, digests)
+        guard()
         _publish(temporary, target)
 
 

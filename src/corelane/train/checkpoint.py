@@ -5,7 +5,7 @@
     best.safetensors       the weights of the best epoch so far; absent before the first evaluation
     parts.safetensors      the tensors of whatever else has a state (averaged weights); absent where nothing has
     history.jsonl          metrics.jsonl up to this step
-    state.json             everything else: counters, random generators, schedule, the shape of the optimiser's state
+    state.json             everything else: counters, random generators, schedule, the shapes of the states
 
 Which checkpoint is taken, and when, is decided in `state.py`.
 """
@@ -14,23 +14,27 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
-from corelane.core.errors import BundleError, DiskFullError, StateError
-from corelane.core.types import Array, JsonObject
-from corelane.store.bundle import verify_bundle, write_bundle
+from corelane.core.errors import BundleError, DiskFullError, NonFiniteLossError, StateError
+from corelane.core.types import JsonObject
+from corelane.store.bundle import Bundle, verify_bundle, write_bundle
 from corelane.train import skeleton
+from corelane.train.tensor_file import TensorFile, layout_of, read_tensors
 
 KIND = "checkpoint"
-VERSION = 1
+VERSION = 2
+MAX_STATE_BYTES = 64 << 20  # a thousand times what a run of ours writes
+MODEL, OPTIMIZER, BEST, PARTS = (f"{name}.safetensors" for name in ("model", "optimizer", "best", "parts"))
+HISTORY, STATE = "history.jsonl", "state.json"
 
 
 @dataclass(frozen=True)
@@ -42,19 +46,15 @@ class Weights:
     @classmethod
     def of(cls, module: torch.nn.Module) -> Weights:
         """The present weights of `module`. Raises `StateError` naming a state that is not a tensor."""
-        return cls(packed(module.state_dict()))
+        file = TensorFile.of(state_tensors(module.state_dict()))
+        weights = cls(file.tensors)
+        weights.__dict__["file"] = file
+        return weights
 
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Array]) -> Weights:
-        """Weights from `to_arrays`, in memory of their own."""
-        return cls({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
-
-    def to_arrays(self) -> dict[str, Array] | None:
-        """The weights as NumPy arrays over the same memory; None when NumPy lacks a type (bfloat16)."""
-        try:
-            return {name: tensor.numpy() for name, tensor in self.tensors.items()}
-        except TypeError:
-            return None
+    @cached_property
+    def file(self) -> TensorFile:
+        """The weights as a file; `of` makes them in it."""
+        return TensorFile.of(self.tensors)
 
     def load_into(self, module: torch.nn.Module) -> None:
         """Copy into the parameters and buffers of `module`, whose memory and layout stay.
@@ -76,43 +76,97 @@ class Weights:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The content of one checkpoint; `state` is JSON, `optimizer` a state dict as `torch.optim` gives it.
-
-    `parts` are the states of what else takes part in the run, by name: JSON values and tensors.
-    """
+    """The content of one checkpoint; `state` is JSON, `optimizer` and each of `parts` a state dict."""
 
     model: Weights
     optimizer: dict[str, Any]
     best: Weights | None
     history: bytes
     state: JsonObject
-    parts: dict[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_checkpoint(target: Path, checkpoint: Checkpoint) -> None:
-    """Write `checkpoint` as the bundle `target`; it survives a power cut from the moment this returns.
+class Snapshot:
+    """The memory of a save: `take` copies everything into it, `write` makes a checkpoint of that.
 
-    Raises `DiskFullError` with the bytes needed and free (nothing that existed is touched), `StateError` naming a
-    leaf that is not data.
+    The buffers are used again by the next `take`, so that must wait for the `write` before it.
     """
-    shape, tensors = skeleton.split(checkpoint.optimizer)
-    parts, part_tensors = skeleton.split(checkpoint.parts)
-    files = {
-        "model.safetensors": save(dict(checkpoint.model.tensors)),
-        "optimizer.safetensors": save(packed(tensors)),
-        "history.jsonl": checkpoint.history,
-        "state.json": json.dumps({"version": VERSION, "optimizer": shape, "parts": parts, **checkpoint.state}).encode(),
-    }
-    if part_tensors:
-        files["parts.safetensors"] = save(packed(part_tensors))
-    if checkpoint.best is not None:
-        files["best.safetensors"] = save(dict(checkpoint.best.tensors))
-    try:
-        with write_bundle(target, KIND) as directory:
-            for name, data in files.items():
-                (directory / name).write_bytes(data)
-    except DiskFullError as error:
-        raise DiskFullError(_full(target, sum(map(len, files.values()))), detail=error.detail) from error
+
+    def __init__(self) -> None:
+        self._files: dict[str, TensorFile] = {}
+        self._state: JsonObject = {}
+        self._history = b""
+
+    def take(
+        self,
+        model: Mapping[str, Any],
+        optimizer: Mapping[str, Any],
+        *,
+        weights: Iterable[str],
+        state: JsonObject,
+        history: bytes,
+        best: Weights | None = None,
+        parts: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    ) -> None:
+        """Copy the state dicts of module and optimiser and all else. `state` is JSON that nobody changes afterwards.
+
+        Raises `NonFiniteLossError` naming one of the `weights` (the module's parameters) that is not finite,
+        `StateError` naming a leaf that is not data.
+        """
+        optimizer_shape, optimizer_tensors = skeleton.split(optimizer)
+        parts_shape, part_tensors = skeleton.split(parts)
+        copied = {
+            MODEL: self._copy(MODEL, state_tensors(model)),
+            OPTIMIZER: self._copy(OPTIMIZER, optimizer_tensors),
+        }
+        _check_finite(weights, copied[MODEL])
+        if part_tensors:
+            copied[PARTS] = self._copy(PARTS, part_tensors)
+        if best is not None:
+            copied[BEST] = best.file
+        self._files, self._history = copied, history
+        self._state = {"version": VERSION, "optimizer": optimizer_shape, "parts": parts_shape, **state}
+
+    def write(self, target: Path, guard: Callable[[], None] = lambda: None) -> None:
+        """Write what was taken as the bundle `target`; it survives a power cut from the moment this returns.
+
+        `guard` is asked before the bundle appears; what it raises prevents that. Raises `DiskFullError` with the bytes
+        needed and free; nothing that existed is touched.
+        """
+        files = {name: file.content for name, file in self._files.items()}
+        files |= {HISTORY: memoryview(self._history), STATE: memoryview(json.dumps(self._state).encode())}
+        digests = {name: file.sha256 for name, file in self._files.items()}
+        try:
+            with write_bundle(target, KIND, digests=digests, guard=guard) as directory:
+                for name, content in files.items():
+                    (directory / name).write_bytes(content)
+        except DiskFullError as error:
+            needed = sum(content.nbytes for content in files.values())
+            raise DiskFullError(_full(target, needed), detail=error.detail) from error
+
+    @property
+    def num_bytes(self) -> int:
+        """How much the tensors of the last `take` take on disk."""
+        return sum(file.content.nbytes for file in self._files.values())
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """The `metrics` in the state of the last `take`."""
+        metrics: Mapping[str, Any] = self._state.get("metrics", {})
+        return metrics
+
+    @property
+    def model(self) -> Weights | None:
+        """The weights of the last `take`, in its memory; None before."""
+        return Weights(self._files[MODEL].tensors) if self._files else None
+
+    def _copy(self, name: str, tensors: Mapping[str, Tensor]) -> TensorFile:
+        """`tensors` copied into the buffer of the last time, or into a new one where their layout has changed."""
+        file = self._files.get(name)
+        if file is None or file.layout != layout_of(tensors):
+            return TensorFile.of(tensors)
+        file.fill(tensors)
+        return file
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -120,20 +174,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     Raises `BundleError` naming the broken file, `StateError` when another release wrote it.
     """
-    files = verify_bundle(path, KIND).files
-    state = json.loads((path / "state.json").read_bytes())
-    if state.pop("version", None) != VERSION:
-        raise StateError(f"{path} must be a checkpoint of version {VERSION}; resume with the release that wrote it")
-    best = Weights(_read_tensors(path / "best.safetensors")) if "best.safetensors" in files else None
-    part_tensors = _read_tensors(path / "parts.safetensors") if "parts.safetensors" in files else {}
-    return Checkpoint(
-        model=Weights(_read_tensors(path / "model.safetensors")),
-        optimizer=skeleton.join(state.pop("optimizer"), _read_tensors(path / "optimizer.safetensors")),
-        best=best,
-        history=(path / "history.jsonl").read_bytes(),
-        parts=skeleton.join(state.pop("parts", {}), part_tensors),
-        state=state,
-    )
+    bundle = verify_bundle(path, KIND)
+    try:
+        return _read(bundle)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise BundleError(
+            f"{path} must be a checkpoint as it was written, got another content ({type(error).__name__}: {error}); "
+            "remove it, an older one is used"
+        ) from error
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
@@ -155,28 +203,58 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
                 entry[name] = torch.empty_like(like, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
-def packed(tensors: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Contiguous copies that share no memory, which is what safetensors holds.
-
-    Raises `StateError` naming what is not a tensor (a module's extra state).
-    """
-    for name, tensor in tensors.items():
+def state_tensors(state: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    """A module's state dict, all of it tensors. Raises `StateError` naming what is not (a module's extra state)."""
+    for name, tensor in state.items():
         if not isinstance(tensor, Tensor):
             raise StateError(
                 f"state {name!r} of the network must be a tensor, got {type(tensor).__name__}; "
                 "keep it in a buffer (register_buffer)"
             )
-    return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    return state
 
 
 _ADVICE = "resume with the configuration of the run, or start a new run"
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load(path.read_bytes())
-    except SafetensorError as error:
-        raise BundleError(f"{path} must be safetensors; remove this checkpoint, an older one is used") from error
+def _read(bundle: Bundle) -> Checkpoint:
+    path, files = bundle.path, bundle.files
+    if files[STATE].size > MAX_STATE_BYTES:
+        raise ValueError(f"a {STATE} of {files[STATE].size} bytes")
+    state = json.loads((path / STATE).read_bytes())
+    version = state.pop("version", None)
+    if version != VERSION:
+        raise StateError(
+            f"{path} must be a checkpoint of version {VERSION}, got {version!r}; resume with the release that wrote it"
+        )
+    parts = read_tensors(path / PARTS) if PARTS in files else {}
+    return Checkpoint(
+        model=_read_weights(path / MODEL),
+        optimizer=skeleton.join(state.pop("optimizer"), read_tensors(path / OPTIMIZER)),
+        best=_read_weights(path / BEST) if BEST in files else None,
+        history=(path / HISTORY).read_bytes(),
+        parts=skeleton.join(state.pop("parts"), parts),
+        state=state,
+    )
+
+
+def _read_weights(path: Path) -> Weights:
+    tensors = read_tensors(path)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and bool(tensor.isnan().any()):
+            raise BundleError(f"{path} must hold weights that are numbers, got NaN in {name!r}; remove this checkpoint")
+    return Weights(tensors)
+
+
+def _check_finite(weights: Iterable[str], copied: TensorFile) -> None:
+    for name in weights:
+        tensor = copied.tensors[name]
+        # A sum is finite only if all of its terms are, and costs a third of looking at each; it may overflow, though.
+        if not bool(tensor.sum().isfinite()) and not bool(tensor.isfinite().all()):
+            raise NonFiniteLossError(
+                f"the weights must be finite to be saved, got NaN or infinity in {name!r}; lower train.learning_rate "
+                "(try a tenth) or train.clip_norm, or look for extreme values in the data"
+            )
 
 
 def _describe(tensor: Tensor) -> str:

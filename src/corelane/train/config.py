@@ -12,7 +12,10 @@ from corelane.core.config import Section
 
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
-WITHOUT_EFFECT = {"save_interval", "keep_checkpoints", "max_retries", "augment.cache"}
+WITHOUT_EFFECT = {
+    *("save_interval", "keep_checkpoints", "keep_best_checkpoints", "keep_checkpoint_every", "save_policy"),
+    *("max_save_failures", "stop_wait_s", "max_retries", "augment.cache"),
+}
 """Settings that change neither a weight nor a line of the history, and so may differ when a run is resumed."""
 
 
@@ -89,6 +92,21 @@ class TrainConfig(Section):
     save_interval: int = Field(default=1000, ge=1, description="Steps between checkpoints")
     keep_checkpoints: int = Field(
         default=3, ge=2, description="Checkpoints kept; at least two, so that one may be found broken"
+    )
+    keep_best_checkpoints: int = Field(
+        default=0, ge=0, description="Checkpoints kept beside the newest: those with the lowest validation loss"
+    )
+    keep_checkpoint_every: int | None = Field(
+        default=None, ge=1, description="Checkpoints kept beside the newest: those whose step this divides"
+    )
+    save_policy: Literal["wait", "skip"] = Field(
+        default="wait", description="When a save is due and the one before still runs: wait for it, or skip this one"
+    )
+    max_save_failures: int = Field(
+        default=3, ge=1, description="Failed saves in a row that end the run; before, it goes on with a warning"
+    )
+    stop_wait_s: Positive = Field(
+        default=60.0, description="Longest wait, when asked to stop, for each of the save that runs and the last one"
     )
     log_interval: int = Field(default=50, ge=1, description="Steps between entries in metrics.jsonl")
     max_retries: int = Field(default=3, ge=0, description="Restarts after a crash without progress in between")

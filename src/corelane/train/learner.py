@@ -70,7 +70,3 @@ class Learner:
         """Inside, the network has the weights that are evaluated and kept: the averaged ones, where there are any."""
         context: AbstractContextManager[None] = self.average.swapped_in()
         return context
-
-    def is_finite(self) -> bool:
-        """Whether every parameter that learns is finite."""
-        return all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters)

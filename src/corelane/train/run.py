@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from corelane.core.clock import Clock
+from corelane.core.types import JsonObject
 from corelane.data.concerns import concerns_of
 from corelane.data.prepared import PreparedData
 from corelane.data.processor import CPUDataProcessor
 from corelane.observe.log import SystemLogger
 from corelane.store.bundle import write_atomic
+from corelane.store.lease import Lease
 from corelane.store.tiers.disk import DiskTier
 from corelane.store.tiers.memory import MemoryTier
 from corelane.store.tiers.tier import NoTier
@@ -26,13 +29,17 @@ from corelane.train.config import TrainConfig
 from corelane.train.evaluate import BATCH_ROWS, evaluate
 from corelane.train.metrics import Evaluation
 from corelane.train.plan import Plan
+from corelane.train.preflight import check_directory, checkpoint_bytes
 from corelane.train.progress import TrainingProgress
 from corelane.train.record import Observer
 from corelane.train.report import write_report
 from corelane.train.result import TrainResult
+from corelane.train.retention import Retention
+from corelane.train.saver import BackgroundSaver
 from corelane.train.state import TrainingStateManager
 from corelane.train.torch_thread import run_in_torch_thread
 from corelane.train.trainer import Trainer
+from corelane.train.writer import SavePolicy
 
 __all__ = ["TrainResult", "run_training"]
 
@@ -54,6 +61,7 @@ def run_training(
     should_stop: Callable[[], bool],
     resume: bool,
     title: str,
+    strict: bool = False,
     cache: MemoryTier | NoTier = NO_TIER,
     disk: DiskTier | None = None,
     observers: Sequence[Observer] = (),
@@ -65,16 +73,23 @@ def run_training(
     `cache` keeps in memory what is read again, `disk` augmented batches where that is configured; they change no bit.
     `observers` are told of every step.
 
-    Raises what `Trainer.train` raises.
+    With `strict` a broken checkpoint ends the run instead of being passed over.
+
+    Raises what `Trainer.train` raises, and `RunLockedError` when another process trains in the directory.
     """
+    checkpoints = directory / "checkpoints"
+    check_directory(checkpoints, 2 * checkpoint_bytes(module))
     state = TrainingStateManager(
-        directory / "checkpoints",
+        checkpoints,
         config.save_interval,
-        keep=config.keep_checkpoints,
+        retention=Retention(config.keep_checkpoints, config.keep_best_checkpoints, config.keep_checkpoint_every or 0),
+        policy=SavePolicy(config.save_policy, config.max_save_failures),
         identity={"seed": str(seed), "plan": plan.digest, "prepared data": data.digest, "configuration": config.digest},
+        saver=BackgroundSaver(),
+        lease=Lease(directory / "lock", clock=clock, tell=partial(_tell, logger)),
+        strict=strict,
         logger=logger,
         clock=clock,
-        cache=cache,
     )
 
     def work(should_stop: Callable[[], bool]) -> TrainResult:
@@ -98,7 +113,8 @@ def run_training(
         result = trainer.train(resume)
         return replace(result, test=_look_at_test_part(module, data, processor, plan))
 
-    result = run_in_torch_thread(work, num_threads=plan.chosen.threads, should_stop=should_stop)
+    with state:
+        result = run_in_torch_thread(work, num_threads=plan.chosen.threads, should_stop=should_stop)
     in_layout(module, torch.contiguous_format).eval()
     if result.not_finite:
         logger.training.warning("result_not_finite", left_out=result.not_finite, action="look for extreme values")
@@ -108,6 +124,10 @@ def run_training(
     write_atomic(directory / "result.json", json.dumps(outcome, indent=2, allow_nan=False).encode())
     logger.training.info("training_finished", **result.metrics, examples_per_s=result.examples_per_s)
     return result
+
+
+def _tell(logger: SystemLogger, event: str, fields: JsonObject) -> None:
+    logger.training.warning(event, **fields)
 
 
 def _augmenter(config: TrainConfig, data: PreparedData, seed: int, disk: DiskTier | None) -> Augmenting:

@@ -9,33 +9,35 @@ from __future__ import annotations
 
 import math
 import platform
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import torch
 
 from corelane.core.clock import Clock, SystemClock
-from corelane.core.errors import BundleError, StateError
+from corelane.core.errors import StateError
 from corelane.core.types import JsonObject
 from corelane.observe.log import SystemLogger
-from corelane.store.bundle import remove_temporaries
-from corelane.store.tiers.tier import CacheTier, NoTier
+from corelane.store.durable import sync_names
+from corelane.store.lease import NoLease, RunLease
 from corelane.train import randomness
-from corelane.train.checkpoint import (
-    Checkpoint,
-    Weights,
-    load_optimizer,
-    read_checkpoint,
-    write_checkpoint,
-)
+from corelane.train.checkpoint import Checkpoint, Snapshot, Weights, load_optimizer
 from corelane.train.counters import Counters
+from corelane.train.folder import CheckpointFolder
 from corelane.train.history import History
+from corelane.train.retention import Retention, saved_steps
+from corelane.train.saver import InlineSaver, Saver
+from corelane.train.writer import CheckpointWriter, SavePolicy
+
+__all__ = ["HasState", "TrainingStateManager", "saved_steps"]
+
+CLOSE_S = 60.0  # the longest wait for a save that runs when the training ends in an error
 
 
 class HasState(Protocol):
-    """A schedule: state as a dict, taken and given back."""
+    """A schedule, or another part of the run: state as a dict, taken and given back."""
 
     def state_dict(self) -> dict[str, Any]:
         """The state: JSON values and tensors."""
@@ -47,13 +49,16 @@ class HasState(Protocol):
 
 
 class TrainingStateManager:
-    """Owns the folder of checkpoints, `<checkpoint_dir>/<step>/`, and the run's counters, and nothing else.
+    """Owns a run's counters, history and best weights, and their way to and from `<checkpoint_dir>/<step>/`, and
+    nothing else.
 
-    `cache` may keep the last weights in memory, so that they need not be read again at the end.
-    `identity` names what a checkpoint must have in common with this run (seed, plan, data, configuration: digests);
-    a resume with another is refused. `parts` are what else has a state that a checkpoint must hold, by name; whoever
-    owns them puts them in before the first save or load. `state` is the run's state as a dict, as of the last save or
-    load.
+    Made by hand, it saves in the calling thread, and what fails is raised at once; `app` gives it a `saver` with a
+    thread of its own and a patient `policy`. `parts` are what else has a state that a checkpoint must hold, by name;
+    whoever owns them puts them in before the first save or load. `identity` names what a checkpoint must have in common
+    with this run (seed, plan, data, configuration: digests); a resume with another is refused. With `strict` a broken
+    checkpoint is an error and not passed over. `lease` keeps other trainers out, from `__enter__` to `__exit__`.
+    `state` is the run's state as a dict, as of the last save or load; `notes` is what made the run another than an
+    unbroken one, in JSON.
     """
 
     def __init__(
@@ -61,20 +66,21 @@ class TrainingStateManager:
         checkpoint_dir: str | Path,
         save_interval: int = 1000,
         *,
-        keep: int = 3,
+        retention: Retention = Retention(),  # noqa: B008  (frozen)
+        policy: SavePolicy = SavePolicy(),  # noqa: B008  (frozen)
         identity: Mapping[str, str] | None = None,
+        saver: Saver | None = None,
+        lease: RunLease | None = None,
+        strict: bool = False,
         logger: SystemLogger | None = None,
         clock: Clock | None = None,
-        cache: CacheTier | None = None,
     ) -> None:
         self.checkpoint_dir = Path(checkpoint_dir)
         self.save_interval = save_interval
         self.counters = Counters()
-        self.history = History(self.checkpoint_dir.parent / "metrics.jsonl")
         self.best: Weights | None = None
         self.metrics: Mapping[str, Any] = {}
         self.parts: dict[str, HasState] = {}
-        self.durable_step: int | None = None
         self.state: dict[str, Any] = {
             "epoch": 0,
             "step": 0,
@@ -84,15 +90,44 @@ class TrainingStateManager:
             "optimizer_state": None,
             "scheduler_state": None,
         }
-        self._keep = keep
         self._identity = dict(identity or {})
+        self._strict = strict
         self._logger = logger or SystemLogger()
         self._clock = clock or SystemClock()
-        self._cache = cache or NoTier()
+        self._lease = lease or NoLease()
+        self.history = History(self.checkpoint_dir.parent / "metrics.jsonl", self._lease)
+        self._folder = CheckpointFolder(self.checkpoint_dir, retention, self._lease, self._logger)
+        self._writer = CheckpointWriter(self._folder, saver or InlineSaver(), policy, self._logger, self._clock)
+
+    def __enter__(self) -> Self:
+        """Keep other trainers out. Raises `RunLockedError` when one is in."""
+        self._lease.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close(CLOSE_S)
+        self._lease.release()
+
+    @property
+    def saved_step(self) -> int | None:
+        """The step of the last save; whether it is durable yet says `durable_step`."""
+        return self._writer.saved_step
+
+    @property
+    def durable_step(self) -> int | None:
+        """The step of the newest checkpoint that survives a power cut."""
+        return self._writer.durable_step
+
+    @property
+    def notes(self) -> list[JsonObject]:
+        """What was passed over or changed at resumes, one object with an `event` for each."""
+        return self._folder.notes
 
     def is_due(self) -> bool:
-        """Whether the step just taken is one after which to save."""
-        return self.counters.step % self.save_interval == 0
+        """Whether the step just taken is one after which to save, or the last saves have failed too often to go on."""
+        return self.counters.step % self.save_interval == 0 or self._writer.has_failed
 
     def get_checkpoint_path(self) -> Path:
         """Where a checkpoint of the present step lies."""
@@ -105,64 +140,52 @@ class TrainingStateManager:
     def save_checkpoint(
         self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, scheduler: HasState, metrics: Mapping[str, Any]
     ) -> Path:
-        """Save everything at the present step; when this returns, it survives a power cut. `metrics` is JSON.
+        """Copy everything at the present step and have it saved; durable when `durable_step` says so, or `settle`
+        returns. `metrics` is JSON. Returns where the checkpoint lies then.
 
-        Raises `DiskFullError` with the bytes needed and free; checkpoints that exist stay as they are.
+        Raises `DiskFullError` with the bytes needed and free, or `SaveError`, after too many failures in a row (the
+        checkpoints that exist stay as they are); `NonFiniteLossError` for weights that are not finite;
+        `RunLockedError` when another trainer has taken over.
         """
         self._update_state(model, optimizer, scheduler)
-        target = self.get_checkpoint_path()
-        remove_temporaries(self.checkpoint_dir)
-        saved = Checkpoint(
-            model=Weights.of(model),
-            optimizer=optimizer.state_dict(),
-            best=self.best,
-            history=self.history.content,
-            parts={name: part.state_dict() for name, part in self.parts.items()},
-            state={
-                "identity": self._identity,
-                "environment": _environment(),
-                "counters": self.counters.to_json(),
-                "schedule": scheduler.state_dict(),
-                "random": randomness.capture(),
-                "metrics": dict(metrics),
-                "saved_at": self._clock.now(),
-            },
-        )
-        write_checkpoint(target, saved)
         self.metrics = metrics
-        self._keep_last(saved.model)
-        self.durable_step = self.counters.step
-        self._prune()
-        return target
+
+        def take(snapshot: Snapshot) -> None:
+            snapshot.take(
+                self.state["model_state"],
+                self.state["optimizer_state"],
+                weights=[name for name, _ in model.named_parameters()],
+                best=self.best,
+                parts={name: part.state_dict() for name, part in self.parts.items()},
+                history=self.history.content,
+                state=self._rest(),
+            )
+
+        self._writer.save(self.counters.step, take, is_required=self.counters.is_finished)
+        return self.get_checkpoint_path()
+
+    def settle(self, timeout_s: float | None = None) -> None:
+        """Wait until the last save is durable, at most `timeout_s`. Raises what made it fail, `SaveError` when it
+        takes longer.
+        """
+        self._writer.settle(timeout_s)
 
     def load_latest(self) -> Checkpoint | None:
-        """The newest whole checkpoint, or None. A broken one is set aside as `<step>.broken`, with a warning."""
-        remove_temporaries(self.checkpoint_dir)
-        for step in reversed(saved_steps(self.checkpoint_dir)):
-            path = self.checkpoint_dir / str(step)
-            try:
-                return read_checkpoint(path)
-            except BundleError as error:
-                aside = _set_aside(path)
-                self._logger.training.warning(
-                    "checkpoint_broken",
-                    step=step,
-                    reason=error.message,
-                    moved_to=str(aside),
-                    action="using an older one",
-                )
-        return None
+        """The newest whole checkpoint, or None. A broken one is set aside as `<step>.broken`, with a warning.
+
+        Raises `BundleError` instead when the manager is strict, `StateError` for a checkpoint of another release.
+        """
+        return self._folder.newest(strict=self._strict)
 
     def load_best(self) -> Weights:
-        """The weights of the best epoch; without a validation part those of the newest checkpoint.
+        """The weights of the best epoch; without a validation part those of the last save, or else of the newest
+        checkpoint.
 
         Raises `StateError` when there is no whole checkpoint.
         """
-        if self.best is not None:
-            return self.best
-        last = self._cache.get(self._last_key(self.durable_step))
-        if last is not None:
-            return Weights.from_arrays(last)
+        in_memory = self.best or self._writer.snapshot.model
+        if in_memory is not None:
+            return in_memory
         checkpoint = self.load_latest()
         if checkpoint is None:
             raise StateError(f"{self.checkpoint_dir} must hold a whole checkpoint, got none; train the run again")
@@ -176,7 +199,22 @@ class TrainingStateManager:
         checkpoint = self.load_latest()
         if checkpoint is None:
             return False
-        self._check(checkpoint.state)
+        try:
+            self._check(checkpoint.state)
+            self._check_parts(checkpoint)
+            self._take_over(checkpoint, model, optimizer, scheduler)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise StateError(
+                f"the newest checkpoint in {self.checkpoint_dir} must hold what this release saves, got something else;"
+                " remove it, or start a new run",
+                detail=f"{type(error).__name__}: {error}",
+            ) from error
+        self._update_state(model, optimizer, scheduler)
+        return True
+
+    def _take_over(
+        self, checkpoint: Checkpoint, model: torch.nn.Module, optimizer: torch.optim.Optimizer, scheduler: HasState
+    ) -> None:
         checkpoint.model.load_into(model)
         load_optimizer(optimizer, checkpoint.optimizer)
         scheduler.load_state_dict(checkpoint.state["schedule"])
@@ -186,20 +224,23 @@ class TrainingStateManager:
         self.best = checkpoint.best
         self.metrics = checkpoint.state["metrics"]
         self.counters = Counters.from_json(checkpoint.state["counters"])
+        self.notes[:0] = checkpoint.state["notes"]
         self.history.reset(checkpoint.history)
-        self.durable_step = self.counters.step
-        self._update_state(model, optimizer, scheduler)
-        return True
+        sync_names(self.checkpoint_dir)  # its writer may have been killed before it could
+        self._writer.saved_step = self._writer.durable_step = self.counters.step
 
-    def _keep_last(self, weights: Weights) -> None:
-        """Keep the weights just saved in memory where they will be the result: where no epoch is called the best."""
-        self._cache.remove(self._last_key(self.durable_step))
-        arrays = weights.to_arrays() if self.best is None else None
-        if arrays is not None:
-            self._cache.put(self._last_key(self.counters.step), arrays)
-
-    def _last_key(self, step: int | None) -> str:
-        return f"checkpoints/{self.checkpoint_dir}/{step}"
+    def _rest(self) -> JsonObject:
+        """What of the state is no tensor."""
+        return {
+            "identity": self._identity,
+            "environment": _environment(),
+            "counters": self.counters.to_json(),
+            "schedule": self.state["scheduler_state"],
+            "random": randomness.capture(),
+            "metrics": dict(self.metrics),
+            "notes": list(self.notes),
+            "saved_at": self._clock.now(),
+        }
 
     def _update_state(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, scheduler: HasState) -> None:
         self.state.update(
@@ -227,32 +268,19 @@ class TrainingStateManager:
             if here.get(name) != value
         }
         if changed:
+            self.notes.append({"event": "resume_not_exact", "step": state["counters"]["step"], "changed": changed})
             self._logger.training.warning(
                 "resume_not_exact",
                 changed=changed,
                 reason="the last bits of the weights may differ from an unbroken run",
             )
 
-    def _prune(self) -> None:
-        for step in saved_steps(self.checkpoint_dir)[: -self._keep]:
-            trash = (
-                self.checkpoint_dir / f".{step}.{0:016x}.tmp"
-            )  # the store's name for leftovers: swept if we die here
-            (self.checkpoint_dir / str(step)).rename(trash)
-            shutil.rmtree(trash, ignore_errors=True)
-
-
-def saved_steps(checkpoint_dir: Path) -> list[int]:
-    """The steps that have a checkpoint, oldest first; whether each is whole is found out by reading it."""
-    if not checkpoint_dir.is_dir():
-        return []
-    return sorted(int(path.name) for path in checkpoint_dir.iterdir() if path.name.isdecimal())
-
-
-def _set_aside(path: Path) -> Path:
-    aside = path.with_name(f"{path.name}.broken")
-    shutil.rmtree(aside, ignore_errors=True)
-    return path.rename(aside)
+    def _check_parts(self, checkpoint: Checkpoint) -> None:
+        for name in sorted(checkpoint.parts.keys() ^ self.parts.keys()):
+            absent = "checkpoint" if name in self.parts else "run"
+            raise StateError(
+                f"the {absent} must have the part {name!r}, got none; resume with the settings the run began with"
+            )
 
 
 def _environment() -> JsonObject:

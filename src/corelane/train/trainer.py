@@ -96,6 +96,7 @@ class Trainer:
         try:
             while not self._state.counters.is_finished:
                 self._steps()
+            self._state.settle()
         finally:
             self._augment.close()
             self._progress.close()
@@ -216,21 +217,21 @@ class Trainer:
             at.stale_epochs += 1
 
     def _save(self) -> None:
-        at, watch, learner = self._state.counters, self._watch, self._learner
-        if not learner.is_finite():
-            raise self._not_finite("weights", math.nan)
+        watch, learner, state = self._watch, self._learner, self._state
         watch.lap("other")
-        began, at.seconds = watch.now, dict(watch.seconds)
-        self._state.save_checkpoint(learner.module, learner.optimizer, learner.schedule, self._state.metrics)
+        state.counters.seconds = dict(watch.seconds)
+        try:
+            state.save_checkpoint(learner.module, learner.optimizer, learner.schedule, state.metrics)
+        except NonFiniteLossError as error:
+            raise self._not_finite("weights", math.nan) from error
         watch.lap("save")
-        entry = {"saved_step": at.step, "durable_step": at.step, "checkpoint_s": watch.now - began}
-        self._logger.training.info("checkpoint_saved", **entry)
-        self._logger.metrics_collector.record("training", entry)
 
     def _stop(self) -> None:
-        step = self._state.counters.step
-        if self._state.durable_step != step:
+        state, step = self._state, self._state.counters.step
+        if state.saved_step != step:
+            state.settle(self._config.stop_wait_s)
             self._save()
+        state.settle(self._config.stop_wait_s)
         raise InterruptedRunError(
             f"training must run to its end, got a request to stop; its state is saved at step {step}, "
             "run the same command again with --resume"

@@ -1,0 +1,120 @@
+"""The folder of a run's checkpoints, `<step>/` each: what is whole in it, what is taken from it, and what goes.
+
+`state.py` reads with it, `writer.py` writes with it, `corelane checkpoints` looks through it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from corelane.core.errors import BundleError, StateError
+from corelane.core.types import JsonObject
+from corelane.observe.log import SystemLogger
+from corelane.store.bundle import remove_temporaries, verify_bundle
+from corelane.store.durable import discard
+from corelane.store.lease import Fence
+from corelane.train.checkpoint import KIND, STATE, Checkpoint, Snapshot, read_checkpoint
+from corelane.train.retention import MIN_VERIFIED, Retention, saved_steps
+
+RANKED_BY = "validation_loss"
+
+
+class CheckpointFolder:
+    """Owns the checkpoints in `path` and nothing else. `fence` is asked before anything in it is changed.
+
+    `notes` says what a reader had to pass over: one JSON object for each.
+    """
+
+    def __init__(self, path: Path, retention: Retention, fence: Fence, logger: SystemLogger) -> None:
+        self.path = path
+        self.notes: list[JsonObject] = []
+        self._retention = retention
+        self._fence = fence
+        self._logger = logger
+        self._whole: set[int] = set()
+        self._losses: dict[int, float | None] = {}
+
+    def newest(self, *, strict: bool = False) -> Checkpoint | None:
+        """The newest whole checkpoint, or None. A broken one is set aside as `<step>.broken`, with a warning.
+
+        Raises `BundleError` instead where `strict`, `StateError` for one of another release.
+        """
+        remove_temporaries(self.path)
+        for step in reversed(saved_steps(self.path)):
+            try:
+                checkpoint = read_checkpoint(self.path / str(step))
+            except BundleError as error:
+                if strict:
+                    raise
+                self._set_aside(step, error.message)
+            else:
+                self._whole.add(step)
+                return checkpoint
+        return None
+
+    def publish(self, snapshot: Snapshot, step: int) -> None:
+        """Write `snapshot` durably as the checkpoint of `step`. Raises what `Snapshot.write` raises."""
+        remove_temporaries(self.path)
+        snapshot.write(self.path / str(step), self._fence.check)
+        self._whole.add(step)
+        self._losses[step] = _number(snapshot.metrics.get(RANKED_BY))
+
+    def prune(self) -> list[int]:
+        """Remove what need not stay, and give its steps. What cannot be removed costs a warning and its space."""
+        gone: list[int] = []
+        try:
+            for step in self._doomed():
+                self._fence.check()
+                discard(self.path / str(step))
+                gone.append(step)
+        except OSError as error:
+            self._logger.training.warning("checkpoint_not_removed", directory=str(self.path), reason=str(error))
+        return gone
+
+    def is_whole(self, step: int) -> bool:
+        """Whether the checkpoint of `step` was written or verified by us; else it is verified now."""
+        if step not in self._whole:
+            try:
+                verify_bundle(self.path / str(step), KIND)
+            except (BundleError, OSError):
+                return False
+            self._whole.add(step)
+        return True
+
+    def _doomed(self) -> list[int]:
+        """What may go, oldest first: all that need not stay, but for what makes up two whole ones."""
+        steps = saved_steps(self.path)
+        stays = self._retention.stays({step: self._loss_of(step) for step in steps})
+        doomed = [step for step in steps if step not in stays]
+        num_missing = MIN_VERIFIED - sum(map(self.is_whole, stays)) if doomed else 0
+        while num_missing > 0 and doomed:
+            num_missing -= self.is_whole(doomed.pop())
+        return doomed
+
+    def _loss_of(self, step: int) -> float | None:
+        if self._retention.best and step not in self._losses:
+            self._losses[step] = _read_loss(self.path / str(step) / STATE)
+        return self._losses.get(step)
+
+    def _set_aside(self, step: int, reason: str) -> None:
+        self._fence.check()
+        aside = self.path / f"{step}.broken"
+        shutil.rmtree(aside, ignore_errors=True)
+        (self.path / str(step)).rename(aside)
+        self.notes.append({"event": "checkpoint_broken", "step": step, "reason": reason})
+        self._logger.training.warning(
+            "checkpoint_broken", step=step, reason=reason, moved_to=str(aside), action="using an older one"
+        )
+
+
+def _read_loss(path: Path) -> float | None:
+    try:
+        return _number(json.loads(path.read_bytes())["metrics"].get(RANKED_BY))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, StateError):
+        return None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
