@@ -1,4 +1,4 @@
-"""The trainer's process, started again after a crash: real children that crash, finish, fail and are stopped."""
+"""The trainer's process, started again after a crash: real children that crash, hang, finish, fail and are stopped."""
 
 from __future__ import annotations
 
@@ -7,18 +7,36 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from corelane.core.clock import SystemClock
+from corelane.core.errors import CrashLoopError, OutOfMemoryError
 from corelane.machine.backoff import ExponentialBackoff
+from corelane.machine.health import EXIT_NO_MEMORY
 from corelane.observe.log import SystemLogger
 from corelane.train.config import TrainConfig
-from corelane.train.recover import FaultTolerantTrainer
+from corelane.train.heartbeat import FILE
+from corelane.train.micro_batch import recorded_rows
+from corelane.train.recover import FaultTolerantTrainer, read_restarts
+from corelane.train.suspects import read_suspects
+
+AT_STEP_6 = (
+    "from corelane.train.heartbeat import Heartbeat\n"
+    "heart = Heartbeat(run / 'heartbeat')\n"
+    "heart.enter('train'); heart.beat(5, 1, 2); heart.tell_micro_batch(16)\n"
+)
 
 
 def supervise(
-    tmp_path: Path, script: str, *, max_retries: int = 3, should_stop: Callable[[], bool] = lambda: False
+    tmp_path: Path,
+    script: str,
+    *,
+    max_retries: int = 3,
+    should_stop: Callable[[], bool] = lambda: False,
+    should_leave: Callable[[], bool] = lambda: False,
+    **settings: Any,
 ) -> tuple[int, list[str], str]:
     """Run `script` under the trainer: exit code, the arguments of each start, the log.
 
@@ -32,12 +50,13 @@ def supervise(
     log = io.StringIO()
     with SystemLogger(stream=log) as logger:
         trainer = FaultTolerantTrainer(
-            TrainConfig(max_retries=max_retries),
+            TrainConfig(max_retries=max_retries, **settings),
             argv=[sys.executable, "-c", prelude + "\n" + script, str(tmp_path)],
             directory=tmp_path,
             logger=logger,
             clock=SystemClock(),
             should_stop=should_stop,
+            should_leave=should_leave,
             retry_policy=ExponentialBackoff(max_retries, initial_s=0.01, jitter_s=0.0),
         )
         code = trainer.train_with_recovery()
@@ -50,7 +69,8 @@ def test_a_crash_is_followed_by_a_resume(tmp_path: Path) -> None:
     assert code == 0
     assert starts == ["", "--resume", "--resume"]
     assert log.count("trainer_restarts") == 2
-    assert "out of memory" in log
+    assert [restart.phase for restart in read_restarts(tmp_path)] == ["start", "start"]
+    assert not (tmp_path / FILE).exists()
 
 
 def test_retries_without_progress_are_used_up(tmp_path: Path) -> None:
@@ -71,9 +91,9 @@ def test_progress_renews_the_retries(tmp_path: Path) -> None:
     assert len(starts) == 6
 
 
-@pytest.mark.parametrize("code", [0, 2, 75])
+@pytest.mark.parametrize("code", [0, 2, 70, 75])
 def test_an_end_that_would_repeat_is_passed_on(tmp_path: Path, code: int) -> None:
-    """Success, the user's error and a saved stop are answers, not crashes."""
+    """Success, the user's error, one that would repeat and a saved stop are answers, not crashes."""
     assert supervise(tmp_path, f"sys.exit({code})")[:2] == (code, [""])
 
 
@@ -99,3 +119,80 @@ def test_an_error_here_ends_the_child(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         supervise(tmp_path, "(run / 'ready').touch()\nsignal.pause()", should_stop=interrupt)
+
+
+@pytest.mark.parametrize("trouble", ["while True: time.sleep(1)", "os.kill(os.getpid(), signal.SIGSTOP)"])
+def test_a_silent_child_is_ended_and_started_again(tmp_path: Path, trouble: str) -> None:
+    """One that hangs and one that was stopped: its stacks are kept, the next one comes to the end."""
+    script = (
+        f"{AT_STEP_6}if number: sys.exit(0)\n"
+        "from corelane.train.stacks import stacks_on_request\n"
+        f"with stacks_on_request(run / 'logs'):\n    {trouble}\n    time.sleep(9)"
+    )
+    code, starts, _ = supervise(tmp_path, script, hang_timeout_s=0.5)
+    assert (code, len(starts)) == (0, 2)
+    (restart,) = read_restarts(tmp_path)
+    assert "no sign of life for 0." in restart.reason
+    assert ("SIGSTOP" in restart.reason) == ("SIGSTOP" in trouble)
+    assert (restart.phase, restart.step) == ("train", 5)
+    (stacks,) = (tmp_path / "logs").glob("stacks-*.txt")
+    assert stacks.name in restart.reason
+    assert "most recent call first" in stacks.read_text()
+
+
+def test_a_child_that_never_begins_is_silent_too(tmp_path: Path) -> None:
+    """Without a first sign it is ended after its limit, retries included."""
+    code, starts, log = supervise(tmp_path, "time.sleep(60)", max_retries=1, hang_timeout_s=0.5)
+    assert (code, len(starts)) == (137, 2)
+    assert log.count("no sign of life") == 2
+
+
+def test_no_memory_halves_the_pieces(tmp_path: Path) -> None:
+    """Five refusals in the steps, with one retry: 16, 8, 4, 2, 1 rows, and then an error with a remedy."""
+    script = AT_STEP_6.replace("16", "int((run / 'rows').read_text()) if number else 16") + (
+        f"import json; file = run / 'micro_batch.json'\n"
+        f"(run / 'rows').write_text(str((json.loads(file.read_text())['rows'] if number else 16) // 2))\n"
+        f"sys.exit({EXIT_NO_MEMORY})"
+    )
+    with pytest.raises(OutOfMemoryError, match="one row"):
+        supervise(tmp_path, script, max_retries=1)
+    assert recorded_rows(tmp_path) == 1
+    assert len(read_restarts(tmp_path)) == 4
+    assert "not bit-equal" in read_restarts(tmp_path)[0].action
+
+
+def test_no_memory_before_the_steps_is_tried_again_as_it_was(tmp_path: Path) -> None:
+    """Smaller pieces of a batch do not help the preparation of data."""
+    script = AT_STEP_6.replace("'train'", "'prepare'") + f"sys.exit({EXIT_NO_MEMORY} if number == 0 else 0)"
+    assert supervise(tmp_path, script)[0] == 0
+    assert recorded_rows(tmp_path) is None
+
+
+def test_a_crash_loop_is_named_and_ends(tmp_path: Path) -> None:
+    """All retries end at step 6: its place is written down for the trainer, which is to name the rows; it cannot."""
+    with pytest.raises(CrashLoopError, match=r"step 6, .*SIGSEGV.*batch 3 of epoch 2"):
+        supervise(tmp_path, f"{AT_STEP_6}os.kill(os.getpid(), signal.SIGSEGV)", max_retries=1)
+    (suspect,) = read_suspects(tmp_path)
+    assert (suspect.epoch, suspect.batch, suspect.step) == (1, 2, 6)
+
+
+def test_a_crash_loop_that_the_trainer_gets_past_goes_on(tmp_path: Path) -> None:
+    """With quarantine the trainer finds the record, leaves out its rows, and has new retries."""
+    script = f"{AT_STEP_6}if not (run / 'suspects.json').exists(): os.kill(os.getpid(), signal.SIGSEGV)"
+    code, starts, _ = supervise(tmp_path, script, max_retries=1, on_crash_loop="quarantine")
+    assert (code, len(starts)) == (0, 3)
+
+
+def test_crashes_at_different_steps_are_no_loop(tmp_path: Path) -> None:
+    """They use up the retries, and no row is under suspicion."""
+    script = AT_STEP_6.replace("beat(5", "beat(number") + "os.kill(os.getpid(), signal.SIGSEGV)"
+    assert supervise(tmp_path, script, max_retries=1)[0] == 139
+    assert read_suspects(tmp_path) == []
+
+
+def test_a_second_request_ends_the_child_at_once(tmp_path: Path) -> None:
+    """Also one that does not listen."""
+    script = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n(run / 'ready').touch()\ntime.sleep(60)"
+    is_ready = (tmp_path / "ready").exists
+    code, starts, _ = supervise(tmp_path, script, should_stop=is_ready, should_leave=is_ready)
+    assert (code, len(starts)) == (137, 1)

@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,20 @@ import pyarrow as pa
 
 from corelane.core import errors
 from corelane.core.clock import Clock, SystemClock
-from corelane.core.errors import ConfigError, CorelaneError, InterruptedRunError, WorkerLostError
+from corelane.core.errors import (
+    ConfigError,
+    CorelaneError,
+    DiskFullError,
+    InterruptedRunError,
+    TrainerFailedError,
+    WorkerLostError,
+)
 from corelane.data.batch import Fingerprint
 from corelane.data.pipeline import Pipeline
 from corelane.data.prepared import PreparedData, read_table, write_table
 from corelane.machine.backoff import ExponentialBackoff
-from corelane.machine.health import HealthChecker
+from corelane.machine.health import EXIT_OK, EXIT_UNKNOWN, HealthChecker
+from corelane.machine.limits import limit_reached
 from corelane.store.bundle import verify_bundle, write_atomic, write_bundle
 from corelane.store.durable import sync_directory, temporary_directory
 
@@ -191,14 +199,33 @@ def _facts(folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def recorded_errors(directory: Path) -> Iterator[None]:
-    """Leave an error of ours in the run directory on its way out, and none of an earlier start."""
+    """Leave an error in the run directory on its way out, and none of an earlier start.
+
+    What is not ours becomes so: `OutOfMemoryError`, `SystemLimitError` and `DiskFullError` where a limit of the system
+    is behind it, `TrainerFailedError` where it would come again. Other trouble that may pass stays as it is.
+    """
     forget_error(directory)
     try:
-        yield
+        try:
+            yield
+        except CorelaneError:
+            raise
+        except Exception as error:
+            ours = limit_reached(error)
+            if ours is None and HealthChecker().is_recoverable(error):
+                raise
+            raise (ours or _failed(directory, error)) from error
     except CorelaneError as error:
         record = {"code": error.code, "message": error.message, "detail": error.detail}
-        write_atomic(directory / ERROR_NAME, json.dumps(record).encode())
+        with suppress(OSError, DiskFullError):  # the exit code says the rest
+            write_atomic(directory / ERROR_NAME, json.dumps(record).encode())
         raise
+
+
+def _failed(directory: Path, error: Exception) -> TrainerFailedError:
+    return TrainerFailedError(
+        f"the trainer must not raise, got {type(error).__name__}: {error}; where is in {directory / 'logs'}"
+    )
 
 
 def forget_error(directory: Path) -> None:
@@ -209,13 +236,13 @@ def forget_error(directory: Path) -> None:
 def raise_recorded_error(directory: Path, returncode: int, *, was_asked: bool = False) -> None:
     """Raise in this process what ended the child that trained `directory`; nothing when it ended well.
 
-    `was_asked` says that it was to stop; then an end by that signal, before it could save, is an interruption.
+    `was_asked` says that it was to stop; then an end by a signal, before it could save, is an interruption.
     """
     path = directory / ERROR_NAME
     if path.exists():
         record = json.loads(path.read_text(encoding="utf-8"))
         raise _error_class(record["code"])(record["message"], detail=record["detail"])
-    if was_asked and HealthChecker().is_orderly_exit(returncode) and returncode != 0:
+    if was_asked and returncode not in (EXIT_OK, EXIT_UNKNOWN):
         raise InterruptedRunError(
             f"training must run to its end, got a request to stop; {directory} goes on from its newest checkpoint, "
             "run the same command again with --resume"

@@ -6,9 +6,7 @@ when it dies, for the command line; `train_run` is what that child calls. All of
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -54,14 +52,18 @@ from corelane.data.source import DataSource
 from corelane.data.sources.memory import InMemorySource
 from corelane.machine.cpu import Budget, Machine
 from corelane.machine.process import resident_bytes
+from corelane.machine.stop_signals import StopSignals, stop_requested
 from corelane.model.nets.build import build
 from corelane.observe.log import SystemLogger
 from corelane.store.bundle import write_atomic
 from corelane.store.tiers.disk import DiskTier
+from corelane.train.heartbeat import NO_HEART, Heart, heart_of
+from corelane.train.micro_batch import within_memory
 from corelane.train.plan import choose_plan
 from corelane.train.progress import TrainingProgress, make_progress
 from corelane.train.recover import FaultTolerantTrainer
 from corelane.train.run import TrainResult, run_training
+from corelane.train.stacks import stacks_on_request
 
 Sources = tuple[DataSource, DataSource | None]
 """Where the rows come from, and the test set of its own if there is one."""
@@ -125,23 +127,28 @@ def train_supervised(
 def _train_in_child(directory: Path, root: RootConfig, *, resume: bool, quiet: bool) -> None:
     argv = [*spin_setting(), sys.executable, "-m", "corelane", "train-worker", "--run", str(directory)]
     argv += ["--quiet"] * quiet + ["--resume"] * resume
-    with _logger(root, directory, quiet=True) as logger, _stop_flag() as should_stop:
+    with _logger(root, directory, quiet=True) as logger, StopSignals(keeps_second=True) as signals:
         trainer = FaultTolerantTrainer(
-            root.train, argv=argv, directory=directory, logger=logger, should_stop=should_stop
+            root.train,
+            argv=argv,
+            directory=directory,
+            logger=logger,
+            should_stop=signals.is_asked,
+            should_leave=signals.is_urgent,
         )
         forget_error(directory)
-        code, was_asked = trainer.train_with_recovery(), should_stop()
+        code, was_asked = trainer.train_with_recovery(), signals.is_asked()
     raise_recorded_error(directory, code, was_asked=was_asked)
 
 
 def train_run(directory: Path, *, resume: bool, quiet: bool) -> Run:
     """Train the run whose resolved configuration lies in `directory`: what the supervised child does.
 
-    An error is left in the directory for the parent to tell.
+    An error is left in the directory for the parent to tell, which also watches where we are.
     """
     root = load_root(directory / CONFIG_NAME)
-    with recorded_errors(directory):
-        return _train_in(directory, root, (None, None), module=None, resume=resume, quiet=quiet)
+    with recorded_errors(directory), stacks_on_request(directory / "logs"), heart_of(directory) as heart:
+        return _train_in(directory, root, (None, None), module=None, resume=resume, quiet=quiet, heart=heart)
 
 
 def budget_of(config: RootConfig) -> Budget:
@@ -182,15 +189,18 @@ def _train_in(
     module: nn.Module | None,
     resume: bool,
     quiet: bool,
+    heart: Heart = NO_HEART,
 ) -> Run:
     """`rows` are those of the source and of the test source as handed over in Python; None where a file is read."""
     with _logger(root, directory, quiet=quiet) as logger:
+        heart.enter("prepare")
         cache = disk_tier(root, logger)
         data = prepare_run(root, _sources(root, *rows, cache, logger), directory, cache, logger)
         save_run_data(directory, data, has_own_module=module is not None)
         module = module if module is not None else build_module(root, data.pipeline)
         progress = make_progress(quiet=quiet)
-        with _stop_flag() as should_stop:  # not before: preparing has no steps to stop after, and may take hours
+        heart.enter("plan")
+        with stop_requested() as should_stop:  # not before: preparing has no steps to stop after, and may take hours
             result = train_prepared(
                 directory,
                 root,
@@ -201,6 +211,7 @@ def _train_in(
                 progress=progress,
                 should_stop=should_stop,
                 resume=resume,
+                heart=heart,
             )
     return Run(directory, result, module)
 
@@ -216,9 +227,10 @@ def train_prepared(
     progress: TrainingProgress,
     should_stop: Callable[[], bool],
     resume: bool,
+    heart: Heart = NO_HEART,
 ) -> TrainResult:
     """Train `module` on prepared data into the run `directory`; its best weights are in it afterwards."""
-    budget = budget_of(root)
+    budget, config = budget_of(root), within_memory(root.train, directory)
     num_threads = budget.threads
     with (
         managed_memory(budget, logger) as memory,
@@ -228,12 +240,12 @@ def train_prepared(
     ):
         return run_training(
             directory,
-            root.train,
+            config,
             module=module,
             data=data,
             processor=processor,
             logger=logger,
-            plan=choose_plan(directory, root.train, module, num_threads=num_threads),
+            plan=choose_plan(directory, config, module, num_threads=num_threads),
             seed=root.seed,
             progress=progress,
             clock=SystemClock(),
@@ -242,6 +254,7 @@ def train_prepared(
             title=root.name,
             cache=cache,
             disk=disk,
+            heart=heart,
         )
 
 
@@ -313,18 +326,3 @@ def _logger(root: RootConfig, directory: Path, *, quiet: bool) -> Iterator[Syste
         raise
     finally:
         logger.close()
-
-
-@contextmanager
-def _stop_flag() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM or SIGINT has come. The handlers only set a flag; the trainer saves and stops."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    asked = threading.Event()
-    previous = {number: signal.signal(number, lambda *_: asked.set()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

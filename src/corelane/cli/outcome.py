@@ -1,7 +1,7 @@
 """What every command does with its outcome: print it, turn errors into one line and an exit code, leave when asked.
 
-Exit codes: 0 done, 1 our fault, 2 the user's mistake, 75 stopped in a way that the same command can resume. With
-`--json` a command prints one JSON object on standard output and nothing else there, an error included.
+Exit codes: 0 done, 1 our fault, 2 the user's mistake, 71 no memory left, 75 stopped in a way that the same command can
+resume. With `--json` a command prints one JSON object on standard output and nothing else there, an error included.
 """
 
 from __future__ import annotations
@@ -18,16 +18,25 @@ import typer
 
 from corelane.core.errors import CorelaneError
 
-EXIT_OURS, EXIT_USER, EXIT_RESUMABLE = 1, 2, 75
+EXIT_OURS, EXIT_USER, EXIT_WOULD_REPEAT, EXIT_NO_MEMORY, EXIT_RESUMABLE = 1, 2, 70, 71, 75
 STOPPED = "corelane: stopped before the end; run the same command again"
 
 # The rest follows the class: transient errors can be resumed, permanent ones are the user's to mend.
-EXIT_BY_CODE = {"skew_detected": EXIT_OURS, "golden_mismatch": EXIT_OURS, "worker_lost": EXIT_OURS}
+EXIT_BY_CODE = {
+    "out_of_memory": EXIT_NO_MEMORY,
+    **dict.fromkeys(("skew_detected", "golden_mismatch", "worker_lost", "trainer_failed", "crash_loop"), EXIT_OURS),
+}
 
 
 def exit_code(error: CorelaneError) -> int:
     """The exit code that stands for `error`."""
     return EXIT_BY_CODE.get(error.code, EXIT_RESUMABLE if error.transient else EXIT_USER)
+
+
+def worker_exit_code(error: CorelaneError) -> int:
+    """The exit code of a process that another one starts again: another than 1 where `error` would come again."""
+    code = exit_code(error)
+    return EXIT_WOULD_REPEAT if code == EXIT_OURS and not error.transient else code
 
 
 @contextmanager

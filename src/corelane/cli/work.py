@@ -13,7 +13,15 @@ import typer
 import corelane
 from corelane import app as rooms
 from corelane.cli.options import ConfigFile, Json, Overrides, PackagePath
-from corelane.cli.outcome import EXIT_USER, STOPPED, exit_code, facts_text, leaving_when_asked, print_result, reported
+from corelane.cli.outcome import (
+    EXIT_USER,
+    STOPPED,
+    facts_text,
+    leaving_when_asked,
+    print_result,
+    reported,
+    worker_exit_code,
+)
 from corelane.core.errors import CorelaneError
 
 cli = typer.Typer(
@@ -84,7 +92,7 @@ def train_worker(
         with leaving_when_asked():
             rooms.training.train_run(run, resume=resume, quiet=quiet)
     except CorelaneError as error:  # the parent reads it from the run directory and tells it
-        raise typer.Exit(exit_code(error)) from error
+        raise typer.Exit(worker_exit_code(error)) from error
 
 
 @cli.command(epilog="Example: corelane package runs/digits-001")

@@ -117,6 +117,30 @@ class NonFiniteLossError(PermanentError):
     code = "loss_not_finite"
 
 
+class CrashLoopError(PermanentError):
+    """A run ended at the same step each time it was started again."""
+
+    code = "crash_loop"
+
+
+class TrainerFailedError(PermanentError):
+    """The trainer, or a network or step given to it, raised an error that it would raise again."""
+
+    code = "trainer_failed"
+
+
+class OutOfMemoryError(TransientError):
+    """The system has no memory left for the work."""
+
+    code = "out_of_memory"
+
+
+class SystemLimitError(TransientError):
+    """A limit of the operating system was reached: open files, processes."""
+
+    code = "system_limit"
+
+
 class InterruptedRunError(TransientError):
     """The run was asked to stop and saved its state; run the same command again with `--resume`."""
 

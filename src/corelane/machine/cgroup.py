@@ -1,8 +1,9 @@
 """The CPU quota and memory limit that control groups put on this process, version 1, version 2 or both mounted.
 
 A limit holds for a group and everything below it, so the whole path from the process's own group up to the mount point
-is read and the tightest value wins. `cpu.py` reads the limits, `pressure.py` what is in use. The files are described in
-the kernel's documentation, `admin-guide/cgroup-v1` and `admin-guide/cgroup-v2`.
+is read and the tightest value wins. `cpu.py` reads the limits, `pressure.py` what is in use, `memory_kills.py` how
+often the kernel killed for memory. The files are described in the kernel's documentation, `admin-guide/cgroup-v1` and
+`admin-guide/cgroup-v2`.
 """
 
 from __future__ import annotations
@@ -74,6 +75,24 @@ def read_memory_use(root: Path = Path("/")) -> MemoryUse | None:
     return MemoryUse(used, limit, pressure if pressure.is_file() else None)
 
 
+def oom_kill_counter(pid: int, root: Path = Path("/")) -> Path | None:
+    """The file that counts the kernel's kills for memory in the group of process `pid`; None where there is none.
+
+    Version 2 counts the groups below too (`memory.events`), version 1 the group alone (`memory.oom_control`).
+    """
+    for directory, version in _directories(list(_mounts(root)), _groups(root, str(pid)), "memory"):
+        counter = directory / ("memory.events" if version == 2 else "memory.oom_control")
+        if read_oom_kills(counter) is not None:
+            return counter
+    return None
+
+
+def read_oom_kills(counter: Path) -> int | None:
+    """The count in a file that `oom_kill_counter` found, or in `/proc/vmstat`; None when it is not told."""
+    counts = dict(line.split(" ", 1) for line in _lines(counter) if " " in line)
+    return int(counts["oom_kill"]) if counts.get("oom_kill", "").isdigit() else None
+
+
 def _directories(
     mounts: Iterable[_Mount], groups: Mapping[str, PurePosixPath], controller: str
 ) -> Iterator[tuple[Path, int]]:
@@ -117,10 +136,10 @@ def _memory(directory: Path, version: int) -> int | None:
     return min((int(value) for value in values if value.isdigit()), default=None)
 
 
-def _groups(root: Path) -> dict[str, PurePosixPath]:
+def _groups(root: Path, process: str = "self") -> dict[str, PurePosixPath]:
     """The process's group by controller; version 2 has the empty name."""
     groups = {}
-    for line in _lines(root / "proc/self/cgroup"):
+    for line in _lines(root / "proc" / process / "cgroup"):
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         for controller in controllers.split(","):
             groups[controller] = PurePosixPath(path or "/")

@@ -15,8 +15,13 @@ Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 WITHOUT_EFFECT = {
     *("save_interval", "keep_checkpoints", "keep_best_checkpoints", "keep_checkpoint_every", "save_policy"),
     *("max_save_failures", "stop_wait_s", "max_retries", "augment.cache"),
+    *("hang_timeout_s", "on_crash_loop", "micro_batch_size"),
 }
-"""Settings that change neither a weight nor a line of the history, and so may differ when a run is resumed."""
+"""Settings that change neither a weight nor a line of the history, and so may differ when a run is resumed.
+
+Two may, where the run could not go on else: what is done about a crash loop, and the size of a batch's pieces, which
+moves the last bits of a gradient; a resume with another size says so.
+"""
 
 
 class AugmentConfig(Section):
@@ -110,6 +115,15 @@ class TrainConfig(Section):
     )
     log_interval: int = Field(default=50, ge=1, description="Steps between entries in metrics.jsonl")
     max_retries: int = Field(default=3, ge=0, description="Restarts after a crash without progress in between")
+    hang_timeout_s: Positive | None = Field(
+        default=300.0,
+        description="Seconds without a step after which the trainer is taken for hung and started again; at least ten"
+        " times the longest step so far. null: never",
+    )
+    on_crash_loop: Literal["stop", "quarantine"] = Field(
+        default="stop",
+        description="When all retries end at the same step: stop and name its rows, or go on without them",
+    )
     augment: AugmentConfig = Field(default=AugmentConfig(), description="Random changes of training batches")
     memory_format: Literal["auto", "contiguous", "channels_last"] = Field(
         default="auto", description="Layout of images: auto takes channels_last where there is a 2-d convolution"

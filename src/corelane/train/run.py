@@ -27,6 +27,7 @@ from corelane.train.augmented import CachedAugmenter
 from corelane.train.batches import TensorBatches, in_layout
 from corelane.train.config import TrainConfig
 from corelane.train.evaluate import BATCH_ROWS, evaluate
+from corelane.train.heartbeat import NO_HEART, Heart
 from corelane.train.metrics import Evaluation
 from corelane.train.plan import Plan
 from corelane.train.preflight import check_directory, checkpoint_bytes
@@ -37,6 +38,7 @@ from corelane.train.result import TrainResult
 from corelane.train.retention import Retention
 from corelane.train.saver import BackgroundSaver
 from corelane.train.state import TrainingStateManager
+from corelane.train.suspects import healthy_rows
 from corelane.train.torch_thread import run_in_torch_thread
 from corelane.train.trainer import Trainer
 from corelane.train.writer import SavePolicy
@@ -65,17 +67,20 @@ def run_training(
     cache: MemoryTier | NoTier = NO_TIER,
     disk: DiskTier | None = None,
     observers: Sequence[Observer] = (),
+    heart: Heart = NO_HEART,
 ) -> TrainResult:
     """Train `module` on `data` in the run directory `directory`; it ends in eval mode with the best weights.
 
     Writes checkpoints/, metrics.jsonl, report.html and, last and durably, result.json. With `resume` the run goes on
     from its newest whole checkpoint, or from the start where there is none yet; its end is the same, bit for bit.
     `cache` keeps in memory what is read again, `disk` augmented batches where that is configured; they change no bit.
-    `observers` are told of every step.
+    `observers` are told of every step, `heart` of where the process is. Rows of steps that the run crashed at again and
+    again are left out, where that is configured.
 
     With `strict` a broken checkpoint ends the run instead of being passed over.
 
-    Raises what `Trainer.train` raises, and `RunLockedError` when another process trains in the directory.
+    Raises what `Trainer.train` raises, `RunLockedError` when another process trains in the directory, and
+    `CrashLoopError` naming rows that the run crashed at.
     """
     checkpoints = directory / "checkpoints"
     check_directory(checkpoints, 2 * checkpoint_bytes(module))
@@ -92,6 +97,15 @@ def run_training(
         clock=clock,
     )
 
+    rows = healthy_rows(
+        directory,
+        config,
+        seed=seed,
+        part=data.train,
+        batch_size=min(config.batch_size, data.train.num_rows),
+        logger=logger,
+    )
+
     def work(should_stop: Callable[[], bool]) -> TrainResult:
         trainer = Trainer(
             config,
@@ -106,7 +120,9 @@ def run_training(
             clock=clock,
             should_stop=should_stop,
             keeper=cache,
-            augment=_augmenter(config, data, seed, disk),
+            augment=_augmenter(config, data, seed, disk if rows.are_all else None),
+            rows=rows,
+            heart=heart,
             observers=observers,
             title=title,
         )

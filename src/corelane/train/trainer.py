@@ -12,7 +12,6 @@ import torch
 from corelane.core.clock import Clock
 from corelane.core.errors import ConfigError, DataError, InterruptedRunError, NonFiniteLossError
 from corelane.data.kept import Keeper, KeptData
-from corelane.data.order import epoch_order
 from corelane.data.prepared import PreparedData
 from corelane.data.processor import CPUDataProcessor
 from corelane.observe.log import SystemLogger
@@ -21,14 +20,17 @@ from corelane.train.augment import Augmenting
 from corelane.train.batches import TensorBatch, TensorBatches
 from corelane.train.config import TrainConfig
 from corelane.train.evaluate import BATCH_ROWS, evaluate
+from corelane.train.heartbeat import NO_HEART, Heart, phase_beats
 from corelane.train.learner import Learner
 from corelane.train.losses import loss_for
 from corelane.train.metrics import Evaluation
+from corelane.train.micro_batch import PieceSize
 from corelane.train.plan import Plan
 from corelane.train.progress import Extent, TrainingProgress
 from corelane.train.record import Observer, StepRecord
 from corelane.train.result import TrainResult
 from corelane.train.state import TrainingStateManager, saved_steps
+from corelane.train.suspects import HealthyRows
 from corelane.train.timing import StopWatch
 
 
@@ -37,7 +39,8 @@ class Trainer:
 
     Runs in the calling thread, whose torch settings the caller has made (`torch_thread.py`). `should_stop` is asked
     after every step; at a yes the state is saved and `InterruptedRunError` raised. `keeper` keeps in memory what is
-    read again, `augment` changes the batches of training, `observers` are told of every step.
+    read again, `augment` changes the batches of training, `observers` are told of every step. `rows` gives the order of
+    the epochs, `heart` tells whoever watches this process where it is.
     """
 
     def __init__(
@@ -56,6 +59,8 @@ class Trainer:
         should_stop: Callable[[], bool],
         keeper: Keeper,
         augment: Augmenting,
+        rows: HealthyRows,
+        heart: Heart = NO_HEART,
         observers: Sequence[Observer] = (),
         title: str = "training",
     ) -> None:
@@ -73,6 +78,8 @@ class Trainer:
         self._batch_size = min(config.batch_size, data.train.num_rows)
         self._steps_per_epoch = data.train.num_rows // self._batch_size
         self._augment = augment
+        self._rows = rows
+        self._heart = heart
         self._observers = (progress.update, *observers)
         self._watch = StopWatch(clock)
         self._learner = Learner(
@@ -85,6 +92,7 @@ class Trainer:
             watch=self._watch,
         )
         state.parts["average"] = self._learner.average
+        state.parts["micro_batch"] = PieceSize(config.micro_batch_size or self._batch_size, logger)
 
     def train(self, resume: bool = False) -> TrainResult:
         """Train to the end, from the start or from the newest checkpoint, and return what was reached.
@@ -104,7 +112,8 @@ class Trainer:
 
     def _steps(self) -> None:
         """The steps that are left of the present epoch, and its end."""
-        config, at, watch, learner = self._config, self._state.counters, self._watch, self._learner
+        config, at = self._config, self._state.counters
+        watch, learner, heart = self._watch, self._learner, self._heart
         for batch in self._epoch_batches():
             watch.lap("data")
             rate = learner.schedule.learning_rate
@@ -126,16 +135,18 @@ class Trainer:
                 self._end_epoch()
             if at.is_finished or self._state.is_due():
                 self._save()
+            heart.beat(at.step, at.epoch, at.batch)
             if not at.is_finished and self._should_stop():
                 self._stop()
             watch.lap("other")
 
     def _epoch_batches(self) -> Iterator[TensorBatch]:
         at, part = self._state.counters, self._kept.train()
-        order = epoch_order(self._seed, at.epoch, part.num_rows, part.row_bytes)
         start = at.batch * self._batch_size
         change = self._augment.epoch(at.epoch, start)
-        return self._batches.of(part, order, self._batch_size, start=start, drop_last=True, change=change)
+        return self._batches.of(
+            part, self._rows.order(at.epoch), self._batch_size, start=start, drop_last=True, change=change
+        )
 
     def _begin(self, resume: bool) -> None:
         state, learner = self._state, self._learner
@@ -149,6 +160,9 @@ class Trainer:
         at = state.counters
         total_steps = self._config.epochs * self._steps_per_epoch
         learner.start()
+        self._heart.tell_micro_batch(self._config.micro_batch_size or self._batch_size)
+        self._heart.beat(at.step, at.epoch, at.batch)
+        self._heart.enter("train")
         self._watch.start(at.seconds)
         self._mark = (at.step, self._watch.now)
         self._progress.start(
@@ -196,6 +210,7 @@ class Trainer:
         at.is_finished = at.stopped_early or at.epoch == config.epochs
         if at.is_finished and not self._data.validation.num_rows:
             self._keep_average()
+        self._heart.enter("train")
         self._watch.lap("evaluate")
 
     def _keep_average(self) -> None:
@@ -205,7 +220,8 @@ class Trainer:
                 self._state.keep_best(self._learner.module)
 
     def _validate(self) -> Evaluation:
-        batches = self._batches.of_validation(self._kept, BATCH_ROWS)
+        num_rows = min(BATCH_ROWS, self._config.micro_batch_size or BATCH_ROWS)
+        batches = phase_beats(self._heart, "evaluate", self._batches.of_validation(self._kept, num_rows))
         return evaluate(self._learner.module, batches, self._data.pipeline)
 
     def _rank(self, loss: float) -> None:
@@ -220,10 +236,12 @@ class Trainer:
         watch, learner, state = self._watch, self._learner, self._state
         watch.lap("other")
         state.counters.seconds = dict(watch.seconds)
+        self._heart.enter("save")
         try:
             state.save_checkpoint(learner.module, learner.optimizer, learner.schedule, state.metrics)
         except NonFiniteLossError as error:
             raise self._not_finite("weights", math.nan) from error
+        self._heart.enter("train")
         watch.lap("save")
 
     def _stop(self) -> None:
@@ -253,6 +271,7 @@ class Trainer:
 
     def _result(self) -> TrainResult:
         at, data = self._state.counters, self._data
+        self._heart.enter("finish")
         self._state.load_best().load_into(self._learner.module)
         validation = None
         if data.validation.num_rows:

@@ -1,0 +1,74 @@
+"""How many rows a run puts through its network at once, after the memory was too small for more: kept in the run.
+
+The batch of the optimiser stays as configured: its gradient is added up from smaller pieces. Sums in another order
+round differently, so from there on the run is no longer equal, bit for bit, to one that had the memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from corelane.core.errors import OutOfMemoryError
+from corelane.observe.log import SystemLogger
+from corelane.store.bundle import write_atomic
+from corelane.train.config import TrainConfig
+from corelane.train.heartbeat import Beat
+
+FILE: Final = "micro_batch.json"
+VERSION: Final = 1
+
+
+class PieceSize:
+    """Keeps in every checkpoint how many rows it was made with, and says so when a run goes on with another number."""
+
+    def __init__(self, rows: int, logger: SystemLogger) -> None:
+        self._rows = rows
+        self._logger = logger
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of rows."""
+        return {"rows": self._rows}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Compare with what a checkpoint was made with."""
+        if state["rows"] != self._rows:
+            self._logger.training.warning(
+                "resume_not_exact",
+                changed={"micro_batch": f"{state['rows']} -> {self._rows}"},
+                reason="the last bits of the weights may differ from a run with as much memory as before",
+            )
+
+
+def recorded_rows(directory: Path) -> int | None:
+    """The rows that the run in `directory` was brought down to; None where its memory always sufficed."""
+    try:
+        rows: int = json.loads((directory / FILE).read_bytes())["rows"]
+    except FileNotFoundError:
+        return None
+    return rows
+
+
+def within_memory(config: TrainConfig, directory: Path) -> TrainConfig:
+    """`config` with the rows that the run was brought down to, where it was."""
+    rows = recorded_rows(directory)
+    return config if rows is None else config.model_copy(update={"micro_batch_size": rows})
+
+
+def halve(directory: Path, config: TrainConfig, beat: Beat) -> int:
+    """Bring the run in `directory`, that ended at `beat` for want of memory, down to half the rows; durably.
+
+    Raises `OutOfMemoryError` when it was one row already.
+    """
+    rows = beat.micro_batch or recorded_rows(directory) or config.micro_batch_size or config.batch_size
+    if rows == 1:
+        raise OutOfMemoryError(
+            f"the memory must hold one row's step of this network, got too little for it at step {beat.step + 1} "
+            "with train.micro_batch_size 1; give the run more memory, then run the same command with --resume, "
+            "or choose a smaller network"
+        )
+    record = {"version": VERSION, "rows": rows // 2, "because": f"the memory ended in step {beat.step + 1} with {rows}"}
+    write_atomic(directory / FILE, json.dumps(record).encode())
+    return rows // 2
