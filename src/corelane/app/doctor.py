@@ -19,7 +19,7 @@ from torch import nn
 from corelane.app.config import RootConfig, data_section, load_root
 from corelane.app.sources import open_source
 from corelane.app.tiers import disk_tier
-from corelane.app.training import build_module, prepare_run, train_prepared
+from corelane.app.training import initial_module, prepare_run, train_prepared
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import CorelaneError, DataError
 from corelane.data.prepared import PreparedData
@@ -118,7 +118,7 @@ class _DryRun:
         )
 
     def _train(self) -> str:
-        self._module = build_module(self._root, self._data.pipeline)
+        self._module = initial_module(self._root, self._data)
         train_prepared(
             self._folder,
             self._root,

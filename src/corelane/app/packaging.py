@@ -55,7 +55,7 @@ def package(run: Run | Path | str, *, directory: Path | str | None = None, clock
         created_s=(clock or SystemClock()).now(),
         include_rows=root.package.include_rows,
         # A module that comes from Python may be another than its configuration says.
-        export=None if isinstance(run, Run) else _kept_export(root),
+        export=None if isinstance(run, Run) else _kept_export(root, data),
     )
     contents = replace(contents, provenance=_traced(contents.provenance, path, result["num_steps"]))
 
@@ -70,9 +70,9 @@ def package(run: Run | Path | str, *, directory: Path | str | None = None, clock
     return published
 
 
-def _kept_export(root: RootConfig) -> Export:
+def _kept_export(root: RootConfig, data: RunData) -> Export:
     with SystemLogger(root.observe, terminal_level="warning") as logger:
-        return kept_export(root.model, lasting_tiers(root, logger))
+        return kept_export(root.model, lasting_tiers(root, logger), data.pipeline.digest)
 
 
 def _traced(provenance: Provenance, path: Path, num_steps: int) -> Provenance:

@@ -1,7 +1,7 @@
 """Model snapshots: the ONNX graph of weights that were packaged before, from the cache instead of the exporter.
 
-Only nets that Corelane builds itself are looked up: their configuration and weights say everything about the graph.
-The skew gate holds the packaged graph to the answers of the module all the same.
+Only nets that Corelane builds itself are looked up: their configuration, pipeline and weights say everything about
+the graph. The skew gate holds the packaged graph to the answers of the module all the same.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ FOLDER = "graphs"  # the kind of entry in the cache
 _LIBRARIES = ("corelane", "torch", "onnx", "onnx_ir", "onnxscript")
 
 
-def kept_export(config: ModelConfig, cache: CacheTier) -> Export:
-    """`export_graph` for the net of `config`, looked up in `cache` first, and kept there."""
+def kept_export(config: ModelConfig, cache: CacheTier, pipeline_digest: str = "") -> Export:
+    """`export_graph` for the net of `config`, looked up in `cache` first, and kept there.
+
+    `pipeline_digest` is that of the pipeline behind which the net stands: its task and columns shape the net too.
+    """
     if config.net not in BUILT_IN:
         return export_graph
 
     def export(module: nn.Module, inputs: Mapping[str, TensorSpec]) -> bytes:
-        key = f"{FOLDER}/{_digest(config, module, inputs)}"
+        key = f"{FOLDER}/{_digest(config, module, inputs, pipeline_digest)}"
         kept = cache.get(key)
         if kept is not None:
             return kept["onnx"].tobytes()
@@ -40,10 +43,11 @@ def kept_export(config: ModelConfig, cache: CacheTier) -> Export:
     return export
 
 
-def _digest(config: ModelConfig, module: nn.Module, inputs: Mapping[str, TensorSpec]) -> str:
+def _digest(config: ModelConfig, module: nn.Module, inputs: Mapping[str, TensorSpec], pipeline_digest: str) -> str:
     facts = {
         "versions": {name: version(name) for name in _LIBRARIES},
         "model": config.model_dump(mode="json"),
+        "pipeline": pipeline_digest,
         "inputs": [[name, list(spec.shape), str(spec.dtype)] for name, spec in inputs.items()],
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())

@@ -53,7 +53,7 @@ from corelane.data.sources.memory import InMemorySource
 from corelane.machine.cpu import Budget, Machine
 from corelane.machine.process import resident_bytes
 from corelane.machine.stop_signals import StopSignals, stop_requested
-from corelane.model.nets.build import build
+from corelane.model.nets.build import build_for, fit_inputs
 from corelane.observe.log import SystemLogger
 from corelane.store.bundle import write_atomic
 from corelane.store.tiers.disk import DiskTier
@@ -178,7 +178,14 @@ def prepare_run(
 
 def build_module(root: RootConfig, pipeline: Pipeline) -> nn.Module:
     """The configured net for the prepared tensors, initialised from the run's seed."""
-    return build(root.model, pipeline.outputs, pipeline.target.num_outputs, seed=root.seed)
+    return build_for(root.model, pipeline, seed=root.seed)
+
+
+def initial_module(root: RootConfig, data: PreparedData) -> nn.Module:
+    """`build_module`, ready to be trained on `data`: it has seen what it must of the training part."""
+    module = build_module(root, data.pipeline)
+    fit_inputs(module, data.train)
+    return module
 
 
 def _train_in(
@@ -197,7 +204,7 @@ def _train_in(
         cache = disk_tier(root, logger)
         data = prepare_run(root, _sources(root, *rows, cache, logger), directory, cache, logger)
         save_run_data(directory, data, has_own_module=module is not None)
-        module = module if module is not None else build_module(root, data.pipeline)
+        module = module if module is not None else initial_module(root, data)
         progress = make_progress(quiet=quiet)
         heart.enter("plan")
         with stop_requested() as should_stop:  # not before: preparing has no steps to stop after, and may take hours

@@ -26,7 +26,7 @@ from corelane.model.config import ModelConfig
 from corelane.model.decode import decoder_of
 from corelane.model.description import Provenance
 from corelane.model.golden import Golden
-from corelane.model.nets.build import describe, example_of
+from corelane.model.nets.build import describe_for, example_of
 from corelane.model.package import PackageContents
 from corelane.model.predictor import Predictor
 from corelane.model.runtimes.base import LOGITS
@@ -94,7 +94,7 @@ def package_contents(
     return PackageContents(
         name=name,
         pipeline=pipeline,
-        architecture=describe(config, module, pipeline.outputs, pipeline.target.num_outputs),
+        architecture=describe_for(config, module, pipeline),
         weights=weights_of(module),
         graphs={"fp32": (export or export_graph)(module, pipeline.outputs)},
         tolerances={"fp32": Tolerance.fp32(pipeline)},
@@ -131,7 +131,7 @@ def weights_of(module: nn.Module) -> dict[str, Array]:
 def export_graph(module: nn.Module, inputs: Mapping[str, TensorSpec]) -> bytes:
     """`module` in evaluation mode as an ONNX file, its inputs named as in `inputs`, its one output `logits`.
 
-    All tensors are float32, the number of rows is free. `module` itself is untouched. Raises `ConfigError` when torch
+    The number of rows is free. `module` itself is untouched. Raises `ConfigError` when torch
     cannot trace it that way.
     """
     # A copy in plain layout: the exporter would write channels_last weights out with transpositions around them.

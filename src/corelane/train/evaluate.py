@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 
 from corelane.data.pipeline import Pipeline
+from corelane.model.modes import evaluating
 from corelane.train.batches import TensorBatch
 from corelane.train.losses import loss_for
 from corelane.train.metrics import ClassificationScores, Evaluation, RegressionScores, Scores
@@ -15,15 +16,11 @@ BATCH_ROWS = 256  # large enough for full speed, small enough that a CNN's activ
 
 
 def evaluate(module: torch.nn.Module, batches: Iterable[TensorBatch], pipeline: Pipeline) -> Evaluation:
-    """Loss and quality of `module` on `batches`, which must have rows. Its parts are left in the modes they were in."""
+    """Loss and quality of `module` on `batches`, which must have rows. Each of its parts is left in its own mode."""
     scores = _scores(pipeline)
-    modes = [(part, part.training) for part in module.modules()]  # frozen parts are not in training mode
-    module.eval()
-    with torch.inference_mode():
+    with evaluating(module), torch.inference_mode():
         for inputs, target in batches:
             scores.update(module(*inputs), target)
-    for part, was_training in modes:
-        part.training = was_training
     return scores.result()
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from corelane.core.errors import ConfigError
 from corelane.data.pipeline import TensorSpec
+from corelane.data.prepared import PreparedPart
 from corelane.model.config import ModelConfig
-from corelane.model.nets.build import build, build_described, check_module, describe
+from corelane.model.nets.build import build, build_described, check_module, describe, fit_inputs
 
 FEATURES = {"features": TensorSpec("float32", (4,))}
 IMAGE = {"image": TensorSpec("float32", (1, 8, 8))}
@@ -105,7 +108,7 @@ def test_a_users_class_that_does_not_fit_is_refused(
     [
         ([32, 64], FEATURES, "cnn must get one image"),
         ([32], IMAGE | FEATURES, "cnn must get one image"),
-        ([1, 1, 1, 1], IMAGE, "model.channels must have at most 3 entries for images of 8 x 8"),
+        ([1, 1, 1, 1], IMAGE, "model.channels must halve images of 8 x 8 at most 3 times, got 4"),
     ],
 )
 def test_cnn_needs_one_image_large_enough(channels: list[int], inputs: dict[str, TensorSpec], words: str) -> None:
@@ -113,6 +116,13 @@ def test_cnn_needs_one_image_large_enough(channels: list[int], inputs: dict[str,
     with pytest.raises(ConfigError) as error:
         build(ModelConfig(net="cnn", channels=channels), inputs, 2, seed=0)
     assert words in str(error.value)
+
+
+def test_a_check_leaves_frozen_parts_in_evaluation_mode() -> None:
+    """Each part of a module is afterwards in the mode it was in."""
+    module = nn.Sequential(nn.BatchNorm1d(4).eval(), nn.Linear(4, 2))
+    check_module(module, FEATURES, 2)
+    assert [part.training for part in module] == [False, True]
 
 
 def test_an_object_is_checked_like_a_class() -> None:
@@ -124,15 +134,41 @@ def test_an_object_is_checked_like_a_class() -> None:
         check_module(module, FEATURES, 3)
 
 
-@pytest.mark.parametrize("config", [ModelConfig(hidden=[5], dropout=0.5), ModelConfig(net="cnn", batch_norm=True)])
-def test_a_described_network_can_be_rebuilt(config: ModelConfig) -> None:
-    """The description holds all that is needed to load the weights again, and the number of parameters."""
-    inputs = IMAGE
-    net = build(config, inputs, 3, seed=0)
-    described = describe(config, net, inputs, 3)
+@pytest.mark.parametrize(
+    ("config", "inputs", "numbers"),
+    [
+        (ModelConfig(net="mlp", hidden=[5], dropout=0.5), IMAGE, ()),
+        (ModelConfig(net="cnn", batch_norm=True), IMAGE, ()),
+        (ModelConfig(preset="resnet-8"), IMAGE, ()),
+        (ModelConfig(net="auto"), FEATURES, (0, 2)),
+    ],
+)
+def test_a_described_network_can_be_rebuilt(
+    config: ModelConfig, inputs: dict[str, TensorSpec], numbers: tuple[int, ...]
+) -> None:
+    """The description holds all that is needed to load the weights again and to answer alike."""
+    net = build(config, inputs, 3, seed=0, task="regression", numbers=numbers)
+    described = json.loads(json.dumps(describe(config, net, inputs, 3, task="regression", numbers=numbers)))
     rebuilt = build_described(described)
     rebuilt.load_state_dict(net.state_dict())
     assert described["num_parameters"] == sum(p.numel() for p in rebuilt.parameters())
+    x = torch.randn(5, *next(iter(inputs.values())).shape)
+    assert torch.equal(rebuilt.eval()(x), net.eval()(x))
+
+
+def test_a_module_from_python_is_not_described_as_the_configured_net() -> None:
+    """A configuration says nothing of a module that was handed over, so it is `custom` whatever `net` says."""
+    assert describe(ModelConfig(), nn.Linear(4, 2), FEATURES, 2)["net"] == "custom"
+
+
+def test_inputs_are_fitted_to_the_training_part_alone() -> None:
+    """A network that asks for it sees evenly spaced rows of the training part, the same each time; others see none."""
+    values = np.linspace(0.0, 1.0, 200_001, dtype=np.float32)[:, None]
+    part = PreparedPart({"features": values}, values[:, 0], np.arange(len(values)))
+    nets = [build(ModelConfig(net="tabm", bins=4), {"features": TensorSpec("float32", (1,))}, 1, seed=0, numbers=[0])]
+    for net in (*nets, nn.Linear(1, 1)):
+        fit_inputs(net, part)
+    torch.testing.assert_close(nets[0].embedding.start, torch.tensor([[0.0, 0.25, 0.5, 0.75]]))
 
 
 def test_a_users_network_is_described_without_its_import_path(users_module: str) -> None:

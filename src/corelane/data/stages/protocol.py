@@ -17,10 +17,14 @@ from corelane.data.stages.column import Column
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One output of the pipeline: `dtype` by NumPy's name and `shape` without the row dimension."""
+    """One output of the pipeline: `dtype` by NumPy's name and `shape` without the row dimension.
+
+    Tokens are int64, from 0 to below `vocabulary`; numbers have none.
+    """
 
     dtype: str
     shape: tuple[int, ...]
+    vocabulary: int | None = None
 
 
 class Fitter(Protocol):

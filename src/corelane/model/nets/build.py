@@ -8,46 +8,95 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import nn
 
 from corelane.core.errors import ConfigError
-from corelane.core.types import JsonObject
-from corelane.data.pipeline import TensorSpec
+from corelane.core.types import JsonObject, NamedArrays, Task
+from corelane.data.pipeline import FeatureSpan, Pipeline, TensorSpec
+from corelane.data.prepared import PreparedPart
+from corelane.model.choose import resolved
 from corelane.model.config import BUILT_IN, ModelConfig
+from corelane.model.modes import evaluating
 from corelane.model.nets.cnn import CNN
 from corelane.model.nets.mlp import MLP
+from corelane.model.nets.resnet import ResNet
+from corelane.model.nets.tabm import COMBINE, SAMPLE_ROWS, TabM
 from corelane.model.torch_threads import torch_threads
 
 
-def build(config: ModelConfig, inputs: Mapping[str, TensorSpec], num_outputs: int, *, seed: int) -> nn.Module:
+def build(
+    config: ModelConfig,
+    inputs: Mapping[str, TensorSpec],
+    num_outputs: int,
+    *,
+    seed: int,
+    task: Task = "classification",
+    numbers: Sequence[int] = (),
+) -> nn.Module:
     """The network of `config` for the pipeline's `inputs`, its weights drawn from `seed`.
 
-    `module(*tensors)`, tensors in the order of `inputs`, gives logits [n, num_outputs]. Raises `ConfigError` when the
-    network cannot take these inputs, or a user's class cannot be imported, constructed or does not give that shape.
-    torch's own generator is left alone.
+    `module(*tensors)`, tensors in the order of `inputs`, gives logits [n, num_outputs]; in training mode an ensemble
+    gives those of its members, [n, members, num_outputs]. `task` says how members are joined, `numbers` which places of
+    the first input are scaled numbers. Raises `ConfigError` when the network cannot take these inputs, or a user's
+    class cannot be imported, constructed or does not give that shape. torch's own generator is left alone.
     """
+    config = resolved(config, inputs)
     with torch.random.fork_rng(devices=[]), torch_threads(1):
         torch.manual_seed(seed)
-        module = _construct(config, inputs, num_outputs)
+        module = _construct(config, inputs, num_outputs, task, numbers)
         check_module(module, inputs, num_outputs)
     return module
+
+
+def build_for(config: ModelConfig, pipeline: Pipeline, *, seed: int) -> nn.Module:
+    """`build` for what a fitted `pipeline` gives and its target needs."""
+    return build(
+        config,
+        pipeline.outputs,
+        pipeline.target.num_outputs,
+        seed=seed,
+        task=pipeline.target.task,
+        numbers=number_places(pipeline.feature_spans),
+    )
+
+
+def number_places(spans: Sequence[FeatureSpan]) -> tuple[int, ...]:
+    """The places of "features" that hold scaled numbers."""
+    return tuple(place for span in spans if span.is_numeric for place in range(span.start, span.stop))
+
+
+def fit_inputs(module: nn.Module, part: PreparedPart) -> None:
+    """Show `module`, if it asks for that by a method `fit_inputs`, evenly spaced rows of the training part."""
+    if isinstance(module, FitsInputs):
+        num_rows = min(part.num_rows, SAMPLE_ROWS)
+        rows = np.linspace(0, part.num_rows - 1, num_rows).astype(np.int64)
+        module.fit_inputs({name: np.asarray(array[rows]) for name, array in part.inputs.items()})
+
+
+@runtime_checkable
+class FitsInputs(Protocol):
+    """A network that must see inputs before it is trained."""
+
+    def fit_inputs(self, sample: NamedArrays) -> None:
+        """Take what it needs from rows of the training part, [m, ...] by input, into its buffers."""
+        ...
 
 
 def check_module(module: nn.Module, inputs: Mapping[str, TensorSpec], num_outputs: int) -> None:
     """Run two rows of zeros through `module`; `ConfigError` unless it gives float [2, num_outputs].
 
-    For a module handed over as an object; `build` has done it for what it returns. The module's mode stays as it was.
+    For a module handed over as an object; `build` has done it for what it returns. The modes of its parts
+    stay as they were.
     """
     if not isinstance(module, nn.Module):
         raise ConfigError(f"the network must be a torch.nn.Module, got {type(module).__name__}; derive it from one")
-    was_training = module.training
-    module.eval()
     try:
-        with torch.no_grad(), torch_threads(1):
+        with evaluating(module), torch.no_grad(), torch_threads(1):
             output = module(*example_of(inputs))
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
         shapes = {name: list(spec.shape) for name, spec in inputs.items()}
@@ -55,8 +104,6 @@ def check_module(module: nn.Module, inputs: Mapping[str, TensorSpec], num_output
             f"the network {type(module).__name__} must take the pipeline's tensors {shapes}, got "
             f"{type(error).__name__}: {error}; make its forward take them in this order"
         ) from error
-    finally:
-        module.train(was_training)
     if not isinstance(output, torch.Tensor) or output.shape != (2, num_outputs) or not output.is_floating_point():
         got = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise ConfigError(
@@ -66,59 +113,111 @@ def check_module(module: nn.Module, inputs: Mapping[str, TensorSpec], num_output
 
 
 def example_of(inputs: Mapping[str, TensorSpec], num_rows: int = 2) -> tuple[torch.Tensor, ...]:
-    """Zeros of the pipeline's shapes, `num_rows` rows."""
-    return tuple(torch.zeros((num_rows, *spec.shape), dtype=torch.float32) for spec in inputs.values())
+    """Zeros of the pipeline's shapes and types, `num_rows` rows."""
+    return tuple(torch.from_numpy(np.zeros((num_rows, *spec.shape), dtype=spec.dtype)) for spec in inputs.values())
 
 
-def describe(config: ModelConfig, module: nn.Module, inputs: Mapping[str, TensorSpec], num_outputs: int) -> JsonObject:
-    """The architecture as JSON for package.json. A user's network is called `custom`: packages name no import path."""
+def describe(
+    config: ModelConfig,
+    module: nn.Module,
+    inputs: Mapping[str, TensorSpec],
+    num_outputs: int,
+    *,
+    task: Task = "classification",
+    numbers: Sequence[int] = (),
+) -> JsonObject:
+    """The architecture as JSON for package.json: what `build_described` needs.
+
+    A network that is not one of Corelane's is called `custom`: packages name no import path.
+    """
     described: JsonObject = {
         "net": "custom",
         "inputs": {name: list(spec.shape) for name, spec in inputs.items()},
         "num_outputs": num_outputs,
         "num_parameters": sum(parameter.numel() for parameter in module.parameters()),
     }
-    if config.net in BUILT_IN:
-        described |= {"net": config.net, "options": config.model_dump(mode="json", include=set(BUILT_IN[config.net]))}
-    return described
+    if type(module) not in _CLASSES.values():
+        return described
+    config = resolved(config, inputs)
+    options = config.model_dump(mode="json", include=set(BUILT_IN[config.net]))
+    described |= {"net": config.net, "options": options, "task": task, "numbers": list(numbers)}
+    vocabularies = {name: spec.vocabulary for name, spec in inputs.items() if spec.vocabulary is not None}
+    return described | ({"vocabularies": vocabularies} if vocabularies else {})
+
+
+def describe_for(config: ModelConfig, module: nn.Module, pipeline: Pipeline) -> JsonObject:
+    """`describe` for a `module` that was trained behind `pipeline`."""
+    target = pipeline.target
+    numbers = number_places(pipeline.feature_spans)
+    return describe(config, module, pipeline.outputs, target.num_outputs, task=target.task, numbers=numbers)
 
 
 def build_described(architecture: JsonObject) -> nn.Module:
     """The network that `describe` described, with weights that are yet to be loaded. Raises `ConfigError`."""
     config = ModelConfig(net=architecture["net"], **architecture["options"])
-    inputs = {name: TensorSpec("float32", tuple(shape)) for name, shape in architecture["inputs"].items()}
-    return build(config, inputs, architecture["num_outputs"], seed=0)
+    vocabularies = architecture.get("vocabularies", {})
+    inputs = {
+        name: TensorSpec("int64" if name in vocabularies else "float32", tuple(shape), vocabularies.get(name))
+        for name, shape in architecture["inputs"].items()
+    }
+    # Packages of earlier versions, whose networks need neither, do not say them.
+    task, numbers = architecture.get("task", "classification"), architecture.get("numbers", [])
+    return build(config, inputs, architecture["num_outputs"], seed=0, task=task, numbers=numbers)
 
 
-def _construct(config: ModelConfig, inputs: Mapping[str, TensorSpec], num_outputs: int) -> nn.Module:
-    if config.net == "mlp":
-        num_inputs = sum(math.prod(spec.shape) for spec in inputs.values())
-        return MLP(num_inputs, config.widths, num_outputs, dropout=config.dropout)
-    if config.net == "cnn":
-        return CNN(
-            _image_shape(inputs, len(config.channels)),
-            config.channels,
-            config.widths,
-            num_outputs,
-            dropout=config.dropout,
-            batch_norm=config.batch_norm,
-        )
+_CLASSES: Mapping[str, type[nn.Module]] = {"mlp": MLP, "cnn": CNN, "resnet": ResNet, "tabm": TabM}
+
+
+def _construct(
+    config: ModelConfig, inputs: Mapping[str, TensorSpec], num_outputs: int, task: Task, numbers: Sequence[int]
+) -> nn.Module:
+    match config.net:
+        case "mlp":
+            return MLP(_num_inputs(inputs), config.widths, num_outputs, dropout=config.dropout)
+        case "cnn":
+            return CNN(
+                _image_shape(inputs, "cnn", len(config.depths)),
+                config.depths,
+                config.widths,
+                num_outputs,
+                dropout=config.dropout,
+                batch_norm=config.batch_norm,
+            )
+        case "resnet":
+            depth, _, _ = _image_shape(inputs, "resnet", len(config.depths) - 1)
+            return ResNet(depth, config.depths, config.blocks, num_outputs, dropout=config.dropout)
+        case "tabm":
+            return TabM(
+                _num_inputs(inputs),
+                numbers,
+                config.widths,
+                num_outputs,
+                num_members=config.members,
+                embedding=config.embedding_for(len(numbers)),
+                num_bins=config.bins,
+                combine=COMBINE[task],
+                dropout=config.dropout,
+            )
     return _construct_users(config.net, config.arguments)
 
 
-def _image_shape(inputs: Mapping[str, TensorSpec], num_blocks: int) -> tuple[int, int, int]:
+def _num_inputs(inputs: Mapping[str, TensorSpec]) -> int:
+    return sum(math.prod(spec.shape) for spec in inputs.values())
+
+
+def _image_shape(inputs: Mapping[str, TensorSpec], net: str, num_halvings: int) -> tuple[int, int, int]:
     shapes = {name: spec.shape for name, spec in inputs.items()}
     shape = next(iter(shapes.values()))
     if len(shapes) != 1 or len(shape) != 3:
         raise ConfigError(
-            f"model.net cnn must get one image of channels, height and width, got {shapes}; use model.net mlp, "
+            f"model.net {net} must get one image of channels, height and width, got {shapes}; use model.net mlp, "
             "exclude the other columns, or declare a tensor column's kind as image"
         )
     depth, height, width = shape
-    if min(height, width) < 2**num_blocks:
+    if min(height, width) < 2**num_halvings:
         raise ConfigError(
-            f"model.channels must have at most {int(math.log2(min(height, width)))} entries for images of "
-            f"{height} x {width}, each halves them, got {num_blocks}; give fewer"
+            f"model.channels must halve images of {height} x {width} at most {int(math.log2(min(height, width)))} "
+            f"times, got {num_halvings}; give fewer"
         )
     return depth, height, width
 

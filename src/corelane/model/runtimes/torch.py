@@ -5,15 +5,13 @@ Used by the skew gate, by evaluation during training, and to run a package's wei
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 
 from corelane.core.errors import BundleError, ConfigError, NotReadyError
 from corelane.core.types import Array, NamedArrays
 from corelane.model.config import BUILT_IN
+from corelane.model.modes import evaluating
 from corelane.model.nets.build import build_described
 from corelane.model.package import ModelPackage
 from corelane.model.predictor import Predictor
@@ -24,8 +22,8 @@ from corelane.model.torch_threads import torch_threads
 class TorchRuntime:
     """Runs `module` in evaluation mode without gradients, `num_threads` threads per call.
 
-    The module is the caller's: its training mode is put back after every call, and so is torch's thread count, which is
-    one number for the whole process (two runtimes with different counts must not run at the same time).
+    The module is the caller's: the modes of its parts are put back after every call, and so is torch's thread count,
+    which is one number for the whole process (two runtimes with different counts must not run at the same time).
     """
 
     def __init__(self, module: torch.nn.Module, *, num_threads: int = 1) -> None:
@@ -38,7 +36,7 @@ class TorchRuntime:
         if module is None:
             raise NotReadyError("the runtime must be open, got one that was closed; load the package again")
         tensors = [torch.from_numpy(np.require(array, requirements=["C", "W"])) for array in inputs.values()]
-        with _evaluating(module), torch_threads(self._num_threads), torch.inference_mode():
+        with evaluating(module), torch_threads(self._num_threads), torch.inference_mode():
             try:
                 return {LOGITS: module(*tensors).numpy()}
             except (RuntimeError, TypeError) as error:
@@ -73,13 +71,3 @@ def torch_predictor(package: ModelPackage, *, num_threads: int = 1) -> Predictor
             detail=str(error),
         ) from error
     return Predictor(package.pipeline, package.decoder, TorchRuntime(module, num_threads=num_threads))
-
-
-@contextmanager
-def _evaluating(module: torch.nn.Module) -> Iterator[None]:
-    was_training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was_training)
