@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,7 @@ def run(
     cache: MemoryTier | None = None,
     disk: DiskTier | None = None,
     observers: Sequence[Observer] = (),
+    room_bytes: float = math.inf,
     **settings: Any,
 ) -> TrainResult:
     """`run_training` with short intervals; `settings` override the training configuration."""
@@ -141,6 +143,7 @@ def run(
             cache=cache or NO_TIER,
             disk=disk,
             observers=observers,
+            room_bytes=room_bytes,
         )
 
 

@@ -57,7 +57,10 @@ def from_values(values: Mapping[str, Any], base: Path) -> RootConfig:
 
 
 def resolved(config: RootConfig, base: Path) -> RootConfig:
-    """`config` with its data paths absolute."""
+    """`config` with its paths absolute."""
+    if config.train.fine_tune is not None:
+        start = config.train.fine_tune.model_copy(update={"package": str(base / config.train.fine_tune.package)})
+        config = config.model_copy(update={"train": config.train.model_copy(update={"fine_tune": start})})
     if config.data is None:
         return config
     data = config.data.model_copy(

@@ -32,6 +32,11 @@ def managed_memory(budget: Budget, logger: SystemLogger) -> Iterator[MemoryManag
         yield manager
 
 
+def room_for_batches(memory: MemoryManager) -> int:
+    """Bytes that a batch may take in the network: what weights and optimiser leave of the pools they are in."""
+    return sum(memory.pool(name).free_bytes for name in ("model", "gradients"))
+
+
 @contextmanager
 def reserved_for(module: nn.Module, memory: MemoryManager) -> Iterator[None]:
     """Account for what training `module` keeps in memory: weights and buffers, gradients and the optimiser's state.

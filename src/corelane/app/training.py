@@ -25,7 +25,8 @@ from corelane.app.config import (
     load_root,
     spin_setting,
 )
-from corelane.app.memory import managed_memory, reserved_for
+from corelane.app.fine_tuning import load_start, pipeline_of_start, with_start
+from corelane.app.memory import managed_memory, reserved_for, room_for_batches
 from corelane.app.recording import recorded_run
 from corelane.app.runs import (
     CONFIG_NAME,
@@ -61,6 +62,7 @@ from corelane.train.heartbeat import NO_HEART, Heart, heart_of
 from corelane.train.micro_batch import within_memory
 from corelane.train.plan import choose_plan
 from corelane.train.progress import TrainingProgress, make_progress
+from corelane.train.record import Observer
 from corelane.train.recover import FaultTolerantTrainer
 from corelane.train.run import TrainResult, run_training
 from corelane.train.stacks import stacks_on_request
@@ -84,6 +86,7 @@ def train(
     data: object = None,
     test: object = None,
     model: nn.Module | None = None,
+    observers: Sequence[Observer] = (),
     runs: Path | str = "runs",
     resume: bool = False,
     quiet: bool = False,
@@ -93,7 +96,7 @@ def train(
     `config` is a file or its content as nested mappings. `data` (and `test`) may be rows in memory instead of a
     configured source: a mapping of NumPy arrays, a PyArrow table, or a list of dicts. `model` may be a module instead
     of a configured net; it takes the pipeline's tensors in order and returns [n, number of classes], or [n, 1] for a
-    regression.
+    regression. `observers` are called with a `StepRecord` after every step.
 
     Raises `ConfigError`, `DataError`, `NonFiniteLossError`, `DiskFullError`.
     """
@@ -101,8 +104,9 @@ def train(
         root = from_values(_with_memory(config, data, test), base=Path())
     else:
         root = load_root(Path(config))
+    root = with_start(root)
     with _held_run(root, Path(runs), resume) as directory, recorded_run(directory, root.observe):
-        run = _train_in(directory, root, (data, test), module=model, resume=resume, quiet=quiet)
+        run = _train_in(directory, root, (data, test), module=model, resume=resume, quiet=quiet, observers=observers)
         archive_run(directory, root)
         return run
 
@@ -115,7 +119,7 @@ def train_supervised(
     Raises what `train` raises, `InterruptedRunError` when it was asked to stop, and `WorkerLostError` when its retries
     are used up.
     """
-    root = load_root(config, overrides)
+    root = with_start(load_root(config, overrides))
     _refuse_memory(root)
     with _held_run(root, runs, resume) as directory, recorded_run(directory, root.observe):
         if not is_finished(directory):
@@ -173,6 +177,7 @@ def prepare_run(
             processor=processor,
             logger=logger,
             memory_budget_bytes=budget.data_bytes,
+            taken_over=pipeline_of_start(root),
         )
 
 
@@ -197,6 +202,7 @@ def _train_in(
     resume: bool,
     quiet: bool,
     heart: Heart = NO_HEART,
+    observers: Sequence[Observer] = (),
 ) -> Run:
     """`rows` are those of the source and of the test source as handed over in Python; None where a file is read."""
     with _logger(root, directory, quiet=quiet) as logger:
@@ -205,6 +211,9 @@ def _train_in(
         data = prepare_run(root, _sources(root, *rows, cache, logger), directory, cache, logger)
         save_run_data(directory, data, has_own_module=module is not None)
         module = module if module is not None else initial_module(root, data)
+        if root.train.fine_tune is not None:
+            anew = load_start(module, root, data.pipeline)
+            logger.training.info("fine_tuning_started", package=root.train.fine_tune.package, reset=anew)
         progress = make_progress(quiet=quiet)
         heart.enter("plan")
         with stop_requested() as should_stop:  # not before: preparing has no steps to stop after, and may take hours
@@ -219,6 +228,7 @@ def _train_in(
                 should_stop=should_stop,
                 resume=resume,
                 heart=heart,
+                observers=observers,
             )
     return Run(directory, result, module)
 
@@ -235,6 +245,7 @@ def train_prepared(
     should_stop: Callable[[], bool],
     resume: bool,
     heart: Heart = NO_HEART,
+    observers: Sequence[Observer] = (),
 ) -> TrainResult:
     """Train `module` on prepared data into the run `directory`; its best weights are in it afterwards."""
     budget, config = budget_of(root), within_memory(root.train, directory)
@@ -262,6 +273,8 @@ def train_prepared(
             cache=cache,
             disk=disk,
             heart=heart,
+            observers=observers,
+            room_bytes=room_for_batches(memory),
         )
 
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from corelane.core.types import Array, IntArray
 from corelane.data.config import DataConfig
-from corelane.data.pipeline import UnfittedPipeline
 from corelane.data.processor import CPUDataProcessor
 from corelane.data.rules import RowRules
 from corelane.data.source import DataSource
 from corelane.data.split import TEST, part_of
+from corelane.data.taken_over import Fittable
 
 DATA, TEST_DATA = "data", "test"  # the sources' names in the quarantine
 
@@ -38,7 +38,7 @@ class Job:
     source: DataSource
     test_source: DataSource | None
     config: DataConfig
-    unfitted: UnfittedPipeline
+    unfitted: Fittable
     seed: int
     processor: CPUDataProcessor
     rules: RowRules

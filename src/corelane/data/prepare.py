@@ -50,6 +50,7 @@ from corelane.data.schema import Schema
 from corelane.data.source import DataSource, Tell
 from corelane.data.split import PARTS
 from corelane.data.spool import spooled
+from corelane.data.taken_over import Fittable, TakenOver
 from corelane.machine.cpu import Machine
 from corelane.observe.log import SystemLogger
 from corelane.store.durable import temporary_file
@@ -73,13 +74,15 @@ def prepare(
     test_source: DataSource | None = None,
     processor: CPUDataProcessor | None = None,
     memory_budget_bytes: int | None = None,
+    taken_over: Pipeline | None = None,
 ) -> PreparedData:
     """The prepared data of `source` under `config` and `pipeline`, from the cache when it is there and whole.
 
     A remote source is read once, into a local copy (`spool.py`).
     Refused rows are written to the Parquet file `quarantine` (also on a hit). When the cache has no room, also after
     other entries have gone, the arrays are kept in memory if they fit `memory_budget_bytes` (default: 30 % of the
-    machine's memory); what the rules of copies and unique values remember must fit there too.
+    machine's memory); what the rules of copies and unique values remember must fit there too. `taken_over` is a fitted
+    pipeline to use as it is, its schema included, instead of inferring and fitting one.
 
     Raises `DataError` when the data cannot be used (no rows, too many refused, one class only, a column missing),
     `DiskFullError` with the number of bytes needed, and what the source raises.
@@ -92,8 +95,12 @@ def prepare(
         source = owned.enter_context(spooled(source, cache, tell=tell))
         if test_source is not None:
             test_source = owned.enter_context(spooled(test_source, cache, tell=tell))
-        schema = _find_schema(source, config, pipeline, cache, processor)
-        unfitted = Pipeline.build(schema, pipeline)
+        unfitted: Fittable
+        if taken_over is not None:
+            unfitted = TakenOver(taken_over)
+        else:
+            unfitted = Pipeline.build(_find_schema(source, config, pipeline, cache, processor), pipeline)
+        schema = unfitted.schema
         rules, budget = RowRules.of(config, schema), _memory_budget(memory_budget_bytes)
         job = Job(source, test_source, config, unfitted, seed, processor, rules, budget)
         try:

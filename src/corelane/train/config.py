@@ -57,6 +57,16 @@ class AugmentConfig(Section):
         return self.model_copy(update={"cache": False}) == AugmentConfig()
 
 
+class FineTuneConfig(Section):
+    """Where training starts from: a package whose pipeline, network and weights are taken over."""
+
+    package: str = Field(min_length=1, description="Folder of the package: packages/digits/1")
+    reset: list[str] = Field(
+        default=[],
+        description="Parameters that start anew, by name, with * and ?: the output layer's, for other labels",
+    )
+
+
 class TrainConfig(Section):
     """How a network is trained: how long, how fast it learns, when it stops, how often its state is saved."""
 
@@ -82,6 +92,7 @@ class TrainConfig(Section):
     ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
         default=None, description="Decay of the moving average of the weights, such as 0.999; null: no average"
     )
+    fine_tune: FineTuneConfig | None = Field(default=None, description="Start from a package instead of random weights")
     freeze: list[str] = Field(
         default=[], description="Parameters that keep their values, by name, with * and ?: [blocks.*]"
     )

@@ -1,4 +1,4 @@
-"""How many rows a run puts through its network at once, after the memory was too small for more: kept in the run.
+"""How many rows a run puts through its network at once, where the memory is too small for more: kept in the run.
 
 The batch of the optimiser stays as configured: its gradient is added up from smaller pieces. Sums in another order
 round differently, so from there on the run is no longer equal, bit for bit, to one that had the memory.
@@ -69,6 +69,11 @@ def halve(directory: Path, config: TrainConfig, beat: Beat) -> int:
             "with train.micro_batch_size 1; give the run more memory, then run the same command with --resume, "
             "or choose a smaller network"
         )
-    record = {"version": VERSION, "rows": rows // 2, "because": f"the memory ended in step {beat.step + 1} with {rows}"}
-    write_atomic(directory / FILE, json.dumps(record).encode())
+    record_rows(directory, rows // 2, f"the memory ended in step {beat.step + 1} with {rows}")
     return rows // 2
+
+
+def record_rows(directory: Path, rows: int, because: str) -> None:
+    """Have the run in `directory` go on with `rows` rows at once, from its next start; durably."""
+    record = {"version": VERSION, "rows": rows, "because": because}
+    write_atomic(directory / FILE, json.dumps(record).encode())

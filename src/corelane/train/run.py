@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,6 +29,7 @@ from corelane.train.batches import TensorBatches, in_layout
 from corelane.train.config import TrainConfig
 from corelane.train.evaluate import BATCH_ROWS, evaluate
 from corelane.train.heartbeat import NO_HEART, Heart
+from corelane.train.losses import loss_for
 from corelane.train.metrics import Evaluation
 from corelane.train.plan import Plan
 from corelane.train.preflight import check_directory, checkpoint_bytes
@@ -36,6 +38,7 @@ from corelane.train.record import Observer
 from corelane.train.report import write_report
 from corelane.train.result import TrainResult
 from corelane.train.retention import Retention
+from corelane.train.room import PROBE_ROWS, within_room
 from corelane.train.saver import BackgroundSaver
 from corelane.train.state import TrainingStateManager
 from corelane.train.suspects import healthy_rows
@@ -68,6 +71,7 @@ def run_training(
     disk: DiskTier | None = None,
     observers: Sequence[Observer] = (),
     heart: Heart = NO_HEART,
+    room_bytes: float = math.inf,
 ) -> TrainResult:
     """Train `module` on `data` in the run directory `directory`; it ends in eval mode with the best weights.
 
@@ -76,6 +80,7 @@ def run_training(
     `cache` keeps in memory what is read again, `disk` augmented batches where that is configured; they change no bit.
     `observers` are told of every step, `heart` of where the process is. Rows of steps that the run crashed at again and
     again are left out, where that is configured.
+    `room_bytes` is the memory that a batch may take in the network.
 
     With `strict` a broken checkpoint ends the run instead of being passed over.
 
@@ -108,7 +113,7 @@ def run_training(
 
     def work(should_stop: Callable[[], bool]) -> TrainResult:
         trainer = Trainer(
-            config,
+            _within_room(config, directory, module, data, room_bytes),
             module=module,
             data=data,
             processor=processor,
@@ -144,6 +149,22 @@ def run_training(
 
 def _tell(logger: SystemLogger, event: str, fields: JsonObject) -> None:
     logger.training.warning(event, **fields)
+
+
+def _within_room(
+    config: TrainConfig, directory: Path, module: torch.nn.Module, data: PreparedData, room_bytes: float
+) -> TrainConfig:
+    rows = slice(0, max(PROBE_ROWS))
+    inputs = [torch.from_numpy(np.array(array[rows])) for array in data.train.inputs.values()]
+    return within_room(
+        config,
+        directory,
+        module,
+        loss_for(data.pipeline.schema.task),
+        sample=(inputs, torch.from_numpy(np.array(data.train.target[rows]))),
+        batch_size=min(config.batch_size, data.train.num_rows),
+        room_bytes=room_bytes,
+    )
 
 
 def _augmenter(config: TrainConfig, data: PreparedData, seed: int, disk: DiskTier | None) -> Augmenting:

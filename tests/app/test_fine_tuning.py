@@ -1,0 +1,100 @@
+"""Fine-tuning: a run that starts from a package, through the calls and the command that users make."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from corelane.app import package, train
+from corelane.app.training import Run
+from corelane.core.errors import ConfigError
+from corelane.model.package import ModelPackage
+from corelane.train.record import StepRecord
+
+
+def rows(seed: int, labels: tuple[str, ...] = ("no", "yes"), shift: float = 0.0) -> dict[str, Any]:
+    """Three numbers, of which the first, coarsely, decides the label; `shift` moves all of them."""
+    x = np.random.default_rng(seed).normal(size=(300, 3)).astype(np.float32)
+    place = np.digitize(x[:, 0], np.linspace(-0.5, 0.5, len(labels) - 1))
+    return {"x": x + shift, "y": np.array(labels)[place]}
+
+
+def settings(tmp_path: Path, **sections: Any) -> dict[str, Any]:
+    return {
+        "name": "a",
+        "data": {"target": "y"},
+        "model": {"net": "mlp", "hidden": [16]},
+        "machine": {"cache": str(tmp_path / "cache"), "memory": "16MiB"},
+        **sections,
+    }
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package trained to tell two labels apart."""
+    tmp_path = tmp_path_factory.mktemp("start")
+    config = settings(tmp_path, train={"epochs": 8, "learning_rate": 0.02})
+    return package(train(config, data=rows(0), runs=tmp_path / "runs", quiet=True), directory=tmp_path / "packages")
+
+
+def tuned(tmp_path: Path, start: Path, data: dict[str, Any], **options: Any) -> tuple[Run, list[StepRecord]]:
+    seen: list[StepRecord] = []
+    fine_tune = {"package": str(start), "reset": options.pop("reset", [])}
+    config = {**settings(tmp_path), "name": "b", "train": {"epochs": 2, "fine_tune": fine_tune, **options}}
+    del config["model"]
+    run = train(config, data=data, runs=tmp_path / "runs", quiet=True, observers=[seen.append])
+    return run, seen
+
+
+def test_it_goes_on_from_the_weights_and_the_pipeline(tmp_path: Path, start: Path) -> None:
+    """The first loss is that of a trained network, the pipeline is the package's, although the new data are shifted."""
+    run, seen = tuned(tmp_path, start, rows(1, shift=0.1))
+    assert seen[0].loss < 0.4 < np.log(2)
+    pipeline = json.loads((run.directory / "data/pipeline.json").read_text())
+    assert pipeline == ModelPackage.load(start).pipeline.to_json()
+    assert ModelPackage.load(package(run, directory=tmp_path / "packages")).name == "b"
+
+
+def test_frozen_weights_are_those_of_the_package(tmp_path: Path, start: Path) -> None:
+    """With its first layer frozen, a tuned network has the package's first layer."""
+    run, _ = tuned(tmp_path, start, rows(1), freeze=["layers.0.*"])
+    saved = ModelPackage.load(start).weights()
+    now = run.module.state_dict()
+    assert np.array_equal(now["layers.0.weight"].numpy(), saved["layers.0.weight"])
+    assert not np.array_equal(now["layers.2.weight"].numpy(), saved["layers.2.weight"])
+
+
+def test_other_labels_need_a_new_output_layer(tmp_path: Path, start: Path) -> None:
+    """Data with labels of their own are refused with the remedy, and trained when the output layer is reset."""
+    data = rows(1, labels=("low", "middle", "high"))
+    with pytest.raises(ConfigError, match=r"reset must name the output layer.*layers\.2\.\*"):
+        tuned(tmp_path, start, data)
+    run, _ = tuned(tmp_path, start, data, reset=["layers.2.*"])
+    assert run.module.state_dict()["layers.2.weight"].shape == (3, 16)
+
+
+def test_some_of_the_labels_keep_the_target(tmp_path: Path, start: Path) -> None:
+    """Where the new labels are among the package's, its classes stay, in its order."""
+    data = rows(1)
+    run, _ = tuned(tmp_path, start, {name: values[:250] for name, values in data.items()})
+    assert json.loads((run.directory / "data/pipeline.json").read_text())["target"]["labels"] == ["no", "yes"]
+
+
+def test_another_network_is_refused(tmp_path: Path, start: Path) -> None:
+    """A `model` section that names another network than the package's is no fine-tuning of it."""
+    config = settings(tmp_path, model={"net": "mlp", "hidden": [8]}, train={"fine_tune": {"package": str(start)}})
+    with pytest.raises(ConfigError, match="model must be left out to fine-tune"):
+        train(config, data=rows(1), runs=tmp_path / "runs", quiet=True)
+
+
+def test_a_run_says_what_it_trained(tmp_path: Path, start: Path) -> None:
+    """The run's own configuration names the network, so it can be packaged when the package it began with is gone."""
+    copy = shutil.copytree(start, tmp_path / "copy")
+    run, _ = tuned(tmp_path, copy, rows(1))
+    shutil.rmtree(copy)
+    assert ModelPackage.load(package(run.directory, directory=tmp_path / "packages")).architecture["options"]
