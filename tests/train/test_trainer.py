@@ -218,7 +218,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, interval: int) -
     with pytest.raises(
         NonFiniteLossError, match=r"loss at step 12 must be finite, got nan at learning rate .*train\.learning_rate"
     ):
-        run(tmp_path, classification(), Diverging(), log_interval=interval)
+        run(tmp_path, classification(), Diverging(), log_interval=interval, on_nonfinite="stop")
     steps = saved_steps(tmp_path / "checkpoints")
     assert steps == [5, 10]
     checkpoint = read_checkpoint(tmp_path / "checkpoints/10")
@@ -226,7 +226,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, interval: int) -
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
-    """A gradient that breaks the weights after a finite loss is found before the checkpoint is written."""
+    """Without a norm no gradient is judged: one that breaks the weights is found before the checkpoint is written."""
 
     class Breaking(torch.autograd.Function):
         @staticmethod
@@ -246,7 +246,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
             return Breaking.apply(self.inner(values))
 
     with pytest.raises(NonFiniteLossError, match="weights at step 1"):
-        run(tmp_path, classification(), Net(), save_interval=1)
+        run(tmp_path, classification(), Net(), save_interval=1, clip_norm=None)
     assert saved_steps(tmp_path / "checkpoints") == []
 
 

@@ -42,7 +42,7 @@ HEARTBEAT_S = 60.0  # how often an unchanged run is told of, so that other hosts
 _SECRET_SECTIONS = frozenset({"headers", "storage_options", "cache_shared_options"})
 _VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _KEY = re.compile(r"[0-9a-f]{32}")
-_NOT_METRICS = frozenset({"kind", "step", "epoch"})
+_NOT_METRICS = frozenset({"kind", "step", "epoch", "batch", "from_step"})
 
 
 class RunReader:

@@ -15,12 +15,13 @@ Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 WITHOUT_EFFECT = {
     *("save_interval", "keep_checkpoints", "keep_best_checkpoints", "keep_checkpoint_every", "save_policy"),
     *("max_save_failures", "stop_wait_s", "max_retries", "augment.cache"),
-    *("hang_timeout_s", "on_crash_loop", "micro_batch_size"),
+    *("hang_timeout_s", "on_crash_loop", "micro_batch_size", "on_nonfinite", "max_skipped_in_a_row", "max_skipped"),
+    *("rollback_rate_factor", "max_rollbacks"),
 }
 """Settings that change neither a weight nor a line of the history, and so may differ when a run is resumed.
 
-Two may, where the run could not go on else: what is done about a crash loop, and the size of a batch's pieces, which
-moves the last bits of a gradient; a resume with another size says so.
+Some may, where the run could not go on else: what is done about a crash loop and about steps that are not finite, and
+the size of a batch's pieces, which moves the last bits of a gradient; a resume with another size says so.
 """
 
 
@@ -135,6 +136,19 @@ class TrainConfig(Section):
         default="stop",
         description="When all retries end at the same step: stop and name its rows, or go on without them",
     )
+    on_nonfinite: Literal["skip", "rollback", "stop"] = Field(
+        default="skip",
+        description="When a loss or gradient is NaN or infinite: leave the step out, go back to the last checkpoint"
+        " with a lower rate, or stop",
+    )
+    max_skipped_in_a_row: int = Field(
+        default=5, ge=1, description="skip: more such steps one after another end the run"
+    )
+    max_skipped: int = Field(default=100, ge=1, description="skip: more such steps in all end the run")
+    rollback_rate_factor: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        default=0.5, description="rollback: what is left of the learning rate each time"
+    )
+    max_rollbacks: int = Field(default=3, ge=1, description="rollback: one more ends the run")
     augment: AugmentConfig = Field(default=AugmentConfig(), description="Random changes of training batches")
     memory_format: Literal["auto", "contiguous", "channels_last"] = Field(
         default="auto", description="Layout of images: auto takes channels_last where there is a 2-d convolution"

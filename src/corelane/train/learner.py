@@ -15,12 +15,13 @@ from corelane.train.batches import TensorBatch, in_layout
 from corelane.train.config import TrainConfig
 from corelane.train.freezing import freeze, to_training_mode
 from corelane.train.losses import Loss
+from corelane.train.nonfinite import Guard
 from corelane.train.optimizers import make_optimizer
 from corelane.train.plan import Candidate
 from corelane.train.schedule import Schedule
-from corelane.train.step import EagerStep, Outcome, Step, pieces
+from corelane.train.step import EagerStep, Step, pieces
 from corelane.train.timing import StopWatch
-from corelane.train.update import Update
+from corelane.train.update import Outcome, Update
 
 
 class Learner:
@@ -55,7 +56,8 @@ class Learner:
         self.schedule = Schedule(self.optimizer, config, total_steps)
         self.average = averaging_for(module, config.ema_decay)
         self._micro_batch_size = micro_batch_size
-        update = Update(config, self.optimizer, self.schedule, self.average)
+        self._guard = Guard(module)
+        update = Update(config, self.optimizer, self.schedule, self.average, self._guard)
         self._step: Step = EagerStep(self.module, loss, update, watch)
 
     def start(self) -> None:
@@ -64,6 +66,7 @@ class Learner:
 
     def step(self, batch: TensorBatch) -> Outcome:
         """One step on `batch`."""
+        self._guard.begin()
         return self._step.run(pieces(batch, self._micro_batch_size))
 
     def averaged(self) -> AbstractContextManager[None]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from corelane.core.errors import OutOfMemoryError
+from corelane.core.types import JsonObject
 from corelane.observe.log import SystemLogger
 from corelane.store.bundle import write_atomic
 from corelane.train.config import TrainConfig
@@ -24,9 +25,10 @@ VERSION: Final = 1
 class PieceSize:
     """Keeps in every checkpoint how many rows it was made with, and says so when a run goes on with another number."""
 
-    def __init__(self, rows: int, logger: SystemLogger) -> None:
+    def __init__(self, rows: int, logger: SystemLogger, notes: list[JsonObject]) -> None:
         self._rows = rows
         self._logger = logger
+        self._notes = notes
 
     def state_dict(self) -> dict[str, Any]:
         """The number of rows."""
@@ -35,9 +37,11 @@ class PieceSize:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Compare with what a checkpoint was made with."""
         if state["rows"] != self._rows:
+            changed = {"micro_batch": f"{state['rows']} -> {self._rows}"}
+            self._notes.append({"event": "resume_not_exact", "changed": changed})
             self._logger.training.warning(
                 "resume_not_exact",
-                changed={"micro_batch": f"{state['rows']} -> {self._rows}"},
+                changed=changed,
                 reason="the last bits of the weights may differ from a run with as much memory as before",
             )
 

@@ -43,6 +43,7 @@ class Schedule:
         self._config = config
         self._total_steps = total_steps
         self._step = 0
+        self._factor = 1.0
         self._apply()
 
     @property
@@ -52,7 +53,12 @@ class Schedule:
 
     def rate_of(self, step: int) -> float:
         """The rate of step `step`, from 0."""
-        return rate_at(self._config, min(step, self._total_steps - 1), self._total_steps)
+        return self._factor * rate_at(self._config, min(step, self._total_steps - 1), self._total_steps)
+
+    def lower(self, factor: float) -> None:
+        """From now on, `factor` of what the configuration says; whoever decided so keeps it in the checkpoint."""
+        self._factor = factor
+        self._apply()
 
     def step(self) -> None:
         """Go on to the next step's rate."""

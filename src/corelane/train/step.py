@@ -6,7 +6,7 @@ A `Step` is what the plan chooses: the ways differ in speed, not in meaning. The
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,21 +14,17 @@ from torch import Tensor
 from corelane.train.batches import TensorBatch
 from corelane.train.losses import Loss
 from corelane.train.timing import StopWatch
-from corelane.train.update import Update
-
-
-class Outcome(NamedTuple):
-    """What a step came to: the batch's loss and the gradient's length before clipping (NaN: not asked for), scalars."""
-
-    loss: Tensor
-    gradient_norm: Tensor
+from corelane.train.update import Outcome, Update
 
 
 class Step(Protocol):
     """Runs whole steps on the parameters it was built for."""
 
     def run(self, batches: Sequence[TensorBatch]) -> Outcome:
-        """Take one step on a batch, given in one or more pieces whose gradients add up."""
+        """Take one step on a batch, given in one or more pieces whose gradients add up.
+
+        A loss or gradient that is not finite changes no weight, average or statistic, and the outcome says so.
+        """
         ...
 
 
@@ -45,9 +41,9 @@ class EagerStep:
         """As `Step.run`."""
         watch = self._watch
         loss = self._backward(*batches[0]) if len(batches) == 1 else self._accumulate(batches)
-        norm = self._update.apply()
+        outcome = self._update.apply(loss)
         watch.lap("optimiser")
-        return Outcome(loss, norm)
+        return outcome
 
     def _backward(self, inputs: list[Tensor], target: Tensor, share: float = 1.0) -> Tensor:
         loss = self._loss(self._module(*inputs), target)

@@ -25,6 +25,7 @@ from corelane.train.learner import Learner
 from corelane.train.losses import loss_for
 from corelane.train.metrics import Evaluation
 from corelane.train.micro_batch import PieceSize
+from corelane.train.nonfinite import NonFiniteSteps
 from corelane.train.plan import Plan
 from corelane.train.progress import Extent, TrainingProgress
 from corelane.train.record import Observer, StepRecord
@@ -92,7 +93,9 @@ class Trainer:
             watch=self._watch,
         )
         state.parts["average"] = self._learner.average
-        state.parts["micro_batch"] = PieceSize(config.micro_batch_size or self._batch_size, logger)
+        self._nonfinite = NonFiniteSteps(config)
+        state.parts["micro_batch"] = PieceSize(config.micro_batch_size or self._batch_size, logger, state.notes)
+        state.parts["nonfinite"] = self._nonfinite
 
     def train(self, resume: bool = False) -> TrainResult:
         """Train to the end, from the start or from the newest checkpoint, and return what was reached.
@@ -103,12 +106,23 @@ class Trainer:
         self._begin(resume)
         try:
             while not self._state.counters.is_finished:
-                self._steps()
+                if self._is_to_roll_back():
+                    self._roll_back()
             self._state.settle()
         finally:
             self._augment.close()
             self._progress.close()
         return self._result()
+
+    def _is_to_roll_back(self) -> bool:
+        """Take the steps that are left of the epoch; whether something was not finite and the policy is to go back."""
+        try:
+            self._steps()
+        except NonFiniteLossError:
+            if self._nonfinite.roll_back():
+                return True
+            raise
+        return False
 
     def _steps(self) -> None:
         """The steps that are left of the present epoch, and its end."""
@@ -119,13 +133,15 @@ class Trainer:
             rate = learner.schedule.learning_rate
             outcome = learner.step(batch)
             value, norm = outcome.loss.item(), outcome.gradient_norm.item()  # on a CPU nothing waits for them: 0.1 us
-            if not math.isfinite(value):
-                raise self._not_finite("loss", value)
+            if outcome.was_taken:
+                at.loss_sum += value
+                at.epoch_loss_sum += value
+                self._nonfinite.in_a_row = 0
+            else:
+                self._leave_out(value, norm)
 
             at.step += 1
             at.batch += 1
-            at.loss_sum += value
-            at.epoch_loss_sum += value
             self._last = StepRecord(at.step, at.epoch, self._batch_size, value, rate, norm, watch.now)
             for observe in self._observers:
                 observe(self._last)
@@ -160,6 +176,7 @@ class Trainer:
         at = state.counters
         total_steps = self._config.epochs * self._steps_per_epoch
         learner.start()
+        learner.schedule.lower(self._nonfinite.rate_factor)
         self._heart.tell_micro_batch(self._config.micro_batch_size or self._batch_size)
         self._heart.beat(at.step, at.epoch, at.batch)
         self._heart.enter("train")
@@ -168,6 +185,8 @@ class Trainer:
         self._progress.start(
             Extent(self._title, total_steps, self._config.epochs, self._batch_size, at.step), self._watch.now
         )
+        if self._config.on_nonfinite == "rollback" and state.durable_step is None:
+            self._save()  # the first steps too may have to be gone back from
         self._logger.training.info(
             "training_started", step=at.step, total_steps=total_steps, batch_size=self._batch_size
         )
@@ -175,10 +194,13 @@ class Trainer:
     def _log(self) -> None:
         """An entry for the steps since the last one: what a resumed run repeats in the history, the rate in the log."""
         at, watch = self._state.counters, self._watch
-        loss, at.loss_sum = at.loss_sum / self._config.log_interval, 0.0
+        num_taken, self._nonfinite.since_log = self._config.log_interval - self._nonfinite.since_log, 0
+        if num_taken == 0:
+            return
+        loss, at.loss_sum = at.loss_sum / num_taken, 0.0
         values: dict[str, float] = {"learning_rate": self._last.learning_rate}
-        if self._config.clip_norm is not None:
-            values["gradient_norm"] = self._finite("gradient norm", self._last.gradient_norm)
+        if math.isfinite(self._last.gradient_norm):
+            values["gradient_norm"] = self._last.gradient_norm
         self._state.history.add("step", {"step": at.step, "epoch": at.epoch, "loss": loss, **values})
         step, time = self._mark
         self._mark = (at.step, watch.now)
@@ -192,7 +214,8 @@ class Trainer:
         """Evaluate, keep the weights if they are the best, decide whether the run is over."""
         at, config = self._state.counters, self._config
         self._watch.lap("other")
-        entry: dict[str, float] = {"train_loss": at.epoch_loss_sum / self._steps_per_epoch}
+        num_taken, self._nonfinite.in_epoch = self._steps_per_epoch - self._nonfinite.in_epoch, 0
+        entry = {"train_loss": at.epoch_loss_sum / num_taken} if num_taken else {}
         if self._data.validation.num_rows:
             with self._learner.averaged():
                 evaluation = self._validate()
@@ -255,6 +278,43 @@ class Trainer:
             "run the same command again with --resume"
         )
 
+    def _leave_out(self, loss: float, norm: float) -> None:
+        """The step just tried was not finite and changed nothing: go on without it, if the policy lets us."""
+        at = self._state.counters
+        what, value = ("gradient norm", norm) if math.isfinite(loss) else ("loss", loss)
+        if not self._nonfinite.skip():
+            raise self._not_finite(what, value)
+        self._state.history.add("skipped", {"step": at.step + 1, "epoch": at.epoch, "batch": at.batch})
+        self._logger.training.warning(
+            "step_skipped",
+            step=at.step + 1,
+            reason=f"the {what} was {value}",
+            positions=self._positions(),
+            num_skipped=self._nonfinite.skipped,
+        )
+
+    def _roll_back(self) -> None:
+        """Go back to the newest checkpoint, with a lower rate from there on."""
+        state, learner, reached = self._state, self._learner, self._state.counters.step
+        decided = self._nonfinite.state_dict()
+        state.settle()
+        state.notes.clear()  # the checkpoint has them
+        state.resume(learner.module, learner.optimizer, learner.schedule)
+        self._nonfinite.load_state_dict({**decided, "in_a_row": 0, "since_log": 0, "in_epoch": 0})
+        learner.schedule.lower(self._nonfinite.rate_factor)
+        at = state.counters
+        self._mark = (at.step, self._watch.now)
+        facts = {"step": at.step, "epoch": at.epoch, "from_step": reached, "rate_factor": self._nonfinite.rate_factor}
+        state.history.add("rollback", facts)
+        self._logger.training.warning("rolled_back", **facts, num_rollbacks=self._nonfinite.rollbacks)
+
+    def _positions(self) -> list[int]:
+        """The rows of the present batch, as positions in their source."""
+        at = self._state.counters
+        rows = self._rows.batch(at.epoch, at.batch, self._batch_size)
+        positions: list[int] = self._data.train.positions[rows].tolist()
+        return positions
+
     def _finite(self, what: str, value: float) -> float:
         if not math.isfinite(value):
             raise self._not_finite(what, value)
@@ -266,7 +326,7 @@ class Trainer:
         return NonFiniteLossError(
             f"the {what} at step {at.step} must be finite, got {value} at learning rate "
             f"{self._learner.schedule.learning_rate:.3g}; lower train.learning_rate (try a tenth) or train.clip_norm, "
-            f"or look for extreme values in the data. The last good checkpoint: {saved}"
+            f"or look for extreme values in the data{self._nonfinite.told}. The last good checkpoint: {saved}"
         )
 
     def _result(self) -> TrainResult:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -9,15 +11,33 @@ from torch.optim import Optimizer
 from corelane.train.averaging import Averaging
 from corelane.train.clipping import clip_at_step, clip_values, gradients_of, norm_of
 from corelane.train.config import TrainConfig
+from corelane.train.nonfinite import Guard
 from corelane.train.schedule import Schedule
 
 NO_NORM = torch.tensor(float("nan"))
 
 
-class Update:
-    """Clips, steps the optimiser and its schedule, clears the gradients, moves the average. Has no state of its own."""
+class Outcome(NamedTuple):
+    """What a step came to: the batch's loss and the gradient's length before clipping (NaN: not asked for), scalars.
 
-    def __init__(self, config: TrainConfig, optimizer: Optimizer, schedule: Schedule, average: Averaging) -> None:
+    `was_taken` is false when one of them was not finite: then no weight, average or statistic has changed.
+    """
+
+    loss: Tensor
+    gradient_norm: Tensor
+    was_taken: bool = True
+
+
+class Update:
+    """Clips, steps the optimiser and its schedule, clears the gradients, moves the average. Has no state of its own.
+
+    `guard` is asked before weights change.
+    """
+
+    def __init__(
+        self, config: TrainConfig, optimizer: Optimizer, schedule: Schedule, average: Averaging, guard: Guard
+    ) -> None:
+        self._guard = guard
         self._optimizer = optimizer
         self._schedule = schedule
         self._average = average
@@ -25,14 +45,17 @@ class Update:
         self._clip_value = config.clip_value
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
-    def apply(self) -> Tensor:
-        """Take the step that the gradients say; return their length before clipping, NaN where it is not asked for."""
+    def apply(self, loss: Tensor) -> Outcome:
+        """Take the step that the gradients of `loss` say, unless they or it are not finite; the schedule goes on."""
         norm = self._clip()
-        self._optimizer.step()
+        is_good = self._guard.is_good(loss, norm if self._clip_norm is not None else None)
+        if is_good:
+            self._optimizer.step()
         self._optimizer.zero_grad()
         self._schedule.step()
-        self._average.update()
-        return norm
+        if is_good:
+            self._average.update()
+        return Outcome(loss, norm, is_good)
 
     def _clip(self) -> Tensor:
         if self._clip_value is None and self._clip_norm is None:
