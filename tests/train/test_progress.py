@@ -7,17 +7,15 @@ import os
 from io import FileIO
 
 import pytest
-from rich.console import Console
 
+from corelane.train.live import make_progress
 from corelane.train.progress import (
-    BarProgress,
     Extent,
     LineProgress,
     SilentProgress,
     TrainingProgress,
-    make_progress,
 )
-from corelane.train.record import StepRecord
+from corelane.train.record import EpochRecord, StepRecord
 
 EXTENT = Extent("digits", total_steps=200, epochs=4, batch_size=10, step=20)
 
@@ -28,7 +26,7 @@ def drive(progress: TrainingProgress) -> None:
     for step in range(21, 201):
         progress.update(StepRecord(step, step // 50, 10, 1.0 / step, 0.1, 1.0, 5.0 + (step - 20) / 15))
         if step == 100:
-            progress.message("epoch 2/4")
+            progress.epoch(EpochRecord(1, 4, step, {"validation_loss": 0.5}, is_best=True))
     progress.close()
     progress.close()
 
@@ -41,19 +39,9 @@ def test_without_a_terminal_plain_lines() -> None:
     assert isinstance(progress, LineProgress)
     lines = stream.getvalue().splitlines()
     assert lines[0] == "training digits: 4 epochs, 200 steps, going on after step 20"
-    assert lines[1] == "epoch 2/4"
+    assert lines[1] == "epoch 2/4  validation loss 0.5000 *"
     assert lines[2] == "epoch 4  85%  loss 0.0059  150 examples/s"
     assert len(lines) == 3
-
-
-def test_a_terminal_gets_a_bar() -> None:
-    """The bar ends full, with loss and rate; messages stand above it."""
-    stream = io.StringIO()
-    drive(BarProgress(Console(file=stream, force_terminal=True, width=120)))
-    text = stream.getvalue()
-    assert "200/200" in text
-    assert "examples/s" in text
-    assert "epoch 2/4" in text
 
 
 def test_quiet_is_silent() -> None:

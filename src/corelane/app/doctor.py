@@ -30,7 +30,7 @@ from corelane.model.export import package_contents
 from corelane.model.package import ModelPackage, write_package
 from corelane.observe.log import SystemLogger
 from corelane.recipes.catalogue import CONFIG_NAME, find_recipe
-from corelane.train.progress import make_progress
+from corelane.train.live import make_progress
 from corelane.train.state import TrainingStateManager
 
 MAX_BATCHES = 16  # of the source's own size, 8,192 rows unless configured: looked at, not trained on

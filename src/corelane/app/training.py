@@ -59,9 +59,10 @@ from corelane.observe.log import SystemLogger
 from corelane.store.bundle import write_atomic
 from corelane.store.tiers.disk import DiskTier
 from corelane.train.heartbeat import NO_HEART, Heart, heart_of
+from corelane.train.live import make_progress
 from corelane.train.micro_batch import within_memory
 from corelane.train.plan import choose_plan
-from corelane.train.progress import TrainingProgress, make_progress
+from corelane.train.progress import TrainingProgress
 from corelane.train.record import Observer
 from corelane.train.recover import FaultTolerantTrainer
 from corelane.train.run import TrainResult, run_training
@@ -112,7 +113,7 @@ def train(
 
 
 def train_supervised(
-    config: Path, overrides: Sequence[str] = (), *, runs: Path, resume: bool, quiet: bool
+    config: Path, overrides: Sequence[str] = (), *, runs: Path, resume: bool, quiet: bool, watch: bool = False
 ) -> dict[str, Any]:
     """Train in a child process that is started again, from its last checkpoint, when it dies; return the run's result.
 
@@ -123,14 +124,14 @@ def train_supervised(
     _refuse_memory(root)
     with _held_run(root, runs, resume) as directory, recorded_run(directory, root.observe):
         if not is_finished(directory):
-            _train_in_child(directory, root, resume=resume, quiet=quiet)
+            _train_in_child(directory, root, resume=resume, quiet=quiet, watch=watch)
             archive_run(directory, root)
         return read_result(directory)
 
 
-def _train_in_child(directory: Path, root: RootConfig, *, resume: bool, quiet: bool) -> None:
+def _train_in_child(directory: Path, root: RootConfig, *, resume: bool, quiet: bool, watch: bool) -> None:
     argv = [*spin_setting(), sys.executable, "-m", "corelane", "train-worker", "--run", str(directory)]
-    argv += ["--quiet"] * quiet + ["--resume"] * resume
+    argv += ["--quiet"] * quiet + ["--watch"] * watch + ["--resume"] * resume
     with _logger(root, directory, quiet=True) as logger, StopSignals(keeps_second=True) as signals:
         trainer = FaultTolerantTrainer(
             root.train,
@@ -145,14 +146,16 @@ def _train_in_child(directory: Path, root: RootConfig, *, resume: bool, quiet: b
     raise_recorded_error(directory, code, was_asked=was_asked)
 
 
-def train_run(directory: Path, *, resume: bool, quiet: bool) -> Run:
+def train_run(directory: Path, *, resume: bool, quiet: bool, watch: bool = False) -> Run:
     """Train the run whose resolved configuration lies in `directory`: what the supervised child does.
 
     An error is left in the directory for the parent to tell, which also watches where we are.
     """
     root = load_root(directory / CONFIG_NAME)
     with recorded_errors(directory), stacks_on_request(directory / "logs"), heart_of(directory) as heart:
-        return _train_in(directory, root, (None, None), module=None, resume=resume, quiet=quiet, heart=heart)
+        return _train_in(
+            directory, root, (None, None), module=None, resume=resume, quiet=quiet, watch=watch, heart=heart
+        )
 
 
 def budget_of(config: RootConfig) -> Budget:
@@ -201,6 +204,7 @@ def _train_in(
     module: nn.Module | None,
     resume: bool,
     quiet: bool,
+    watch: bool = False,
     heart: Heart = NO_HEART,
     observers: Sequence[Observer] = (),
 ) -> Run:
@@ -214,7 +218,7 @@ def _train_in(
         if root.train.fine_tune is not None:
             anew = load_start(module, root, data.pipeline)
             logger.training.info("fine_tuning_started", package=root.train.fine_tune.package, reset=anew)
-        progress = make_progress(quiet=quiet)
+        progress = make_progress(quiet=quiet, watch=watch)
         heart.enter("plan")
         with stop_requested() as should_stop:  # not before: preparing has no steps to stop after, and may take hours
             result = train_prepared(

@@ -71,11 +71,14 @@ def train(
     runs: Annotated[Path, typer.Option(help="The folder that holds runs.")] = Path("runs"),
     packages: Annotated[Path | None, typer.Option(help="The folder that holds packages.")] = None,
     package: Annotated[bool, typer.Option(help="Package the best checkpoint when training is done.")] = True,
+    watch: Annotated[bool, typer.Option("--watch", help="Draw the loss curves in the terminal.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train on the configured data, and package the best model."""
     with reported(as_json), leaving_when_asked(_STOPPED):
-        result = rooms.training.train_supervised(config, overrides or (), runs=runs, resume=resume, quiet=as_json)
+        result = rooms.training.train_supervised(
+            config, overrides or (), runs=runs, resume=resume, quiet=as_json, watch=watch
+        )
         if package:
             result["package"] = str(rooms.packaging.package(Path(result["run"]), directory=packages))
         print_result(result, as_json, _trained)
@@ -86,11 +89,12 @@ def train_worker(
     run: Annotated[Path, typer.Option(help="The run directory.")],
     resume: Annotated[bool, typer.Option("--resume")] = False,
     quiet: Annotated[bool, typer.Option("--quiet")] = False,
+    watch: Annotated[bool, typer.Option("--watch")] = False,
 ) -> None:
     """The trainer's own process, started by `corelane train`."""
     try:
         with leaving_when_asked():
-            rooms.training.train_run(run, resume=resume, quiet=quiet)
+            rooms.training.train_run(run, resume=resume, quiet=quiet, watch=watch)
     except CorelaneError as error:  # the parent reads it from the run directory and tells it
         raise typer.Exit(worker_exit_code(error)) from error
 

@@ -1,34 +1,34 @@
-"""What a person sees while a network trains: a bar on a terminal, plain lines in a log file, or nothing.
+"""What a person sees while a network trains: a live display on a terminal, plain lines in a log file, or nothing.
 
-The trainer calls `update` after every step, so it only looks at the time it is given and mostly returns at once.
+The trainer calls `update` after every step, so it only looks at the time it is given and mostly returns at once. The
+live display, and the choice between them, is `live.py`.
 """
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from corelane.train.record import EpochRecord, StepRecord
 
-from corelane.train.record import StepRecord
-
-REDRAW_S = 0.5  # drawing the bar takes about 2 ms of the training's own time: 0.4 %
 LINE_S = 10.0
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How far a run goes: `total_steps` of `batch_size` rows in `epochs` epochs; `step` of them are done already."""
+    """How far a run goes: `total_steps` of `batch_size` rows in `epochs` epochs; `step` of them are done already.
+
+    `losses` are (step, training loss) of those that are done, as far as they were recorded.
+    """
 
     title: str
     total_steps: int
     epochs: int
     batch_size: int
     step: int
+    losses: Iterable[tuple[int, float]] = ()
 
 
 class TrainingProgress(Protocol):
@@ -42,21 +42,17 @@ class TrainingProgress(Protocol):
         """A step is done."""
         ...
 
+    def epoch(self, record: EpochRecord, /) -> None:
+        """An epoch is done."""
+        ...
+
     def message(self, text: str) -> None:
-        """One line to keep: the result of an epoch, a checkpoint set aside."""
+        """One line to keep: a checkpoint set aside, a step left out."""
         ...
 
     def close(self) -> None:
         """The run is over, well or not. May be called twice."""
         ...
-
-
-def make_progress(*, quiet: bool = False, stream: TextIO | None = None) -> TrainingProgress:
-    """A bar where `stream` (standard error) is a terminal, plain lines where not, nothing when `quiet`."""
-    if quiet:
-        return SilentProgress()
-    stream = sys.stderr if stream is None else stream
-    return BarProgress(Console(file=stream)) if stream.isatty() else LineProgress(stream)
 
 
 class SilentProgress:
@@ -65,7 +61,7 @@ class SilentProgress:
     def start(self, *_: object, **__: object) -> None:
         """Nothing is shown."""
 
-    update = message = close = start
+    update = epoch = message = close = start
 
 
 class LineProgress:
@@ -73,7 +69,7 @@ class LineProgress:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._meter = _Meter(LINE_S)
+        self._meter = Meter(LINE_S)
 
     def start(self, extent: Extent, now: float) -> None:
         """Print where the run starts."""
@@ -90,6 +86,10 @@ class LineProgress:
                 f"{rate:,.0f} examples/s"
             )
 
+    def epoch(self, record: EpochRecord, /) -> None:
+        """Print what it came to."""
+        self.message(epoch_text(record))
+
     def message(self, text: str) -> None:
         """Print `text`. A pipe whose reader left, or a full disk behind it, costs the line and not the training."""
         with suppress(OSError):
@@ -99,47 +99,7 @@ class LineProgress:
         """Everything is printed already."""
 
 
-class BarProgress:
-    """Draws a bar with epoch, loss, rate and time to go, from the training's own thread: no second thread competes."""
-
-    def __init__(self, console: Console) -> None:
-        self._meter = _Meter(REDRAW_S)
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("epoch {task.fields[epoch]}  loss {task.fields[loss]:.4f}  {task.fields[rate]:,.0f} examples/s"),
-            TimeRemainingColumn(),
-            console=console,
-            auto_refresh=False,
-        )
-
-    def start(self, extent: Extent, now: float) -> None:
-        """Draw the bar."""
-        self._meter.start(extent, now)
-        self._task = self._bar.add_task(
-            extent.title, total=extent.total_steps, completed=extent.step, epoch=1, loss=float("nan"), rate=0.0
-        )
-        self._bar.start()
-
-    def update(self, record: StepRecord, /) -> None:
-        """Draw again when the last drawing is old enough."""
-        if record.time >= self._meter.due or record.step == self._meter.extent.total_steps:
-            rate = self._meter.rate(record.step, record.time)
-            self._bar.update(
-                self._task, completed=record.step, refresh=True, epoch=record.epoch + 1, loss=record.loss, rate=rate
-            )
-
-    def message(self, text: str) -> None:
-        """Print `text` above the bar."""
-        self._bar.console.print(text, highlight=False, markup=False)
-
-    def close(self) -> None:
-        """Leave the bar as it stands."""
-        self._bar.stop()
-
-
-class _Meter:
+class Meter:
     """When to show again, and the rate since the last time."""
 
     def __init__(self, interval_s: float) -> None:
@@ -147,6 +107,7 @@ class _Meter:
         self.due = 0.0
 
     def start(self, extent: Extent, now: float) -> None:
+        """The run begins or goes on."""
         self.extent = extent
         self._step, self._time = extent.step, now
         self.due = now + self._interval_s
@@ -158,4 +119,11 @@ class _Meter:
         return rate
 
     def share(self, step: int) -> float:
+        """The part of the run that is done."""
         return step / self.extent.total_steps
+
+
+def epoch_text(record: EpochRecord) -> str:
+    """The epoch's figures in one line; a star says that it is the best so far."""
+    values = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in record.values.items())
+    return f"epoch {record.epoch + 1}/{record.num_epochs}  {values}{' *' * record.is_best}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 
@@ -21,6 +21,18 @@ class StepRecord(NamedTuple):
     learning_rate: float
     gradient_norm: float
     time: float
+
+
+class EpochRecord(NamedTuple):
+    """Epoch number `epoch` (from 0) of `num_epochs` ended with step `step`; `values` are its losses and qualities by
+    name, `is_best` says that the validation part has seen none better.
+    """
+
+    epoch: int
+    num_epochs: int
+    step: int
+    values: Mapping[str, float]
+    is_best: bool
 
 
 Observer: TypeAlias = Callable[[StepRecord], None]

@@ -28,7 +28,7 @@ from corelane.train.micro_batch import PieceSize
 from corelane.train.nonfinite import NonFiniteSteps
 from corelane.train.plan import Plan
 from corelane.train.progress import Extent, TrainingProgress
-from corelane.train.record import Observer, StepRecord
+from corelane.train.record import EpochRecord, Observer, StepRecord
 from corelane.train.result import TrainResult
 from corelane.train.state import TrainingStateManager, saved_steps
 from corelane.train.suspects import HealthyRows
@@ -182,9 +182,9 @@ class Trainer:
         self._heart.enter("train")
         self._watch.start(at.seconds)
         self._mark = (at.step, self._watch.now)
-        self._progress.start(
-            Extent(self._title, total_steps, self._config.epochs, self._batch_size, at.step), self._watch.now
-        )
+        losses = [(entry["step"], entry["loss"]) for entry in state.history.entries("step")]
+        extent = Extent(self._title, total_steps, self._config.epochs, self._batch_size, at.step, losses)
+        self._progress.start(extent, self._watch.now)
         if self._config.on_nonfinite == "rollback" and state.durable_step is None:
             self._save()  # the first steps too may have to be gone back from
         self._logger.training.info(
@@ -225,9 +225,7 @@ class Trainer:
         self._state.history.add("epoch", {"epoch": at.epoch, "step": at.step, **entry})
         self._logger.training.info("epoch_finished", epoch=at.epoch, step=at.step, **entry)
         self._logger.metrics_collector.record("training", entry)
-        self._progress.message(
-            f"epoch {at.epoch + 1}/{config.epochs}  {_words(entry)}{' *' * (at.best_step == at.step)}"
-        )
+        self._progress.epoch(EpochRecord(at.epoch, config.epochs, at.step, entry, at.best_step == at.step))
         at.epoch, at.batch, at.epoch_loss_sum = at.epoch + 1, 0, 0.0
         at.stopped_early = at.stale_epochs >= (config.early_stopping_patience or math.inf)
         at.is_finished = at.stopped_early or at.epoch == config.epochs
@@ -358,7 +356,3 @@ def _check(config: TrainConfig, data: PreparedData) -> None:
             "train.early_stopping_patience must be null without validation rows, "
             f"got {config.early_stopping_patience}; set data.split.validation"
         )
-
-
-def _words(entry: dict[str, float]) -> str:
-    return "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in entry.items())
