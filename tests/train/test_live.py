@@ -25,7 +25,7 @@ def test_a_terminal_gets_a_bar_and_figures() -> None:
     text = shown(NoCurves())
     assert "200/200" in text
     assert "epoch 5  loss 0.0050  rate 1.00e-01  gradient 1  150 examples/s  300 MiB" in text
-    assert "epoch 2/4  validation loss 0.5000 *" in text
+    assert "epoch 2/4 * validation loss 0.5000" in text
     assert "training loss" not in text
 
 

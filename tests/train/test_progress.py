@@ -39,7 +39,7 @@ def test_without_a_terminal_plain_lines() -> None:
     assert isinstance(progress, LineProgress)
     lines = stream.getvalue().splitlines()
     assert lines[0] == "training digits: 4 epochs, 200 steps, going on after step 20"
-    assert lines[1] == "epoch 2/4  validation loss 0.5000 *"
+    assert lines[1] == "epoch 2/4 * validation loss 0.5000"
     assert lines[2] == "epoch 4  85%  loss 0.0059  150 examples/s"
     assert len(lines) == 3
 

@@ -91,8 +91,7 @@ class LiveProgress:
         rate = self._meter.rate(record.step, record.time)
         self._bar.update(self._task, completed=record.step)
         figures = Text(figures_text(record, rate, self._read_memory_bytes()), overflow="ellipsis", no_wrap=True)
-        last_step = self._meter.extent.total_steps
-        curves = self._curves.draw(width=self._console.width, last_step=last_step)
+        curves = self._curves.draw(width=self._console.width, last_step=record.step)
         self._live.update(Group(self._bar, figures, *([curves] if curves else [])), refresh=True)
 
 

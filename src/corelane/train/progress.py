@@ -126,4 +126,4 @@ class Meter:
 def epoch_text(record: EpochRecord) -> str:
     """The epoch's figures in one line; a star says that it is the best so far."""
     values = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in record.values.items())
-    return f"epoch {record.epoch + 1}/{record.num_epochs}  {values}{' *' * record.is_best}"
+    return f"epoch {record.epoch + 1}/{record.num_epochs} {'*' if record.is_best else ' '} {values}"
