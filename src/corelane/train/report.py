@@ -109,7 +109,11 @@ def _time(result: TrainResult) -> Table:
     rows: list[list[Cell]] = [
         [phase, round(taken, 3), f"{taken / total:.1%}"] for phase, taken in result.seconds.items()
     ]
-    return Table("What took the time", ["phase", "seconds", "share"], rows, note="all attempts of the run together")
+    note = (
+        f"All attempts of the run together. {result.overhead_share:.1%} of the steps' time (data and other) went neither "
+        "to the network nor to its optimiser: what the framework costs."
+    )
+    return Table("What took the time", ["phase", "seconds", "share"], rows, note=note)
 
 
 def _thinned(entries: list[JsonObject]) -> list[JsonObject]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from corelane.core.types import JsonObject
 from corelane.train.metrics import Evaluation
+from corelane.train.timing import STEP_PHASES
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,14 @@ class TrainResult:
             for name, value in evaluation.named(part).items()
         }
 
+    @property
+    def overhead_share(self) -> float:
+        """The part of the steps' own time that went to neither the network nor the optimiser: gathering batches,
+        counting, logging, showing. Saving and evaluating are no part of it.
+        """
+        lost = self.seconds["data"] + self.seconds["other"]
+        return lost / max(lost + sum(self.seconds[phase] for phase in STEP_PHASES), 1e-9)
+
     def to_json(self) -> JsonObject:
         """The result as JSON, without paths of the machine."""
         return {
@@ -59,4 +68,5 @@ class TrainResult:
             "metrics": self.metrics,
             "examples_per_s": self.examples_per_s,
             "seconds": self.seconds,
+            "overhead_share": self.overhead_share,
         }

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 
 from corelane.core.clock import Clock
 
-PHASES = ("data", "forward", "backward", "optimiser", "evaluate", "save", "other")
+STEP_PHASES = ("forward", "backward", "optimiser")
+"""What a step is for; a compiled step may have all of it in one of them."""
+
+PHASES = ("data", *STEP_PHASES, "evaluate", "save", "other")
 
 
 class StopWatch:
