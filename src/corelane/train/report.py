@@ -110,8 +110,8 @@ def _time(result: TrainResult) -> Table:
         [phase, round(taken, 3), f"{taken / total:.1%}"] for phase, taken in result.seconds.items()
     ]
     note = (
-        f"All attempts of the run together. {result.overhead_share:.1%} of the steps' time (data and other) went neither "
-        "to the network nor to its optimiser: what the framework costs."
+        f"All attempts of the run together. {result.overhead_share:.1%} of the steps' time (data and other) went to "
+        "neither the network nor its optimiser: what the framework costs."
     )
     return Table("What took the time", ["phase", "seconds", "share"], rows, note=note)
 
