@@ -12,7 +12,7 @@ from corelane.cli import cli
 from corelane.cli.outcome import exit_code
 from corelane.core import errors
 
-COMMANDS = ["init", "train", "package", "evaluate", "predict", "serve", "doctor"]
+COMMANDS = ["init", "train", "package", "evaluate", "predict", "serve", "doctor", "verify-resume"]
 
 
 def _invoke(*arguments: str | Path) -> tuple[int, str]:
@@ -22,8 +22,10 @@ def _invoke(*arguments: str | Path) -> tuple[int, str]:
 
 RUNS = [f"runs {command}" for command in ("list", "show", "compare", "lineage", "reindex")]
 
+CHECKPOINTS = [f"checkpoints {command}" for command in ("list", "verify", "prune")]
 
-@pytest.mark.parametrize("command", [*COMMANDS, *RUNS, "data check", "config schema", "config show"])
+
+@pytest.mark.parametrize("command", [*COMMANDS, *RUNS, *CHECKPOINTS, "data check", "config schema", "config show"])
 def test_help_shows_an_example(command: str) -> None:
     """`--help` of every command ends with a line that can be typed."""
     code, output = _invoke(*command.split(), "--help")

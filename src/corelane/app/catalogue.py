@@ -24,6 +24,7 @@ from corelane.app.catalogue_answers import (
 )
 from corelane.app.catalogue_index import PACKAGES, level_index, open_store, take_in_packages, take_in_runs
 from corelane.app.recording import STALE, read_servings
+from corelane.app.replay import read_certificate
 from corelane.app.run_records import run_key
 from corelane.app.runs import CONFIG_NAME
 from corelane.core.clock import Clock, SystemClock
@@ -80,6 +81,7 @@ def show_run(
             "history": history_of(store, found),
             "checkpoints": [asdict(checkpoint) for checkpoint in store.checkpoints(found.key)],
             "packages": [package_of(package) for package in store.packages(run=found.key)],
+            "resume_certificate": read_certificate(Path(found.directory)),
             "notes": notes,
         }
 

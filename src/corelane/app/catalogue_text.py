@@ -47,6 +47,7 @@ def run_text(answer: JsonObject, *, width: int = 120) -> str:
         "source": _source(data.get("source")),
         "data": data.get("fingerprint"),
         "rows rejected": answer["num_rejected"],
+        "resume": certificate_text(answer["resume_certificate"]),
         "directory": answer["directory"],
     }
     parts = [facts_text(facts)]
@@ -60,6 +61,14 @@ def run_text(answer: JsonObject, *, width: int = 120) -> str:
         rows = [[f"{one['name']}/{one['version']}", one["created"], one["directory"]] for one in answer["packages"]]
         parts.append(table_text(["package", "created", "directory"], rows, width))
     return _joined("\n".join(parts), answer["notes"])
+
+
+def certificate_text(certificate: JsonObject | None) -> str | None:
+    """What `corelane verify-resume` found last."""
+    if certificate is None:
+        return None
+    verdict = "exact" if certificate.get("is_equal") else "NOT exact"
+    return f"{verdict}, steps {certificate.get('from_step')} to {certificate.get('to_step')} replayed"
 
 
 def comparison_text(answer: JsonObject, *, width: int = 120) -> str:

@@ -6,6 +6,7 @@ when it dies, for the command line; `train_run` is what that child calls. All of
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -63,7 +64,7 @@ from corelane.train.live import make_progress
 from corelane.train.micro_batch import within_memory
 from corelane.train.plan import choose_plan
 from corelane.train.progress import TrainingProgress
-from corelane.train.record import Observer
+from corelane.train.record import Observer, StepRecord
 from corelane.train.recover import FaultTolerantTrainer
 from corelane.train.run import TrainResult, run_training
 from corelane.train.stacks import stacks_on_request
@@ -90,6 +91,7 @@ def train(
     observers: Sequence[Observer] = (),
     runs: Path | str = "runs",
     resume: bool = False,
+    strict: bool = False,
     quiet: bool = False,
 ) -> Run:
     """Train in this process and return the finished run.
@@ -97,7 +99,8 @@ def train(
     `config` is a file or its content as nested mappings. `data` (and `test`) may be rows in memory instead of a
     configured source: a mapping of NumPy arrays, a PyArrow table, or a list of dicts. `model` may be a module instead
     of a configured net; it takes the pipeline's tensors in order and returns [n, number of classes], or [n, 1] for a
-    regression. `observers` are called with a `StepRecord` after every step.
+    regression. `observers` are called with a `StepRecord` after every step. `strict` makes a broken checkpoint an
+    error, where otherwise an older one is used.
 
     Raises `ConfigError`, `DataError`, `NonFiniteLossError`, `DiskFullError`.
     """
@@ -107,13 +110,29 @@ def train(
         root = load_root(Path(config))
     root = with_start(root)
     with _held_run(root, Path(runs), resume) as directory, recorded_run(directory, root.observe):
-        run = _train_in(directory, root, (data, test), module=model, resume=resume, quiet=quiet, observers=observers)
+        run = _train_in(
+            directory,
+            root,
+            (data, test),
+            module=model,
+            resume=resume,
+            strict=strict,
+            quiet=quiet,
+            observers=observers,
+        )
         archive_run(directory, root)
         return run
 
 
 def train_supervised(
-    config: Path, overrides: Sequence[str] = (), *, runs: Path, resume: bool, quiet: bool, watch: bool = False
+    config: Path,
+    overrides: Sequence[str] = (),
+    *,
+    runs: Path,
+    resume: bool,
+    quiet: bool,
+    watch: bool = False,
+    strict: bool = False,
 ) -> dict[str, Any]:
     """Train in a child process that is started again, from its last checkpoint, when it dies; return the run's result.
 
@@ -124,14 +143,14 @@ def train_supervised(
     _refuse_memory(root)
     with _held_run(root, runs, resume) as directory, recorded_run(directory, root.observe):
         if not is_finished(directory):
-            _train_in_child(directory, root, resume=resume, quiet=quiet, watch=watch)
+            _train_in_child(directory, root, resume=resume, quiet=quiet, watch=watch, strict=strict)
             archive_run(directory, root)
         return read_result(directory)
 
 
-def _train_in_child(directory: Path, root: RootConfig, *, resume: bool, quiet: bool, watch: bool) -> None:
+def _train_in_child(directory: Path, root: RootConfig, *, resume: bool, quiet: bool, watch: bool, strict: bool) -> None:
     argv = [*spin_setting(), sys.executable, "-m", "corelane", "train-worker", "--run", str(directory)]
-    argv += ["--quiet"] * quiet + ["--watch"] * watch + ["--resume"] * resume
+    argv += ["--quiet"] * quiet + ["--watch"] * watch + ["--resume"] * resume + ["--strict"] * strict
     with _logger(root, directory, quiet=True) as logger, StopSignals(keeps_second=True) as signals:
         trainer = FaultTolerantTrainer(
             root.train,
@@ -146,15 +165,33 @@ def _train_in_child(directory: Path, root: RootConfig, *, resume: bool, quiet: b
     raise_recorded_error(directory, code, was_asked=was_asked)
 
 
-def train_run(directory: Path, *, resume: bool, quiet: bool, watch: bool = False) -> Run:
+def train_run(
+    directory: Path,
+    *,
+    resume: bool,
+    quiet: bool,
+    watch: bool = False,
+    strict: bool = False,
+    until_step: float = math.inf,
+) -> Run:
     """Train the run whose resolved configuration lies in `directory`: what the supervised child does.
 
-    An error is left in the directory for the parent to tell, which also watches where we are.
+    An error is left in the directory for the parent to tell, which also watches where we are. After `until_step` it
+    saves and stops, as when asked to.
     """
     root = load_root(directory / CONFIG_NAME)
     with recorded_errors(directory), stacks_on_request(directory / "logs"), heart_of(directory) as heart:
         return _train_in(
-            directory, root, (None, None), module=None, resume=resume, quiet=quiet, watch=watch, heart=heart
+            directory,
+            root,
+            (None, None),
+            module=None,
+            resume=resume,
+            strict=strict,
+            quiet=quiet,
+            watch=watch,
+            heart=heart,
+            until_step=until_step,
         )
 
 
@@ -203,10 +240,12 @@ def _train_in(
     *,
     module: nn.Module | None,
     resume: bool,
+    strict: bool,
     quiet: bool,
     watch: bool = False,
     heart: Heart = NO_HEART,
     observers: Sequence[Observer] = (),
+    until_step: float = math.inf,
 ) -> Run:
     """`rows` are those of the source and of the test source as handed over in Python; None where a file is read."""
     with _logger(root, directory, quiet=quiet) as logger:
@@ -233,6 +272,8 @@ def _train_in(
                 resume=resume,
                 heart=heart,
                 observers=observers,
+                strict=strict,
+                until_step=until_step,
             )
     return Run(directory, result, module)
 
@@ -250,9 +291,12 @@ def train_prepared(
     resume: bool,
     heart: Heart = NO_HEART,
     observers: Sequence[Observer] = (),
+    strict: bool = False,
+    until_step: float = math.inf,
 ) -> TrainResult:
     """Train `module` on prepared data into the run `directory`; its best weights are in it afterwards."""
     budget, config = budget_of(root), within_memory(root.train, directory)
+    until = _Until(until_step, should_stop)
     num_threads = budget.threads
     with (
         managed_memory(budget, logger) as memory,
@@ -271,15 +315,31 @@ def train_prepared(
             seed=root.seed,
             progress=progress,
             clock=SystemClock(),
-            should_stop=should_stop,
+            should_stop=until.should_stop,
             resume=resume,
+            strict=strict,
             title=root.name,
             cache=cache,
             disk=disk,
             heart=heart,
-            observers=observers,
+            observers=[until, *observers],
             room_bytes=room_for_batches(memory),
         )
+
+
+class _Until:
+    """Watches the steps, and asks for a stop after the one at which a replay ends."""
+
+    def __init__(self, step: float, should_stop: Callable[[], bool]) -> None:
+        self._step = step
+        self._should_stop = should_stop
+        self._is_reached = False
+
+    def __call__(self, record: StepRecord) -> None:
+        self._is_reached = record.step >= self._step
+
+    def should_stop(self) -> bool:
+        return self._is_reached or self._should_stop()
 
 
 @contextmanager

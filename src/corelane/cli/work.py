@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -68,6 +69,9 @@ def train(
     config: ConfigFile,
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the newest run, if there is one.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail on a broken checkpoint; else an older is used.")
+    ] = False,
     runs: Annotated[Path, typer.Option(help="The folder that holds runs.")] = Path("runs"),
     packages: Annotated[Path | None, typer.Option(help="The folder that holds packages.")] = None,
     package: Annotated[bool, typer.Option(help="Package the best checkpoint when training is done.")] = True,
@@ -77,7 +81,7 @@ def train(
     """Train on the configured data, and package the best model."""
     with reported(as_json), leaving_when_asked(_STOPPED):
         result = rooms.training.train_supervised(
-            config, overrides or (), runs=runs, resume=resume, quiet=as_json, watch=watch
+            config, overrides or (), runs=runs, resume=resume, quiet=as_json, watch=watch, strict=strict
         )
         if package:
             result["package"] = str(rooms.packaging.package(Path(result["run"]), directory=packages))
@@ -90,11 +94,13 @@ def train_worker(
     resume: Annotated[bool, typer.Option("--resume")] = False,
     quiet: Annotated[bool, typer.Option("--quiet")] = False,
     watch: Annotated[bool, typer.Option("--watch")] = False,
+    strict: Annotated[bool, typer.Option("--strict")] = False,
+    until_step: Annotated[float, typer.Option(help="Save and stop after this step.")] = math.inf,
 ) -> None:
     """The trainer's own process, started by `corelane train`."""
     try:
         with leaving_when_asked():
-            rooms.training.train_run(run, resume=resume, quiet=quiet, watch=watch)
+            rooms.training.train_run(run, resume=resume, quiet=quiet, watch=watch, strict=strict, until_step=until_step)
     except CorelaneError as error:  # the parent reads it from the run directory and tells it
         raise typer.Exit(worker_exit_code(error)) from error
 
@@ -179,7 +185,7 @@ def doctor(
 
 def _trained(result: Mapping[str, Any]) -> str:
     """A run's outcome, and what to type next."""
-    shown = {key: value for key, value in result.items() if key != "version"}
+    shown = {key: value for key, value in result.items() if key != "version" and value != []}
     package = result.get("package")
     follow = f"corelane serve {package}" if package else f"corelane package {result['run']}"
     return f"{facts_text(shown)}\nnext: {follow}"

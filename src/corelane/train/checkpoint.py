@@ -96,6 +96,7 @@ class Snapshot:
         self._files: dict[str, TensorFile] = {}
         self._state: JsonObject = {}
         self._history = b""
+        self.num_bytes = 0  # of all files of the last `write`, whatever became of it
 
     def take(
         self,
@@ -136,18 +137,13 @@ class Snapshot:
         files = {name: file.content for name, file in self._files.items()}
         files |= {HISTORY: memoryview(self._history), STATE: memoryview(json.dumps(self._state).encode())}
         digests = {name: file.sha256 for name, file in self._files.items()}
+        self.num_bytes = sum(content.nbytes for content in files.values())
         try:
             with write_bundle(target, KIND, digests=digests, guard=guard) as directory:
                 for name, content in files.items():
                     (directory / name).write_bytes(content)
         except DiskFullError as error:
-            needed = sum(content.nbytes for content in files.values())
-            raise DiskFullError(_full(target, needed), detail=error.detail) from error
-
-    @property
-    def num_bytes(self) -> int:
-        """How much the tensors of the last `take` take on disk."""
-        return sum(file.content.nbytes for file in self._files.values())
+            raise DiskFullError(_full(target, self.num_bytes), detail=error.detail) from error
 
     @property
     def metrics(self) -> Mapping[str, Any]:

@@ -5,31 +5,30 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
-from corelane.core.errors import BundleError, StateError
+from corelane.core.errors import BundleError
 from corelane.core.types import JsonObject
 from corelane.observe.log import SystemLogger
 from corelane.store.bundle import remove_temporaries, verify_bundle
 from corelane.store.durable import discard
 from corelane.store.lease import Fence
 from corelane.train.checkpoint import KIND, STATE, Checkpoint, Snapshot, read_checkpoint
-from corelane.train.retention import MIN_VERIFIED, Retention, saved_steps
-
-RANKED_BY = "validation_loss"
+from corelane.train.retention import Retention, loss_in, read_loss, saved_steps
 
 
 class CheckpointFolder:
     """Owns the checkpoints in `path` and nothing else. `fence` is asked before anything in it is changed.
 
-    `notes` says what a reader had to pass over: one JSON object for each.
+    `notes` says what a reader had to pass over, one JSON object for each. What is `pinned` is not removed: somebody
+    reads it.
     """
 
     def __init__(self, path: Path, retention: Retention, fence: Fence, logger: SystemLogger) -> None:
         self.path = path
         self.notes: list[JsonObject] = []
+        self.pinned: set[int] = set()
         self._retention = retention
         self._fence = fence
         self._logger = logger
@@ -59,7 +58,7 @@ class CheckpointFolder:
         remove_temporaries(self.path)
         snapshot.write(self.path / str(step), self._fence.check)
         self._whole.add(step)
-        self._losses[step] = _number(snapshot.metrics.get(RANKED_BY))
+        self._losses[step] = loss_in(snapshot.metrics)
 
     def prune(self) -> list[int]:
         """Remove what need not stay, and give its steps. What cannot be removed costs a warning and its space."""
@@ -84,18 +83,12 @@ class CheckpointFolder:
         return True
 
     def _doomed(self) -> list[int]:
-        """What may go, oldest first: all that need not stay, but for what makes up two whole ones."""
-        steps = saved_steps(self.path)
-        stays = self._retention.stays({step: self._loss_of(step) for step in steps})
-        doomed = [step for step in steps if step not in stays]
-        num_missing = MIN_VERIFIED - sum(map(self.is_whole, stays)) if doomed else 0
-        while num_missing > 0 and doomed:
-            num_missing -= self.is_whole(doomed.pop())
-        return doomed
+        losses = {step: self._loss_of(step) for step in saved_steps(self.path) if step not in self.pinned}
+        return self._retention.doomed(losses, self.is_whole)
 
     def _loss_of(self, step: int) -> float | None:
         if self._retention.best and step not in self._losses:
-            self._losses[step] = _read_loss(self.path / str(step) / STATE)
+            self._losses[step] = read_loss(self.path / str(step) / STATE)
         return self._losses.get(step)
 
     def _set_aside(self, step: int, reason: str) -> None:
@@ -107,14 +100,3 @@ class CheckpointFolder:
         self._logger.training.warning(
             "checkpoint_broken", step=step, reason=reason, moved_to=str(aside), action="using an older one"
         )
-
-
-def _read_loss(path: Path) -> float | None:
-    try:
-        return _number(json.loads(path.read_bytes())["metrics"].get(RANKED_BY))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, StateError):
-        return None
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None

@@ -16,7 +16,8 @@ class TrainResult:
     """The outcome of a run: `num_steps` taken in `num_epochs` epochs, the best epoch's step, how well, how fast.
 
     `validation` and `test` are the best weights' results (None without such a part); `examples_per_s` counts the
-    training part only, over the whole time; `seconds` says what took it (see `timing.PHASES`).
+    training part only, over the whole time; `seconds` says what took it (see `timing.PHASES`). `notes` tells what made
+    the run another than an unbroken one (a broken checkpoint passed over, other threads), one object each.
     """
 
     directory: Path
@@ -28,6 +29,7 @@ class TrainResult:
     test: Evaluation | None
     examples_per_s: float
     seconds: dict[str, float]
+    notes: tuple[JsonObject, ...] = ()
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -69,4 +71,5 @@ class TrainResult:
             "examples_per_s": self.examples_per_s,
             "seconds": self.seconds,
             "overhead_share": self.overhead_share,
+            "notes": list(self.notes),
         }

@@ -224,7 +224,8 @@ class TrainingStateManager:
         self.best = checkpoint.best
         self.metrics = checkpoint.state["metrics"]
         self.counters = Counters.from_json(checkpoint.state["counters"])
-        self.notes[:0] = checkpoint.state["notes"]
+        saved = checkpoint.state["notes"]
+        self.notes[:] = [*saved, *(note for note in self.notes if note not in saved)]
         self.history.reset(checkpoint.history)
         sync_names(self.checkpoint_dir)  # its writer may have been killed before it could
         self._writer.saved_step = self._writer.durable_step = self.counters.step

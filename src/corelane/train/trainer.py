@@ -345,6 +345,7 @@ class Trainer:
             test=None,
             examples_per_s=at.step * self._batch_size / max(self._watch.total_s, 1e-9),
             seconds=dict(self._watch.seconds),
+            notes=tuple(self._state.notes),
         )
 
 
