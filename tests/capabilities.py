@@ -47,20 +47,22 @@ def _can_limit_memory() -> bool:
     return True
 
 
-def _can_mount_images() -> bool:
-    """Whether an image file can be made a file system and mounted: a loop device and the tools of ext4."""
-    if not _can_mount() or not _program("mkfs.ext4")():
-        return False
-    with tempfile.TemporaryDirectory() as folder:
-        image = Path(folder, "image")
-        image.write_bytes(bytes(2 << 20))
-        subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
-        place = Path(folder, "place")
-        place.mkdir()
-        mounted = subprocess.run(["mount", "-o", "loop", str(image), str(place)], capture_output=True, check=False)
-        if mounted.returncode == 0:
-            subprocess.run(["umount", str(place)], check=True)
-    return mounted.returncode == 0
+def _can_mount_images(make: str, num_bytes: int) -> Callable[[], bool]:
+    """Whether an image file can be made a file system by the program `make`, and mounted."""
+
+    def probe() -> bool:
+        if not _program(make)():
+            return False
+        with tempfile.TemporaryDirectory() as folder:
+            image = Path(folder, "image")
+            with image.open("wb") as file:
+                file.truncate(num_bytes)
+            subprocess.run([make, "-q", str(image)], check=True)
+            mount = ["mount", "-o", "loop", str(image), "/mnt"]
+            mounted = subprocess.run(["unshare", "-m", *mount], capture_output=True, check=False)
+        return mounted.returncode == 0
+
+    return probe
 
 
 def _can_trace() -> bool:
@@ -81,6 +83,9 @@ def _has_postgres() -> bool:
 
 
 CAPABILITIES: dict[str, Capability] = {
+    "ext4": Capability(
+        _can_mount_images("mkfs.ext4", 4 << 20), "e2fsprogs, and run as root where there are loop devices"
+    ),
     "fashion-mnist": Capability(FASHION_MNIST.is_dir, "dataset-fashion-mnist"),
     "memory-group": Capability(can_limit_memory, "none: run as root, where control groups can be made"),
     "mount": Capability(_can_mount, "mount, and run as root"),
@@ -88,8 +93,10 @@ CAPABILITIES: dict[str, Capability] = {
     "haproxy": Capability(_program("haproxy"), "haproxy"),
     "postgres": Capability(_has_postgres, "postgresql"),
     "memory-cgroup": Capability(_can_limit_memory, "none: run as root, where control groups may be made"),
-    "loop-disk": Capability(_can_mount_images, "e2fsprogs, and run as root where there are loop devices"),
     "promtool": Capability(_program("promtool"), "prometheus"),
     "strace": Capability(_can_trace, "strace"),
+    "xfs": Capability(
+        _can_mount_images("mkfs.xfs", 300 << 20), "xfsprogs, and run as root where there are loop devices"
+    ),
     "wrk": Capability(_program("wrk"), "wrk"),
 }

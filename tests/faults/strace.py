@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 CHANGES = (
-    *("openat", "write", "pwrite64", "fsync", "fdatasync", "rename", "renameat2", "mkdir", "link"),
+    *("openat", "write", "writev", "pwrite64", "fsync", "fdatasync", "rename", "renameat2", "mkdir", "link"),
     *("unlink", "unlinkat", "rmdir", "ftruncate", "fallocate", "flock", "utimensat"),
 )
 """The calls through which a process changes files, or starts to."""
+
+LOOKS = ("read", "getdents64", "newfstatat", "close")
+"""The other calls on files that may fail."""
 
 
 class Call(NamedTuple):
@@ -55,7 +58,7 @@ def traced(log: Path, argv: Sequence[str], *faults: str, calls: Sequence[str] = 
     strace dies of the signal that its child died of, so the return code is the child's.
     """
     injected = [word for fault in faults for word in ("-e", f"inject={fault}")]
-    command = ["strace", "-f", "-qq", "-s", "256", "-o", str(log), "-e", f"trace={','.join(calls)}", *injected]
+    command = ["strace", "-f", "-qq", "-y", "-s", "256", "-o", str(log), "-e", f"trace={','.join(calls)}", *injected]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     ended = subprocess.run(
         [*command, sys.executable, *argv], env=environment, capture_output=True, text=True, check=False, timeout=60

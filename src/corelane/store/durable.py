@@ -58,7 +58,8 @@ def remove_temporaries(directory: Path) -> None:
         return
     for path in sorted(directory.iterdir()):
         if _TEMPORARY.match(path.name) and not path.is_symlink():
-            _remove_if_abandoned(path)
+            with suppress(OSError):  # not ours to open, or a broken disk: what cannot go now stays for the next time
+                _remove_if_abandoned(path)
 
 
 @contextmanager
@@ -228,15 +229,11 @@ def _wait_for_lock(descriptor: int) -> None:
 
 
 def _remove_if_abandoned(path: Path) -> None:
-    try:
-        descriptor = _open_to_lock(path)
-    except OSError:
-        return  # already gone, or not ours to open: either way not ours to remove
+    """Raises `OSError` when its writer lives, or may live where there are no locks."""
+    descriptor = _open_to_lock(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _remove(path)
-    except OSError:
-        return  # its writer lives, or may live where there are no locks, or it is not ours to remove
     finally:
         os.close(descriptor)
 
@@ -258,11 +255,15 @@ def _is_same(path: Path, descriptor: int) -> bool:
 
 
 def _sync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, flags)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        error.filename = str(path)  # a failed flush does not say of what
+        raise
 
 
 def _unwritable(directory: Path, error: OSError) -> ConfigError:
