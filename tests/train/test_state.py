@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,23 @@ def test_leftovers_of_a_crash_are_swept(tmp_path: Path) -> None:
         (state.checkpoint_dir / name / "model.safetensors").write_bytes(b"half")
     assert manager(tmp_path).resume(*Bench().parts)
     assert [path.name for path in state.checkpoint_dir.iterdir()] == ["5"]
+
+
+def test_what_is_resumed_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer may have been killed before it flushed the checkpoint's name: that is done before it is announced."""
+    save(manager(tmp_path), Bench(), 5)
+    flushed: list[Path] = []
+    flush = os.fsync
+
+    def record(descriptor: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    resumed = manager(tmp_path)
+    assert resumed.resume(*Bench(seed=1).parts)
+    assert resumed.durable_step == 5
+    assert {tmp_path / "checkpoints", tmp_path} <= set(flushed)
 
 
 def test_nothing_to_resume(tmp_path: Path) -> None:

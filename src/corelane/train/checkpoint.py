@@ -13,7 +13,6 @@ Which checkpoint is taken, and when, is decided in `state.py`.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -210,6 +209,7 @@ def state_tensors(state: Mapping[str, Any]) -> Mapping[str, Tensor]:
     return state
 
 
+_AFTER_A_FULL_DISK = "run again with --resume, the checkpoints that exist are whole"
 _ADVICE = "resume with the configuration of the run, or start a new run"
 
 
@@ -255,11 +255,3 @@ def _check_finite(weights: Iterable[str], copied: TensorFile) -> None:
 
 def _describe(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
-
-
-def _full(target: Path, needed: int) -> str:
-    free = shutil.disk_usage(target.parent).free
-    return (
-        f"the disk must have {needed:,} bytes free to save {target}, got {free:,}; "
-        "free some space and run again with --resume, the checkpoints that exist are whole"
-    )

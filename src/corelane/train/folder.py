@@ -12,7 +12,7 @@ from corelane.core.errors import BundleError
 from corelane.core.types import JsonObject
 from corelane.observe.log import SystemLogger
 from corelane.store.bundle import remove_temporaries, verify_bundle
-from corelane.store.durable import discard
+from corelane.store.durable import discard, sync_names
 from corelane.store.lease import Fence
 from corelane.train.checkpoint import KIND, STATE, Checkpoint, Snapshot, read_checkpoint
 from corelane.train.retention import Retention, loss_in, read_loss, saved_steps
@@ -38,6 +38,7 @@ class CheckpointFolder:
     def newest(self, *, strict: bool = False) -> Checkpoint | None:
         """The newest whole checkpoint, or None. A broken one is set aside as `<step>.broken`, with a warning.
 
+        What is found survives a power cut from then on, also where its writer was killed before it had seen to that.
         Raises `BundleError` instead where `strict`, `StateError` for one of another release.
         """
         remove_temporaries(self.path)
@@ -49,6 +50,7 @@ class CheckpointFolder:
                     raise
                 self._set_aside(step, error.message)
             else:
+                sync_names(self.path)
                 self._whole.add(step)
                 return checkpoint
         return None
