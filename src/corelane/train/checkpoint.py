@@ -138,11 +138,11 @@ class Snapshot:
         digests = {name: file.sha256 for name, file in self._files.items()}
         self.num_bytes = sum(content.nbytes for content in files.values())
         try:
-            with write_bundle(target, KIND, digests=digests, guard=guard) as directory:
+            with write_bundle(target, KIND, digests=digests, guard=guard, needed_bytes=self.num_bytes) as directory:
                 for name, content in files.items():
                     (directory / name).write_bytes(content)
         except DiskFullError as error:
-            raise DiskFullError(_full(target, self.num_bytes), detail=error.detail) from error
+            raise DiskFullError(f"{error.message}; {_AFTER_A_FULL_DISK}", detail=error.detail) from error
 
     @property
     def metrics(self) -> Mapping[str, Any]:
