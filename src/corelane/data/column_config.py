@@ -47,6 +47,11 @@ class ColumnConfig(Section):
         default=None, min_length=1, description="Tensor: the shape of one element; image: height, width, channels"
     )
 
+    vocabulary: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="Tensor of shape [length]: its elements are tokens, whole numbers from 0 to below this",
+    )
+
     @model_validator(mode="after")
     def _check_bounds(self) -> ColumnConfig:
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:

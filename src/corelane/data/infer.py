@@ -27,7 +27,7 @@ _OPTIONS: dict[Kind, tuple[str, ...]] = {
     "numeric": ("minimum", "maximum", "outside", "unreadable"),
     "categorical": ("categories", "pattern", "trim", "unreadable"),
     "date": ("unreadable",),
-    "tensor": ("shape",),
+    "tensor": ("shape", "vocabulary"),
     "image": ("shape",),
 }
 """What may be declared of a column of each kind beside `kind` and `nullable`; the rest would have no effect."""
@@ -171,7 +171,7 @@ def _column(profile: ColumnProfile, declared: ColumnConfig, image: ImageConfig) 
     if kind == "tensor":
         shape = tuple(declared.shape) if declared.shape else profile.shape or ()
         _require_not_nullable(profile.name, declared)
-        return Column(profile.name, "tensor", shape=shape, nullable=False)
+        return Column(profile.name, "tensor", shape=shape, nullable=False, vocabulary=declared.vocabulary)
     return _plain_column(profile.name, kind, declared, nullable=declared.nullable is not False)
 
 

@@ -1,10 +1,9 @@
-"""The pipeline: checked rows in, named float32 tensors out; fitted once on the training part, frozen, and stored as
-JSON.
+"""The pipeline: checked rows in, named tensors out; fitted once on the training part, frozen, and stored as JSON.
 
 It groups the schema's columns into stages and its stages into outputs: everything tabular is concatenated into
-"features", an image column becomes "image", a tensor of two or more dimensions "tensor" (with the column's name
-appended where there are several). Training and offline scoring call `transform`; serving calls what `compile` returns,
-which gives the same bits.
+"features", an image column becomes "image", a tensor of two or more dimensions "tensor", a column of tokens "tokens"
+(with the column's name appended where there are several). All are float32 but for tokens, which are int64. Training
+and offline scoring call `transform`; serving calls what `compile` returns, which gives the same bits.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from corelane.data.stages.image import FittedImage
 from corelane.data.stages.numeric import FittedNumeric
 from corelane.data.stages.protocol import FittedStage, Stage, TensorSpec
 from corelane.data.stages.tensor import FittedTensor
+from corelane.data.stages.tokens import FittedTokens
 from corelane.data.target import TargetEncoder, TargetFitter
 
 __all__ = ["FeatureSpan", "Pipeline", "TensorSpec"]
@@ -39,6 +39,7 @@ _FITTED: dict[str, Callable[[Mapping[str, Any], tuple[Column, ...]], FittedStage
     "numeric": FittedNumeric.from_json,
     "categorical": FittedCategorical.from_json,
     "tensor": FittedTensor.from_json,
+    "tokens": FittedTokens.from_json,
     "date": FittedDate.from_json,
     "image": FittedImage.from_json,
 }
@@ -169,11 +170,15 @@ def _read_stage(data: Mapping[str, Any], schema: Schema) -> FittedStage:
         raise StateError(f"a stored stage must be one of {', '.join(_FITTED)}, got {shorten(kind)}")
     by_name = {column.name: column for column in schema.columns}
     columns = tuple(by_name[name] for name in data["columns"])
-    if not columns or any(column.kind != kind for column in columns) or (kind != "numeric" and len(columns) > 1):
+    if not columns or any(_stage_of(column) != kind for column in columns) or (kind != "numeric" and len(columns) > 1):
         raise StateError(
             f"a stored {kind} stage must read {kind} columns of its schema, got {shorten(data['columns'])}"
         )
     return _FITTED[kind](data, columns)
+
+
+def _stage_of(column: Column) -> str:
+    return column.kind if column.vocabulary is None else "tokens"
 
 
 def _digest(data: JsonObject) -> str:

@@ -19,10 +19,12 @@ from corelane.data.stages.image import ImageStage
 from corelane.data.stages.numeric import NumericStage
 from corelane.data.stages.protocol import Stage
 from corelane.data.stages.tensor import TensorStage
+from corelane.data.stages.tokens import TokensStage
 
 
 def plan_outputs(schema: Schema, config: PipelineConfig) -> dict[str, tuple[Stage, ...]]:
-    """Stages by output name: numbers first, then the other tabular columns in schema order; then tensors and images.
+    """Stages by output name: numbers first, then the other tabular columns in schema order; then tensors, tokens and
+    images.
 
     Raises `ConfigError` for a setting of a column that does not exist, or that would have no effect on its kind.
     """
@@ -37,13 +39,16 @@ def plan_outputs(schema: Schema, config: PipelineConfig) -> dict[str, tuple[Stag
         elif column.kind == "date":
             parts = tuple(own[column.name].date or config.date)
             features.append(DateStage(column, parts, config.cyclic_dates, config.missing_indicator and column.nullable))
-        elif _is_vector(column):
+        elif _is_vector(column) and column.vocabulary is None:
             features.append(TensorStage(column, own[column.name].numeric or config.numeric))
     outputs: dict[str, tuple[Stage, ...]] = {"features": tuple(features)} if features else {}
     tensors = [column for column in schema.columns if column.kind == "tensor" and not _is_vector(column)]
     for column in tensors:
         stage = TensorStage(column, own[column.name].numeric or config.numeric)
         outputs[_output_name("tensor", column, len(tensors))] = (stage,)
+    tokens = [column for column in schema.columns if column.vocabulary is not None]
+    for column in tokens:
+        outputs[_output_name("tokens", column, len(tokens))] = (TokensStage(column),)
     images = [column for column in schema.columns if column.kind == "image"]
     for column in images:
         outputs[_output_name("image", column, len(images))] = (_image_stage(column, config.image),)
@@ -116,13 +121,15 @@ _SETTINGS_OF: dict[str, tuple[str, ...]] = {
 def _own_settings(schema: Schema, config: PipelineConfig) -> dict[str, PipelineColumnConfig]:
     """The settings of each column by name, those of `pipeline.columns` checked against the schema."""
     kinds = {column.name: column.kind for column in schema.columns}
+    are_tokens = {column.name for column in schema.columns if column.vocabulary is not None}
     for name, own in config.columns.items():
         if name not in kinds:
             raise ConfigError(
                 f"pipeline.columns must name feature columns of the data, got {shorten(name)}{nearest(name, kinds)}"
             )
         for setting in sorted(own.model_fields_set):
-            if getattr(own, setting) is not None and setting not in _SETTINGS_OF[kinds[name]]:
+            settings = () if name in are_tokens else _SETTINGS_OF[kinds[name]]
+            if getattr(own, setting) is not None and setting not in settings:
                 raise ConfigError(
                     f"pipeline.columns.{name}.{setting} must be left out for {kinds[name]} columns, "
                     f"got {getattr(own, setting)!r}; remove it"

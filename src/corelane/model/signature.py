@@ -55,6 +55,8 @@ def _input(column: Column) -> TensorMeta:
             return TensorMeta(column.name, "FP64", (-1,))
         case "categorical" | "date":
             return TensorMeta(column.name, "BYTES", (-1,))
+        case "tensor" if column.vocabulary is not None:
+            return TensorMeta(column.name, "INT64", (-1, *column.shape))
         case "tensor":
             return TensorMeta(column.name, "FP32", (-1, *column.shape))
         case "image" if column.encoded:

@@ -75,6 +75,7 @@ class Augmenter:
         self._features = list(outputs).index("features") if "features" in outputs and spans else None
         self._tabular = _Tabular(config, spans)
         _check(config, has_images=bool(self._images), has_features=self._features is not None)
+        _check_tokens(config, outputs)
 
     def epoch(self, epoch: int, first_row: int) -> Change:  # noqa: ARG002
         """See `Augmenting.epoch`."""
@@ -223,6 +224,12 @@ def _box(
 
 def _is_image(name: str, spec: TensorSpec) -> bool:
     return (name == "image" or name.startswith("image_")) and len(spec.shape) == 3
+
+
+def _check_tokens(config: AugmentConfig, outputs: Mapping[str, TensorSpec]) -> None:
+    for name, value in {"mixup": config.mixup, "cutmix": config.cutmix}.items():
+        if value is not None and any(spec.vocabulary is not None for spec in outputs.values()):
+            raise ConfigError(f"train.augment.{name} must be left out for tokens, which cannot be blended, got {value}")
 
 
 def _check(config: AugmentConfig, *, has_images: bool, has_features: bool) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from corelane.core.types import FloatArray
+from corelane.core.types import Array
 from corelane.data.stages.numeric import FittedNumeric
 from corelane.data.stages.protocol import FittedStage, TensorSpec
+from corelane.data.stages.tokens import FittedTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,9 @@ class Block:
         self.name = name
         self.stages = stages
         shape = stages[0].shape if len(stages) == 1 else (sum(stage.shape[0] for stage in stages),)
-        self.spec = TensorSpec("float32", shape)
+        first = stages[0]
+        vocabulary = first.columns[0].vocabulary if isinstance(first, FittedTokens) else None
+        self.spec = TensorSpec("float32" if vocabulary is None else "int64", shape, vocabulary)
 
     @property
     def spans(self) -> tuple[FeatureSpan, ...]:
@@ -47,9 +50,9 @@ class Block:
             spans.append(FeatureSpan(name, is_numeric, start, start + width))
         return tuple(spans)
 
-    def transform(self, rows: pa.RecordBatch) -> FloatArray:
-        """The columns way: checked rows to float32 [n, *shape]; each stage writes into its part of one array."""
-        joined: FloatArray = np.empty((rows.num_rows, *self.spec.shape), dtype=np.float32)
+    def transform(self, rows: pa.RecordBatch) -> Array:
+        """The columns way: checked rows to an array [n, *shape]; each stage writes into its part of one array."""
+        joined: Array = np.empty((rows.num_rows, *self.spec.shape), dtype=self.spec.dtype)
         if len(self.stages) == 1:
             self.stages[0].transform_into(rows, joined)
             return joined
@@ -59,15 +62,15 @@ class Block:
             stage.transform_into(rows, joined[:, start:end])
         return joined
 
-    def transform_few(self, columns: Mapping[str, Any], num_rows: int) -> FloatArray | None:
-        """The compiled way: raw values to float32 [n, *shape]; None when a stage leaves them to the columns way."""
+    def transform_few(self, columns: Mapping[str, Any], num_rows: int) -> Array | None:
+        """The compiled way: raw values to an array [n, *shape]; None when a stage leaves them to the columns way."""
         arrays = []
         for stage in self.stages:
             array = stage.transform_few(columns, num_rows)
             if array is None:
                 return None
             arrays.append(array)
-        return arrays[0] if len(arrays) == 1 else cast(FloatArray, np.concatenate(arrays, axis=1))
+        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=1)
 
 
 def _parts(stage: FittedStage) -> Iterator[tuple[str, bool, int]]:

@@ -13,11 +13,16 @@ from corelane.core.types import Array, BoolArray
 from corelane.data.stages.cast_numeric import float64_of, is_number
 from corelane.data.stages.cells import python_value
 from corelane.data.stages.column import Cast, Column, Verdict, missing, shorten
+from corelane.data.stages.tokens import are_tokens
 
 
 def cast_tensor(column: Column, raw: pa.Array) -> Cast:
-    """Cast a raw column [n] of tensors or (nested) lists of numbers to float32 tensors [n, *column.shape]."""
+    """Cast a raw column [n] of tensors or (nested) lists of numbers to float32 tensors [n, *column.shape], tokens to
+    int64.
+    """
     elements, fits = dense(raw, column.shape)
+    if column.vocabulary is not None:
+        return _cast_tokens(column, raw, elements, fits)
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite and is refused below
         values = np.ascontiguousarray(elements, dtype=np.float32).reshape(len(raw), *column.shape)
     finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
@@ -28,6 +33,24 @@ def cast_tensor(column: Column, raw: pa.Array) -> Cast:
         bad if bad.any() else None,
         lambda row: _explain(column, python_value(raw[row]), fits=bool(fits[row])),
     )
+
+
+def _cast_tokens(column: Column, raw: pa.Array, elements: Array, fits: BoolArray) -> Cast:
+    """Elements [n, length] to int64; a row with one that is no token of the vocabulary is refused."""
+    known = are_tokens(elements, column.vocabulary or 0)
+    bad = ~(fits & known.all(axis=1))
+    tokens = np.where(known, elements, 0).astype(np.int64)
+
+    def explain(row: int) -> Verdict:
+        if not fits[row]:
+            return _explain(column, python_value(raw[row]), fits=False)
+        unknown = elements[row][~known[row]][0]
+        return Verdict(
+            "out_of_vocabulary",
+            f"{column.name} must be whole numbers from 0 to {(column.vocabulary or 0) - 1}, got {unknown:g}",
+        )
+
+    return Cast(tensor_array(tokens), bad if bad.any() else None, explain)
 
 
 def tensor_array(values: Array) -> pa.FixedShapeTensorArray:

@@ -23,6 +23,7 @@ Unreadable: TypeAlias = Literal["reject", "missing"]
 
 MAX_NAME_LENGTH = 200  # a name longer than this is a cell that slipped into the header
 MAX_CATEGORIES = 100_000  # more are not categories but identifiers
+MAX_VOCABULARY = 1 << 24  # tokens arrive as float32 too, which holds whole numbers up to there
 MAX_ELEMENTS = 1 << 24  # elements of one tensor or image: 64 MiB of float32 for one row
 
 
@@ -34,7 +35,8 @@ class Column:
     accepted. `minimum` and `maximum` (inclusive) bound a number, and `outside` says what becomes of one beyond them.
     `categories` fixes which texts are known and their order; `pattern` is what a whole text must match; without `trim`
     the spaces around a text belong to it. With `unreadable` "missing", a cell that the column cannot take is a missing
-    one and no reason to refuse the row.
+    one and no reason to refuse the row. A tensor of one dimension with a `vocabulary` holds tokens, whole numbers from
+    0 to below it.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Column:
     unreadable: Unreadable = "reject"
     pattern: str | None = None
     trim: bool = True
+    vocabulary: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 < len(self.name) <= MAX_NAME_LENGTH:
@@ -88,6 +91,20 @@ class Column:
             )
         if self.kind == "tensor" and not self.shape:
             raise ConfigError(f"the tensor column {self.name} must have a shape such as [64], got none; declare one")
+        self._check_vocabulary()
+
+    def _check_vocabulary(self) -> None:
+        if self.vocabulary is None:
+            return
+        if not 0 < self.vocabulary <= MAX_VOCABULARY:
+            raise ConfigError(
+                f"the vocabulary of {self.name} must have 1 to {MAX_VOCABULARY} tokens, got {self.vocabulary}"
+            )
+        if self.kind != "tensor" or len(self.shape) != 1:
+            raise ConfigError(
+                f"a vocabulary must be declared for a tensor of shape [length], got {self.name}, "
+                f"a {self.kind} of shape {list(self.shape)}; leave it out"
+            )
 
     def _check_rules(self) -> None:
         if self.outside not in get_args(Outside) or self.unreadable not in get_args(Unreadable):
@@ -127,6 +144,7 @@ class Column:
             "unreadable": self.unreadable,
             "pattern": self.pattern,
             "trim": self.trim,
+            "vocabulary": self.vocabulary,
         }
 
     @classmethod

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from corelane.core.types import FloatArray, JsonObject
+from corelane.core.types import Array, JsonObject
 from corelane.data.stages.column import Column
 
 
@@ -57,7 +57,10 @@ class Stage(Protocol):
 
 
 class FittedStage(Protocol):
-    """Frozen: turns its typed columns into one float32 array. Safe to use from several threads at once."""
+    """Frozen: turns its typed columns into one array, float32, or int64 for tokens.
+
+    Safe to use from several threads at once.
+    """
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -69,14 +72,14 @@ class FittedStage(Protocol):
         """Shape of one row of its output."""
         ...
 
-    def transform_into(self, rows: pa.RecordBatch, out: FloatArray) -> None:
-        """The columns way: checked rows into `out`, float32 [n, *shape], maybe a part of a wider array.
+    def transform_into(self, rows: pa.RecordBatch, out: Array) -> None:
+        """The columns way: checked rows into `out`, [n, *shape], maybe a part of a wider array.
 
         Every element is written.
         """
         ...
 
-    def transform_few(self, columns: Mapping[str, Any], num_rows: int) -> FloatArray | None:
+    def transform_few(self, columns: Mapping[str, Any], num_rows: int) -> Array | None:
         """The compiled way: raw values by column name to the same bits as check and `transform` would give.
 
         None when a value is refused or of a kind this way does not read (text for a number): the caller then takes

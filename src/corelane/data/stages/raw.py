@@ -138,7 +138,7 @@ def _raw_tensors(column: Column, values: Any) -> pa.Array:
     if array.dtype.kind not in "fiub":
         raise RawValuesError(f"{column.name} must be numbers of shape {shape} per row, got {array.dtype} values")
     if not len(array):
-        return tensor_array(np.empty((0, *column.shape), dtype=np.float32))
+        return tensor_array(np.empty((0, *column.shape), dtype=np.float32 if column.vocabulary is None else np.int64))
     if array.shape[1:] != column.shape:
         raise RawValuesError(f"{column.name} must be numbers of shape {shape} per row, got {list(array.shape[1:])}")
     return tensor_array(array if array.dtype.kind != "b" else array.astype(np.uint8))

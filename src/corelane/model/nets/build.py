@@ -23,9 +23,11 @@ from corelane.model.choose import resolved
 from corelane.model.config import BUILT_IN, ModelConfig
 from corelane.model.modes import evaluating
 from corelane.model.nets.cnn import CNN
+from corelane.model.nets.gru import GRU
 from corelane.model.nets.mlp import MLP
 from corelane.model.nets.resnet import ResNet
 from corelane.model.nets.tabm import COMBINE, SAMPLE_ROWS, TabM
+from corelane.model.nets.transformer import Transformer
 from corelane.model.torch_threads import torch_threads
 
 
@@ -165,7 +167,14 @@ def build_described(architecture: JsonObject) -> nn.Module:
     return build(config, inputs, architecture["num_outputs"], seed=0, task=task, numbers=numbers)
 
 
-_CLASSES: Mapping[str, type[nn.Module]] = {"mlp": MLP, "cnn": CNN, "resnet": ResNet, "tabm": TabM}
+_CLASSES: Mapping[str, type[nn.Module]] = {
+    "mlp": MLP,
+    "cnn": CNN,
+    "resnet": ResNet,
+    "tabm": TabM,
+    "transformer": Transformer,
+    "gru": GRU,
+}
 
 
 def _construct(
@@ -198,7 +207,41 @@ def _construct(
                 combine=COMBINE[task],
                 dropout=config.dropout,
             )
+        case "transformer":
+            series = _series(inputs, "transformer")
+            if config.mask_padding and series.vocabulary is None:
+                raise ConfigError(
+                    f"model.mask_padding must be left out where there are no tokens, got a series {list(series.shape)}"
+                )
+            return Transformer(
+                series.shape[0],
+                num_outputs,
+                vocabulary=series.vocabulary,
+                num_features=series.shape[-1],
+                width=config.num_features,
+                num_layers=config.num_layers,
+                num_heads=config.heads,
+                feed_forward=config.feed_forward,
+                dropout=config.dropout,
+                mask_padding=config.mask_padding,
+            )
+        case "gru":
+            series = _series(inputs, "gru")
+            return GRU(series.shape[-1], config.num_features, config.num_layers, num_outputs, dropout=config.dropout)
     return _construct_users(config.net, config.arguments)
+
+
+def _series(inputs: Mapping[str, TensorSpec], net: str) -> TensorSpec:
+    """The one input of a network over positions: tokens [length] for a transformer, or a series [length, numbers]."""
+    spec = next(iter(inputs.values()))
+    takes_it = len(spec.shape) == 2 or (net == "transformer" and spec.vocabulary is not None)
+    if len(inputs) != 1 or not takes_it:
+        wanted = "one tensor of positions and numbers" + (", or tokens" if net == "transformer" else "")
+        raise ConfigError(
+            f"model.net {net} must get {wanted}, got { {name: list(spec.shape) for name, spec in inputs.items()} }; "
+            "exclude the other columns, or declare a vocabulary for a column of tokens"
+        )
+    return spec
 
 
 def _num_inputs(inputs: Mapping[str, TensorSpec]) -> int:
