@@ -1,5 +1,6 @@
 """Run directories are made once, found again, and carry a child's error to its parent."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,10 @@ def test_a_run_that_never_began_is_no_run(tmp_path: Path) -> None:
 
 
 def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
-    """Who comes second is told so at once, and may go on when the first has ended."""
+    """A7: who comes second is told so at once, and by whom; it may go on when the first has ended."""
     run = new_run(tmp_path, "a", "name: a")
-    with held(run), pytest.raises(ConfigError, match="twice at a time"), held(run):
+    named = rf"twice at a time, but it is locked by pid {os.getpid()} on {os.uname().nodename} since 20\d\d-"
+    with held(run), pytest.raises(ConfigError, match=named), held(run):
         pass
     with held(run):
         pass

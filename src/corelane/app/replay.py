@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from corelane.app.config import data_section, load_root, spin_setting
-from corelane.app.runs import CONFIG_NAME, ERROR_NAME, RESULT_NAME, open_run_data, raise_recorded_error
+from corelane.app.runs import CONFIG_NAME, ERROR_NAME, HOLDER_NAME, RESULT_NAME, open_run_data, raise_recorded_error
 from corelane.core.clock import SystemClock
 from corelane.core.errors import ConfigError, InterruptedRunError
 from corelane.core.types import JsonObject
@@ -30,7 +30,7 @@ CERTIFICATE = "resume_certificate.json"
 KIND = "checkpoint"
 STATE = "state.json"
 DEFAULT_STEPS = 20
-OUTCOMES = (RESULT_NAME, ERROR_NAME, CERTIFICATE, "report.html", "metrics.jsonl", "quarantine.parquet")
+OUTCOMES = (RESULT_NAME, ERROR_NAME, HOLDER_NAME, CERTIFICATE, "report.html", "metrics.jsonl", "quarantine.parquet")
 VARYING = ("saved_at", "notes", "environment")  # of a state: what no two runs share, and what `environment` compares
 
 

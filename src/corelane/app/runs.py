@@ -38,11 +38,13 @@ from corelane.machine.health import EXIT_OK, EXIT_UNKNOWN, HealthChecker
 from corelane.machine.limits import limit_reached
 from corelane.store.bundle import verify_bundle, write_atomic, write_bundle
 from corelane.store.durable import sync_directory, temporary_directory
+from corelane.store.lease import describe, this_process
 
 CONFIG_NAME = "config.yaml"
 RUN_NAME = "run.json"  # what the run is called wherever its directory lies: a random key, and when it was made
 RESULT_NAME = "result.json"
 ERROR_NAME = "error.json"
+HOLDER_NAME = "holder.json"  # there while a process holds the run
 DATA_KIND = "run-data"
 SAMPLES = ("calibration", "holdout", "gate")
 MAX_RUNS = 100_000  # names are looked for one by one; a folder with more runs of one name is not a human's
@@ -81,12 +83,23 @@ def held(directory: Path) -> Iterator[None]:
     except BlockingIOError as error:
         os.close(descriptor)
         raise ConfigError(
-            f"{directory} must not be trained twice at a time, another process does; wait for it"
+            f"{directory} must not be trained twice at a time, but it is locked by {_holder(directory)}; wait for it, "
+            "or end it"
         ) from error
     try:
+        with suppress(OSError):  # only for the words of whoever comes second
+            (directory / HOLDER_NAME).write_text(json.dumps(this_process(SystemClock())), encoding="utf-8")
         yield
     finally:
+        (directory / HOLDER_NAME).unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def _holder(directory: Path) -> str:
+    try:
+        return describe(json.loads((directory / HOLDER_NAME).read_bytes()))
+    except (OSError, ValueError, AttributeError):
+        return describe(None)
 
 
 def is_held(directory: Path) -> bool:

@@ -29,6 +29,7 @@ from corelane.app.config import (
 from corelane.app.fine_tuning import load_start, pipeline_of_start, with_start
 from corelane.app.memory import managed_memory, reserved_for, room_for_batches
 from corelane.app.recording import recorded_run
+from corelane.app.run_records import run_key
 from corelane.app.runs import (
     CONFIG_NAME,
     find_run,
@@ -42,7 +43,7 @@ from corelane.app.runs import (
     save_run_data,
 )
 from corelane.app.sources import open_source
-from corelane.app.tiers import disk_tier, memory_tier
+from corelane.app.tiers import disk_tier, memory_tier, shared_tier
 from corelane.core.clock import SystemClock
 from corelane.core.errors import ConfigError, CorelaneError
 from corelane.data.config import SourceConfig
@@ -62,6 +63,7 @@ from corelane.store.tiers.disk import DiskTier
 from corelane.train.heartbeat import NO_HEART, Heart, heart_of
 from corelane.train.live import make_progress
 from corelane.train.micro_batch import within_memory
+from corelane.train.mirror import Mirror, NoMirror, SharedMirror
 from corelane.train.plan import choose_plan
 from corelane.train.progress import TrainingProgress
 from corelane.train.record import Observer, StepRecord
@@ -318,6 +320,7 @@ def train_prepared(
             should_stop=until.should_stop,
             resume=resume,
             strict=strict,
+            mirror=_mirror(directory, root, logger),
             title=root.name,
             cache=cache,
             disk=disk,
@@ -325,6 +328,18 @@ def train_prepared(
             observers=[until, *observers],
             room_bytes=room_for_batches(memory),
         )
+
+
+def _mirror(directory: Path, root: RootConfig, logger: SystemLogger) -> Mirror:
+    if not root.train.mirror_checkpoints:
+        return NoMirror()
+    store = shared_tier(root.machine)
+    if store is None:
+        raise ConfigError(
+            "machine.cache_shared must be set for train.mirror_checkpoints, got null; name a storage that machines "
+            "share"
+        )
+    return SharedMirror(store, f"{directory.name}-{run_key(directory)}", logger)
 
 
 class _Until:

@@ -137,7 +137,7 @@ class Lease:
         except FileExistsError:
             return None
         _try_lock(descriptor)
-        os.write(descriptor, json.dumps(_this_process(self._clock)).encode())
+        os.write(descriptor, json.dumps(this_process(self._clock)).encode())
         os.fsync(descriptor)
         sync_directory(self._folder)
         self.generation = generation
@@ -147,7 +147,7 @@ class Lease:
         """Why the lock may be taken; None while its holder lives."""
         if generation == 0 or holder == RELEASED:
             return FREE
-        here = _this_process(self._clock)
+        here = this_process(self._clock)
         if holder is not None and holder.get("boot") == here["boot"] and self._is_unlocked(generation):
             return "its holder is dead"
         if holder is not None and holder.get("machine") == here["machine"] and holder.get("boot") != here["boot"]:
@@ -239,7 +239,8 @@ def _try_lock(descriptor: int) -> bool | None:
     return True
 
 
-def _this_process(clock: Clock) -> JsonObject:
+def this_process(clock: Clock) -> JsonObject:
+    """Who we are, for others to read: pid, host, machine and boot, and since when."""
     host = socket.gethostname()
     return {
         "pid": os.getpid(),

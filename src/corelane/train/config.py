@@ -14,7 +14,7 @@ Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 WITHOUT_EFFECT = {
     *("save_interval", "keep_checkpoints", "keep_best_checkpoints", "keep_checkpoint_every", "save_policy"),
-    *("max_save_failures", "stop_wait_s", "max_retries", "augment.cache"),
+    *("mirror_checkpoints", "max_save_failures", "stop_wait_s", "max_retries", "augment.cache"),
     *("hang_timeout_s", "on_crash_loop", "micro_batch_size", "on_nonfinite", "max_skipped_in_a_row", "max_skipped"),
     *("rollback_rate_factor", "max_rollbacks"),
 }
@@ -115,6 +115,9 @@ class TrainConfig(Section):
     )
     keep_checkpoint_every: int | None = Field(
         default=None, ge=1, description="Checkpoints kept beside the newest: those whose step this divides"
+    )
+    mirror_checkpoints: bool = Field(
+        default=False, description="Copy each durable checkpoint to machine.cache_shared too, and verify the copy there"
     )
     save_policy: Literal["wait", "skip"] = Field(
         default="wait", description="When a save is due and the one before still runs: wait for it, or skip this one"

@@ -11,10 +11,11 @@ from pathlib import Path
 from corelane.core.errors import BundleError
 from corelane.core.types import JsonObject
 from corelane.observe.log import SystemLogger
-from corelane.store.bundle import remove_temporaries, verify_bundle
+from corelane.store.bundle import remove_temporaries, verify_bundle, write_bundle
 from corelane.store.durable import discard, sync_names
 from corelane.store.lease import Fence
 from corelane.train.checkpoint import KIND, STATE, Checkpoint, Snapshot, read_checkpoint
+from corelane.train.mirror import Mirror, NoMirror
 from corelane.train.retention import Retention, loss_in, read_loss, saved_steps
 
 
@@ -25,13 +26,16 @@ class CheckpointFolder:
     reads it.
     """
 
-    def __init__(self, path: Path, retention: Retention, fence: Fence, logger: SystemLogger) -> None:
+    def __init__(
+        self, path: Path, retention: Retention, fence: Fence, logger: SystemLogger, mirror: Mirror | None = None
+    ) -> None:
         self.path = path
         self.notes: list[JsonObject] = []
         self.pinned: set[int] = set()
         self._retention = retention
         self._fence = fence
         self._logger = logger
+        self._mirror = mirror or NoMirror()
         self._whole: set[int] = set()
         self._losses: dict[int, float | None] = {}
 
@@ -53,7 +57,7 @@ class CheckpointFolder:
                 sync_names(self.path)
                 self._whole.add(step)
                 return checkpoint
-        return None
+        return self._newest_copy()
 
     def publish(self, snapshot: Snapshot, step: int) -> None:
         """Write `snapshot` durably as the checkpoint of `step`. Raises what `Snapshot.write` raises."""
@@ -61,6 +65,8 @@ class CheckpointFolder:
         snapshot.write(self.path / str(step), self._fence.check)
         self._whole.add(step)
         self._losses[step] = loss_in(snapshot.metrics)
+        self.pinned.add(step)
+        self._mirror.keep(step, self.path / str(step), self.pinned.discard)
 
     def prune(self) -> list[int]:
         """Remove what need not stay, and give its steps. What cannot be removed costs a warning and its space."""
@@ -74,6 +80,10 @@ class CheckpointFolder:
             self._logger.training.warning("checkpoint_not_removed", directory=str(self.path), reason=str(error))
         return gone
 
+    def close(self, timeout_s: float) -> None:
+        """Wait, at most so long, for what is still to be mirrored."""
+        self._mirror.close(timeout_s)
+
     def is_whole(self, step: int) -> bool:
         """Whether the checkpoint of `step` was written or verified by us; else it is verified now."""
         if step not in self._whole:
@@ -83,6 +93,23 @@ class CheckpointFolder:
                 return False
             self._whole.add(step)
         return True
+
+    def _newest_copy(self) -> Checkpoint | None:
+        """The newest whole checkpoint of the mirror, put back into the folder; None where there is none."""
+        for step in reversed(self._mirror.steps()):
+            target = self.path / str(step)
+            try:
+                with write_bundle(target, KIND, guard=self._fence.check) as directory:
+                    if not self._mirror.fetch(step, directory):
+                        raise BundleError(f"the copy of step {step} must be whole, got none")  # noqa: TRY301
+                checkpoint = read_checkpoint(target)
+            except BundleError as error:
+                self._logger.training.warning("mirror_not_read", step=step, reason=error.message)
+                continue
+            self.notes.append({"event": "taken_from_mirror", "step": step})
+            self._logger.training.warning("taken_from_mirror", step=step, reason="no whole checkpoint is left here")
+            return checkpoint
+        return None
 
     def _doomed(self) -> list[int]:
         losses = {step: self._loss_of(step) for step in saved_steps(self.path) if step not in self.pinned}

@@ -31,6 +31,7 @@ from corelane.train.evaluate import BATCH_ROWS, evaluate
 from corelane.train.heartbeat import NO_HEART, Heart
 from corelane.train.losses import loss_for
 from corelane.train.metrics import Evaluation
+from corelane.train.mirror import Mirror
 from corelane.train.plan import Plan
 from corelane.train.preflight import check_directory, checkpoint_bytes
 from corelane.train.progress import TrainingProgress
@@ -67,6 +68,7 @@ def run_training(
     resume: bool,
     title: str,
     strict: bool = False,
+    mirror: Mirror | None = None,
     cache: MemoryTier | NoTier = NO_TIER,
     disk: DiskTier | None = None,
     observers: Sequence[Observer] = (),
@@ -82,7 +84,7 @@ def run_training(
     again are left out, where that is configured.
     `room_bytes` is the memory that a batch may take in the network.
 
-    With `strict` a broken checkpoint ends the run instead of being passed over.
+    `mirror` takes copies of checkpoints. With `strict` a broken checkpoint ends the run instead of being passed over.
 
     Raises what `Trainer.train` raises, `RunLockedError` when another process trains in the directory, and
     `CrashLoopError` naming rows that the run crashed at.
@@ -97,6 +99,7 @@ def run_training(
         identity={"seed": str(seed), "plan": plan.digest, "prepared data": data.digest, "configuration": config.digest},
         saver=BackgroundSaver(),
         lease=Lease(directory / "lock", clock=clock, tell=partial(_tell, logger)),
+        mirror=mirror,
         strict=strict,
         logger=logger,
         clock=clock,

@@ -20,13 +20,13 @@ from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import StateError
 from corelane.core.types import JsonObject
 from corelane.observe.log import SystemLogger
-from corelane.store.durable import sync_names
 from corelane.store.lease import NoLease, RunLease
 from corelane.train import randomness
 from corelane.train.checkpoint import Checkpoint, Snapshot, Weights, load_optimizer
 from corelane.train.counters import Counters
 from corelane.train.folder import CheckpointFolder
 from corelane.train.history import History
+from corelane.train.mirror import Mirror
 from corelane.train.retention import Retention, saved_steps
 from corelane.train.saver import InlineSaver, Saver
 from corelane.train.writer import CheckpointWriter, SavePolicy
@@ -57,6 +57,7 @@ class TrainingStateManager:
     whoever owns them puts them in before the first save or load. `identity` names what a checkpoint must have in common
     with this run (seed, plan, data, configuration: digests); a resume with another is refused. With `strict` a broken
     checkpoint is an error and not passed over. `lease` keeps other trainers out, from `__enter__` to `__exit__`.
+    `mirror` takes copies of durable checkpoints, and gives them back where none is left.
     `state` is the run's state as a dict, as of the last save or load; `notes` is what made the run another than an
     unbroken one, in JSON.
     """
@@ -71,6 +72,7 @@ class TrainingStateManager:
         identity: Mapping[str, str] | None = None,
         saver: Saver | None = None,
         lease: RunLease | None = None,
+        mirror: Mirror | None = None,
         strict: bool = False,
         logger: SystemLogger | None = None,
         clock: Clock | None = None,
@@ -96,7 +98,7 @@ class TrainingStateManager:
         self._clock = clock or SystemClock()
         self._lease = lease or NoLease()
         self.history = History(self.checkpoint_dir.parent / "metrics.jsonl", self._lease)
-        self._folder = CheckpointFolder(self.checkpoint_dir, retention, self._lease, self._logger)
+        self._folder = CheckpointFolder(self.checkpoint_dir, retention, self._lease, self._logger, mirror)
         self._writer = CheckpointWriter(self._folder, saver or InlineSaver(), policy, self._logger, self._clock)
 
     def __enter__(self) -> Self:
@@ -108,6 +110,7 @@ class TrainingStateManager:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._writer.close(CLOSE_S)
+        self._folder.close(CLOSE_S)
         self._lease.release()
 
     @property
@@ -227,7 +230,6 @@ class TrainingStateManager:
         saved = checkpoint.state["notes"]
         self.notes[:] = [*saved, *(note for note in self.notes if note not in saved)]
         self.history.reset(checkpoint.history)
-        sync_names(self.checkpoint_dir)  # its writer may have been killed before it could
         self._writer.saved_step = self._writer.durable_step = self.counters.step
 
     def _rest(self) -> JsonObject:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -97,7 +98,7 @@ class CheckpointWriter:
 
     def _write(self, step: int, stall_s: float) -> None:
         """In the saver's thread. Nothing of a failed attempt is used again: the next one writes new files."""
-        began = self._clock.monotonic()
+        began, cpu_began = self._clock.monotonic(), time.thread_time()
         try:
             self._folder.publish(self.snapshot, step)
         except BaseException as error:  # noqa: BLE001  (the trainer's thread raises it)
@@ -105,18 +106,20 @@ class CheckpointWriter:
             return
         self._num_failures, self._last_error = 0, None
         self.durable_step = step
-        entry = {
-            "saved_step": step,
-            "durable_step": step,
-            "checkpoint_s": self._clock.monotonic() - began,
-            "checkpoint_stall_s": stall_s,
-        }
-        self._logger.training.info("checkpoint_saved", **entry)
-        self._logger.metrics_collector.record("training", entry)
+        taken_s = self._clock.monotonic() - began
         try:
             self._folder.prune()
         except BaseException as error:  # noqa: BLE001  (the same)
             self._last_error = error
+        entry = {
+            "saved_step": step,
+            "durable_step": step,
+            "checkpoint_s": taken_s,
+            "checkpoint_stall_s": stall_s,
+            "checkpoint_cpu_s": time.thread_time() - cpu_began,
+        }
+        self._logger.training.info("checkpoint_saved", **entry)
+        self._logger.metrics_collector.record("training", entry)
 
     def _fail(self, step: int, error: BaseException) -> None:
         self._num_failures, self._last_error = self._num_failures + 1, error

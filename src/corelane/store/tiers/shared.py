@@ -33,7 +33,7 @@ from corelane.store.tiers.room import KINDS, split_key
 from corelane.store.tiers.shared_manifest import is_of_another_release, is_ours
 from corelane.store.tiers.tier import Arrays, Tell, TierMeter, tell_nobody
 
-FOLDERS = frozenset({*KINDS, "notes", "spools", "packages", "runs"})
+FOLDERS = frozenset({*KINDS, "notes", "spools", "packages", "runs", "checkpoints"})
 """The folders of entries. Nothing else below the URL is looked at or removed: others may keep their things there."""
 
 
