@@ -21,7 +21,7 @@ POLL_S = 0.0005  # a save of this net takes 3 to 10 ms
 
 def start(directory: Path, epochs: int, num_threads: int) -> subprocess.Popen[bytes]:
     argv = [sys.executable, "-m", "tests.faults.train_child", str(directory), str(epochs), str(num_threads)]
-    return subprocess.Popen(argv, cwd=ROOT)
+    return subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
 def finish(directory: Path, epochs: int, num_threads: int) -> None:
@@ -97,10 +97,15 @@ def sweep(tmp_path: Path, *, num_kills: int, epochs: int, num_threads: int, seed
 
     assert num_killed >= 0.9 * num_kills, "the run was too short for so many kills"
     assert num_torn >= 0.15 * num_kills, "too few kills came in the middle of a save"
+    return differing(killed, calm)
+
+
+def differing(directory: Path, calm: Path) -> list[str]:
+    """The files of a finished run, the last checkpoint and the history, whose bytes are not those of the run `calm`."""
     last = max((calm / "checkpoints").iterdir(), key=lambda path: int(path.name)).name
     names = ("model.safetensors", "best.safetensors", "optimizer.safetensors", "history.jsonl")
     paths = [*(f"checkpoints/{last}/{name}" for name in names), "metrics.jsonl"]
-    return [path for path in paths if (killed / path).read_bytes() != (calm / path).read_bytes()]
+    return [path for path in paths if (directory / path).read_bytes() != (calm / path).read_bytes()]
 
 
 @pytest.mark.timeout(300)

@@ -1,4 +1,7 @@
-"""A trainer process for `test_kill_resume.py`: starts the run in the given directory or resumes it. Not a test."""
+"""A trainer process for `test_kill_resume.py`: starts the run in the given directory or resumes it. Not a test.
+
+It logs to its standard output.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from corelane.observe.log import SystemLogger
 from tests.train.examples import classification, run
 
 
@@ -18,7 +22,8 @@ def train(directory: Path, epochs: int, num_threads: int) -> None:
         *(nn.Linear(8, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Dropout(0.2)),
         *(nn.Linear(128, 128), nn.ReLU(), nn.Dropout(0.2), nn.Linear(128, 3)),
     )
-    run(directory, classification(1000), net, resume=True, epochs=epochs, num_threads=num_threads, log_interval=2)
+    settings = {"epochs": epochs, "num_threads": num_threads, "log_interval": 2}
+    run(directory, classification(1000), net, resume=True, logger=SystemLogger(stream=sys.stdout), **settings)
 
 
 if __name__ == "__main__":
