@@ -22,8 +22,8 @@ def train(directory: Path, epochs: int, num_threads: int) -> None:
         *(nn.Linear(8, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Dropout(0.2)),
         *(nn.Linear(128, 128), nn.ReLU(), nn.Dropout(0.2), nn.Linear(128, 3)),
     )
-    settings = {"epochs": epochs, "num_threads": num_threads, "log_interval": 2}
-    run(directory, classification(1000), net, resume=True, logger=SystemLogger(stream=sys.stdout), **settings)
+    data, logger = classification(1000), SystemLogger(stream=sys.stdout)
+    run(directory, data, net, resume=True, logger=logger, epochs=epochs, num_threads=num_threads, log_interval=2)
 
 
 if __name__ == "__main__":
