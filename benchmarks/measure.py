@@ -21,6 +21,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = "corelane"
+BAR = "bar"
+"""The peer of a row whose other side is not somebody else's figure but what is promised."""
 PACKAGES = ("corelane", "torch", "numpy", "onnxruntime", "granian", "uvloop", "orjson", "pyarrow")
 
 
@@ -42,7 +44,7 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One case against one peer."""
+    """One case against one peer. `bar` is the least ratio that is promised, None where there is no promise."""
 
     case: str
     peer: str
@@ -50,7 +52,10 @@ class Row:
     theirs: float
     unit: str
     ratio: float
+    bar: float | None = None
 
+
+NO_BARS: Mapping[tuple[str, str], float] = {}
 
 Measure = Callable[[str], Mapping[str, float]]
 """Runs the named engine once, in processes of its own, and gives its figure for each case."""
@@ -69,14 +74,22 @@ def interleave(engines: Sequence[str], num_rounds: int, measure: Measure) -> dic
     }
 
 
-def compare(medians: Mapping[str, Mapping[str, float]], quantities: Mapping[str, Quantity]) -> list[Row]:
-    """One row for each case and each peer that measured it, in the order of `quantities` and `medians`."""
+def compare(
+    medians: Mapping[str, Mapping[str, float]],
+    quantities: Mapping[str, Quantity],
+    bars: Mapping[tuple[str, str], float] = NO_BARS,
+) -> list[Row]:
+    """One row for each case and each peer that measured it, in the order of `quantities` and `medians`.
+
+    `bars` are the least promised ratios, by case and peer.
+    """
     rows = []
     for case, quantity in quantities.items():
         for peer, figures in medians.items():
             if peer != OURS and case in figures:
                 ours, theirs = medians[OURS][case], figures[case]
-                rows.append(Row(case, peer, ours, theirs, quantity.unit, quantity.ratio(ours, theirs)))
+                ratio, bar = quantity.ratio(ours, theirs), bars.get((case, peer))
+                rows.append(Row(case, peer, ours, theirs, quantity.unit, ratio, bar))
     return rows
 
 
@@ -120,9 +133,13 @@ def main(measure_all: Callable[[argparse.Namespace], list[Row]], parser: argpars
     except BenchmarkError as error:
         say(f"benchmarks: {error}")
         return 2
-    report = {"machine": machine_facts(), "versions": versions(), "rows": [asdict(row) for row in rows]}
+    report = {"machine": machine_facts(), "versions": versions(), "rows": [_json(row) for row in rows]}
     print(json.dumps(report) if arguments.json else table(rows))
     return 0
+
+
+def _json(row: Row) -> dict[str, Any]:
+    return {name: value for name, value in asdict(row).items() if value is not None}
 
 
 def machine_facts() -> dict[str, Any]:
@@ -143,12 +160,20 @@ def versions() -> dict[str, Any]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as aligned text."""
-    head = ("case", "peer", "ours", "theirs", "unit", "ratio")
-    cells = [(r.case, r.peer, _figure(r.ours), _figure(r.theirs), r.unit, f"{r.ratio:.2f}") for r in rows]
+    """The rows as aligned text; the last column only where something is promised."""
+    head = ("case", "peer", "ours", "theirs", "unit", "ratio", "bar")
+    cells = [(r.case, r.peer, _figure(r.ours), _figure(r.theirs), r.unit, f"{r.ratio:.2f}", _bar(r)) for r in rows]
+    if not any(row.bar for row in rows):
+        head, cells = head[:-1], [line[:-1] for line in cells]
     widths = [max(len(line[column]) for line in (head, *cells)) for column in range(len(head))]
     padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in (head, *cells)]
     return "\n".join("  ".join(line).rstrip() for line in padded)
+
+
+def _bar(row: Row) -> str:
+    if row.bar is None:
+        return ""
+    return f"{row.bar:.2f}" + (" missed" if row.ratio < row.bar else "")
 
 
 def _figure(value: float) -> str:

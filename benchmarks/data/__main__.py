@@ -27,7 +27,7 @@ from benchmarks.measure import (
     run_json,
     say,
 )
-from benchmarks.training.cases import FASHION_MNIST, fashion_mnist
+from benchmarks.training.data import FASHION_MNIST, fashion_mnist
 
 PEERS = tuple(dict.fromkeys(peer for case in CASES.values() for peer in case.peers))
 TIMEOUT_S = 900.0  # the slowest engine takes 40 s on a quiet machine

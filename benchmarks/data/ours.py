@@ -164,7 +164,7 @@ def _augment_cnn(case: Case, inputs: Mapping[str, str]) -> Seen:
 def train_cnn(case: Case, inputs: Mapping[str, str], augment: Mapping[str, Any]) -> float:
     """Examples per second of the CNN of `benchmarks.training`, the fastest epoch after the first."""
     from benchmarks.training.cases import CASES as NETS
-    from benchmarks.training.cases import fashion_mnist
+    from benchmarks.training.data import fashion_mnist
     from benchmarks.training.ours import epoch_rates
 
     num_rows, net = int(inputs["num_rows"]), NETS["cnn-b64"]
@@ -172,7 +172,7 @@ def train_cnn(case: Case, inputs: Mapping[str, str], augment: Mapping[str, Any])
         images, labels = (values[:num_rows] for values in fashion_mnist(Path(inputs["images"])))
     else:
         images, labels = generate.images(num_rows, case.width)
-    return max(epoch_rates(net, images, labels, int(inputs["epochs"]), augment)[1:])
+    return max(epoch_rates(net, {"image": images, "label": labels}, int(inputs["epochs"]), augment)[1:])
 
 
 _CASES: Mapping[str, Callable[[Case, Mapping[str, str]], Seen]] = {

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
-from benchmarks.training.cases import CLIP_NORM, LEARNING_RATE, NUM_THREADS, Case, standardised
+from benchmarks.training.cases import CASES as ALL
+from benchmarks.training.cases import CLIP_NORM, LEARNING_RATE, NUM_THREADS, Case, Work
+from benchmarks.training.data import examples
 
-CASES = ("mlp-b64", "cnn-b64")
+CASES = tuple(ALL)
 
 
-def run(case: Case, data: Path, num_epochs: int) -> list[float]:
-    """Train `num_epochs`; examples per second of each."""
+def run(case: Case, work: Work) -> list[float]:
+    """Train; examples per second of each epoch."""
     import torch
     from torch import nn
     from torch.utils.data import DataLoader, TensorDataset
@@ -19,15 +20,13 @@ def run(case: Case, data: Path, num_epochs: int) -> list[float]:
     from benchmarks.training.torch_nets import build
 
     torch.set_num_threads(NUM_THREADS)
-    images, labels = standardised(data)
-    loader = DataLoader(
-        TensorDataset(torch.from_numpy(images), torch.from_numpy(labels)), case.batch_size, shuffle=True, drop_last=True
-    )
+    tensors = (torch.from_numpy(array) for array in examples(case, work.data))
+    loader = DataLoader(TensorDataset(*tensors), case.batch_size, shuffle=True, drop_last=True)
     module = build(case)
     optimizer = torch.optim.AdamW(module.parameters(), lr=LEARNING_RATE)
     loss_of = nn.CrossEntropyLoss()
     rates = []
-    for _ in range(num_epochs):
+    for _ in range(work.num_epochs):
         start = time.perf_counter()
         for inputs, targets in loader:
             optimizer.zero_grad()
