@@ -90,6 +90,6 @@ def own_module(case: Case) -> nn.Module | None:
             self.net = net
 
         def forward(self, scaled: torch.Tensor) -> torch.Tensor:
-            return self.net((scaled * 288.6 + 499.5).round().long().clamp(0, 999))  # type: ignore[no-any-return]
+            return self.net((scaled * 288.6 + 499.5).round().long().clamp(0, 999))
 
     return Tokens(build(case)) if case.net == "transformer" else build(case)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import BenchmarkError, run_json, say
-from benchmarks.training.cases import CASES, FASHION_MNIST, LEARNING_RATE, NUM_THREADS, fashion_mnist
+from benchmarks.training.cases import CASES, LEARNING_RATE, NUM_THREADS
+from benchmarks.training.data import FASHION_MNIST, fashion_mnist
 
 CASE = "save-share"
 LIMIT = 0.01

@@ -17,7 +17,7 @@ def run(case: Case, work: Work) -> list[float]:
     os.environ["KERAS_BACKEND"] = "jax"
     import keras
 
-    class Times(keras.callbacks.Callback):  # type: ignore[misc]
+    class Times(keras.callbacks.Callback):
         """How long each epoch took."""
 
         def __init__(self) -> None:

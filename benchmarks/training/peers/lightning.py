@@ -20,7 +20,7 @@ def run(case: Case, work: Work) -> list[float]:
 
     from benchmarks.training.torch_nets import build
 
-    class Module(lightning.LightningModule):  # type: ignore[misc]
+    class Module(lightning.LightningModule):
         """As Lightning's introduction writes it."""
 
         def __init__(self) -> None:
