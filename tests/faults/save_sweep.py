@@ -37,24 +37,25 @@ class Sweep:
         argv = ["-m", "tests.faults.save_child", str(checkpoints), str(self._first), str(self._last), "3000"]
         return checkpoints, traced(self._folder / "log", argv, *faults, calls=calls)
 
-    def check(self, checkpoints: Path, output: str) -> None:
-        """What must hold after any end of a child that had printed `output`, the next saves included.
+    def check(self, checkpoints: Path, output: str, where: str) -> None:
+        """What must hold after any end of a child (`where` in words) that had printed `output`.
 
         What can be seen is whole with its own bytes, what was announced is there, what failed is not, no fewer than
         before are left, and the next save completes and clears away what is left over.
         """
         steps = whole(checkpoints)
-        assert steps == saved(checkpoints), "a checkpoint can be seen that is not whole"
-        assert len(steps) >= len(self._older), "fewer checkpoints than before"
+        assert steps == saved(checkpoints), f"a checkpoint can be seen that is not whole: {where}"
+        assert len(steps) >= len(self._older), f"fewer checkpoints than before: {where}"
         durable, failed = _told("durable", output), _told("failed", output)
-        assert set(durable) <= set(steps), "an announced checkpoint lacks"
-        assert not set(failed) & set(steps), "a save that failed left a checkpoint"
+        assert set(durable) <= set(steps), f"an announced checkpoint lacks: {where}"
+        assert not set(failed) & set(steps), f"a save that failed left a checkpoint: {where}"
         following = range(steps[-1] + 1 if steps else 1, self._last + 2)
         for step in following:
             save(checkpoints, step)
         prune(checkpoints)
-        assert whole(checkpoints) == [*steps, *following][-KEEP:]
-        assert [path.name for path in checkpoints.iterdir() if not path.name.isdecimal()] == [], "leftovers stayed"
+        assert whole(checkpoints) == [*steps, *following][-KEEP:], where
+        left = [path.name for path in checkpoints.iterdir() if not path.name.isdecimal()]
+        assert left == [], f"leftovers stayed: {where}"
 
 
 def _told(what: str, output: str) -> list[int]:

@@ -47,7 +47,7 @@ def _sweep(tmp_path: Path, state: str, share: int, *, for_good: bool) -> None:
         where = f"{error} {'from' if for_good else 'at'} {call}"
         checkpoints, ended = sweep.run(call.fail(error, for_good=for_good), calls=(call.name, "fsync", "writev"))
         assert ended.returncode == 0, f"{where}: {ended.errors}"
-        sweep.check(checkpoints, ended.output)
+        sweep.check(checkpoints, ended.output, where)
         _check_told(ended, error, where)
         assert _flushed_again(ended) == [], where
         if error == "EINTR" and call.name != "openat":  # Python does not ask again when it lists a directory

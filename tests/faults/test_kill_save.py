@@ -23,11 +23,11 @@ def test_killed_at_every_call(tmp_path: Path, state: str) -> None:
     sweep = Sweep(tmp_path, STATES[state])
     checkpoints, calm = sweep.run()
     assert calm.returncode == 0, calm.errors
-    sweep.check(checkpoints, calm.output)
+    sweep.check(checkpoints, calm.output, "undisturbed")
     assert {call.name for call in calm.calls} >= USED[state]
     for index, call in enumerate(calm.calls):
         checkpoints, killed = sweep.run(call.kill, calls=(call.name, "writev"))
         before = [other for other in calm.calls[: index + 1] if other.name in (call.name, "writev")]
         assert killed.returncode == -9, call
         assert len(killed.calls) == len(before), f"the calls of a run are the same every time: {call}"
-        sweep.check(checkpoints, killed.output)
+        sweep.check(checkpoints, killed.output, f"killed at {call}")

@@ -165,7 +165,8 @@ def _locked_temporary(target: Path, *, directory: bool) -> Iterator[Path]:
         yield path
     finally:
         _remove(path)
-        os.close(descriptor)  # the lock goes last, so that nobody else starts to clean up at the same time
+        with suppress(OSError):  # what was written is flushed, or has failed already: this says nothing of it
+            os.close(descriptor)  # the lock goes last, so that nobody else starts to clean up at the same time
 
 
 def _make_directory(directory: Path) -> None:
