@@ -80,7 +80,7 @@ def test_both_count_the_same_rows(
     with tempfile.TemporaryDirectory() as folder, CPUDataProcessor(0) as processor:
         quarantine = Path(folder) / "quarantine.parquet"
         try:
-            found = inspect_source(source, config, PipelineConfig(), "y", processor=processor, budget_bytes=1 << 20)
+            found = inspect_source(source, config, PipelineConfig(), ("y",), processor=processor, budget_bytes=1 << 20)
             with SystemLogger(stream=io.StringIO()) as logger:
                 prepared = prepare(
                     source,

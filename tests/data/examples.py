@@ -38,7 +38,7 @@ def fitted(columns: list[Column], rows: Mapping[str, Any], /, **config: Any) -> 
     """A pipeline over `columns`, fitted on `rows` with two labels taking turns."""
     first = next(iter(rows.values()))
     raw = batch({**rows, "label": [("no", "yes")[index % 2] for index in range(len(first))]})
-    schema = Schema(tuple(columns), LABEL, "classification")
+    schema = Schema(tuple(columns), (LABEL,), "classification")
     checked = schema.check(raw, needs_target=True)
     return Pipeline.build(schema, PipelineConfig(**config)).fit([checked.rows])
 

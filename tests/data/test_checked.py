@@ -14,7 +14,7 @@ from corelane.data.schema import Column, Schema
 from corelane.data.sources.memory import InMemorySource
 from tests.data.examples import LABEL
 
-SCHEMA = Schema((Column("age", "numeric"),), LABEL, "classification")
+SCHEMA = Schema((Column("age", "numeric"),), (LABEL,), "classification")
 
 
 @pytest.mark.parametrize("sizes", [[], [0, 0], [5], [10], [3, 0, 10, 12, 1], [1] * 25, [100]])
@@ -49,9 +49,9 @@ def test_positions_stay_with_their_rows_and_refused_ones_are_told() -> None:
 
 def test_pieces_of_wide_rows_are_smaller() -> None:
     """What is in memory at a time is bounded in bytes, not only in rows, and at least one row."""
-    wide = Schema((Column("image", "tensor", (1000, 1000)),), LABEL, "classification")
+    wide = Schema((Column("image", "tensor", (1000, 1000)),), (LABEL,), "classification")
     assert rows_per_piece(wide) == 2
-    assert rows_per_piece(Schema((Column("image", "tensor", (5000, 1000)),), LABEL, "classification")) == 1
+    assert rows_per_piece(Schema((Column("image", "tensor", (5000, 1000)),), (LABEL,), "classification")) == 1
     assert rows_per_piece(SCHEMA) == 32_768
 
 

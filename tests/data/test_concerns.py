@@ -20,7 +20,7 @@ def concerns(values: Any, kind: Kind = "numeric", labels: Any = None, task: Any 
     """Codes and columns of the concerns about a column "x" and a target "label"."""
     labels = ["no", "yes"] * (NUM_ROWS // 2) if labels is None else labels
     target = LABEL if task == "classification" else TargetColumn("label", "numeric", nullable=False)
-    profiler = Profiler(Schema((Column("x", kind),), target, task))
+    profiler = Profiler(Schema((Column("x", kind),), (target,), task))
     profiler.update(batch({"x": values, "label": labels}))
     return [f"{concern.code} {concern.column}" for concern in concerns_of(profiler.profile())]
 

@@ -24,6 +24,16 @@ def test_defaults_are_those_promised() -> None:
     assert (pipeline.numeric, pipeline.impute, pipeline.categorical) == ("standardise", "median", "one_hot")
 
 
+def test_several_targets() -> None:
+    """One name, several, and labels in one text."""
+    one, several, joined = (
+        validate_config({"source": SOURCE, **given}, DataConfig)
+        for given in ({"target": "y"}, {"target": ["p", "q"]}, {"target": "y", "separator": ";"})
+    )
+    assert (one.targets, several.targets, joined.targets) == (("y",), ("p", "q"), ("y",))
+    assert (one.is_multi_label, several.is_multi_label, joined.is_multi_label) == (False, True, True)
+
+
 def test_the_type_chooses_the_source() -> None:
     """`type: memory` takes rows written in the configuration."""
     config = validate_config({"source": {"type": "memory", "rows": [{"a": 1}]}, "target": "a"}, DataConfig)
@@ -43,6 +53,15 @@ def test_the_type_chooses_the_source() -> None:
         ({"source": {**SOURCE, "batch_rows": 0}}, "batch_rows"),
         ({"target": ""}, "target"),
         ({"target": "y", "exclude": ["y"]}, "must not name the target"),
+        ({"target": ["p", "q"], "exclude": ["q"]}, "must not name the target, got 'q'"),
+        ({"target": []}, "target"),
+        ({"target": ["p", "p"]}, "each column once"),
+        ({"target": ["p", "q"], "task": "binary"}, "must be multi_label where a row has several labels"),
+        ({"target": ["p", "q"], "separator": ";"}, "either several target columns or a separator"),
+        ({"task": "multi_label"}, "several columns for multi_label, or have a separator"),
+        ({"separator": ";", "task": "regression"}, "must be multi_label where a row has several labels"),
+        ({"positive": "a", "task": "multi_class"}, "positive must be left out"),
+        ({"positive": "a", "separator": ";"}, "positive must be left out"),
         ({"exclude": ["a", "a"]}, "each column once"),
         ({"exclude": ["a"], "columns": {"a": {"kind": "numeric"}}}, "must not declare what exclude leaves out"),
         ({"split": {"test": 1.0}}, "less than 1"),

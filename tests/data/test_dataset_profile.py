@@ -26,7 +26,7 @@ def profile() -> DataProfile:
             "label": ["yes", "no", "no"],
         }
     )
-    profiler = Profiler(Schema(columns, LABEL, "classification"))
+    profiler = Profiler(Schema(columns, (LABEL,), "classification"))
     profiler.update(rows)
     return profiler.profile()
 
@@ -42,7 +42,7 @@ def test_round_trip() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 2},
+        {"version": 3},
         {"columns": 3},
         {"columns": [{"name": "a"}]},
         {"columns": [{**profile().to_json()["columns"][0], "kind": "text"}]},
@@ -58,7 +58,8 @@ def test_round_trip() -> None:
         {"columns": [{**profile().to_json()["columns"][0], "shape": "23"}]},
         {"num_rows": True},
         {"num_columns": "3"},
-        {"target": 1},
+        {"targets": "label"},
+        {"targets": [1]},
         {"task": "ranking"},
         {"extra": 1},
     ],
@@ -92,8 +93,17 @@ def test_refuses_numbers_that_do_not_fit(change: dict[str, Any]) -> None:
         DataProfile.from_json(stored)
 
 
+def test_reads_what_an_earlier_release_wrote() -> None:
+    """Its profiles had one target or none."""
+    stored = profile().to_json()
+    for targets in (["label"], []):
+        older = {key: value for key, value in stored.items() if key != "targets"} | {"version": 1}
+        older["target"] = targets[0] if targets else None
+        assert DataProfile.from_json(older) == DataProfile.from_json({**stored, "targets": targets})
+
+
 @pytest.mark.parametrize("data", [None, [], "text", 3, {}])
 def test_what_is_no_object_is_no_profile(data: Any) -> None:
     """Whatever JSON a file holds, the answer is an error in words."""
-    with pytest.raises(StateError, match="must be a JSON object of version 1"):
+    with pytest.raises(StateError, match="must be a JSON object of version 2"):
         DataProfile.from_json(data)

@@ -18,7 +18,7 @@ from tests.data.examples import batch
 
 def seen(columns: dict[str, Any], kinds: dict[str, Any] | None = None) -> tuple[DataProfile, Profiler]:
     kinds = dict.fromkeys(columns, "numeric") | (kinds or {})
-    schema = Schema(tuple(Column(name, kind) for name, kind in kinds.items()), None, "classification")
+    schema = Schema(tuple(Column(name, kind) for name, kind in kinds.items()), (), "classification")
     profiler = Profiler(schema)
     profiler.update(schema.check(batch(columns), needs_target=False).rows)
     return profiler.profile(), profiler

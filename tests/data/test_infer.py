@@ -142,7 +142,7 @@ class TestDeclared:
         clipped = infer(
             {"x": list(range(30)), "y": [1.5, 2.5, 3.5] * 10}, columns={"y": {"maximum": 3, "outside": "clip"}}
         )
-        assert clipped.target == Column("y", "numeric", nullable=False, maximum=3.0, outside="clip")
+        assert clipped.targets == (Column("y", "numeric", nullable=False, maximum=3.0, outside="clip"),)
 
     def test_a_broken_pattern_is_an_error_of_the_configuration(self) -> None:
         """RE2's own reason is given."""
@@ -155,8 +155,8 @@ class TestDeclared:
         with pytest.raises(DataError, match="at least two different labels"):
             infer({"x": list(range(20)), "y": labels})
         columns = {"y": {"trim": False}}
-        assert infer({"x": list(range(20)), "y": labels}, columns=columns).target == Column(
-            "y", "categorical", nullable=False, trim=False
+        assert infer({"x": list(range(20)), "y": labels}, columns=columns).targets == (
+            Column("y", "categorical", nullable=False, trim=False),
         )
         dictionary = pa.array(labels).dictionary_encode()
         assert infer({"x": list(range(20)), "y": dictionary}, columns=columns).task == "classification"
@@ -238,7 +238,7 @@ class TestTask:
         schema = infer({"x": list(range(20)), "y": target})
         assert schema.task == task
         kind = "numeric" if task == "regression" else "categorical"
-        assert schema.target == Column("y", kind, nullable=False)
+        assert schema.targets == (Column("y", kind, nullable=False),)
 
     def test_can_be_declared(self) -> None:
         """data.task, and a declared kind of the target, win."""
@@ -247,11 +247,41 @@ class TestTask:
         assert infer(columns, columns={"y": {"kind": "numeric"}}).task == "regression"
         assert infer(columns | {"y": list(range(20))}, task="classification").task == "classification"
 
+    def test_several_columns_are_labels(self) -> None:
+        """Columns of 0 and 1 by any name of theirs; what else one holds is refused row by row, with the reason."""
+        columns = {"x": list(range(20)), "wet": [0, 1] * 10, "cold": ["true", "FALSE"] * 10}
+        schema = infer(columns, target=["wet", "cold"])
+        assert (schema.task, schema.names, schema.target_names) == ("multi_label", ("x",), ("wet", "cold"))
+        rows = pa.RecordBatch.from_pydict({"x": [1, 2, 3], "wet": [1, 2, 0], "cold": ["true", "false", None]})
+        checked = schema.check(rows, needs_target=True)
+        assert checked.rows.column("wet").to_pylist() == ["1"]
+        assert [(reject.index, reject.column, reject.code) for reject in checked.rejects] == [
+            (1, "wet", "unknown_category"),
+            (2, "cold", "missing"),
+        ]
+
+    def test_labels_in_one_column(self) -> None:
+        """A row without a value has no label, so the column may miss one."""
+        schema = infer({"x": list(range(20)), "y": ["a;b", None] * 10}, separator=";")
+        assert (schema.task, schema.separator, schema.targets[0].nullable) == ("multi_label", ";", True)
+
+    @pytest.mark.parametrize("given", [True, "true", "True"])
+    def test_the_positive_label_is_text(self, given: Any) -> None:
+        """As the cast will make it of the column's cells."""
+        assert infer({"x": list(range(20)), "y": [True, False] * 10}, positive=given).positive == "true"
+
+    def test_what_labels_cannot_have_is_refused(self) -> None:
+        """A positive value, and categories of a column that is one label."""
+        with pytest.raises(ConfigError, match="positive must be left out for a regression"):
+            infer({"x": list(range(20)), "y": [0.5, 1.5] * 10}, positive="1")
+        with pytest.raises(ConfigError, match="must declare no categories"):
+            infer({"x": list(range(20)), "y": [0, 1] * 10}, target=["y"], columns={"y": {"categories": ["0", "1"]}})
+
     def test_a_declared_label_may_be_written_like_a_missing_value(self) -> None:
         """NA, for Namibia, is a label where it is declared, also if it is the only text of a feature."""
         texts = ["NA", "EU"] * 10
         schema = infer({"x": ["NA"] * 20, "y": texts}, columns={name: {"categories": ["NA", "EU"]} for name in "xy"})
-        assert schema.target == Column("y", "categorical", nullable=False, categories=("NA", "EU"))
+        assert schema.targets == (Column("y", "categorical", nullable=False, categories=("NA", "EU")),)
         assert schema.columns[0].categories == ("NA", "EU")
 
 

@@ -19,9 +19,10 @@ from corelane.data.sources.memory import InMemorySource
 def inspected(source: DataSource | dict[str, Any], target: str | None = "y", **config: Any) -> Inspection:
     data = InMemorySource(source, batch_rows=7) if isinstance(source, dict) else source
     settings = DataConfig(source=MemoryConfig(), target=target or "-", **config)
+    targets = () if target is None else (target,)
     with CPUDataProcessor(2) as processor:
         return inspect_source(
-            data, settings, PipelineConfig(), target, processor=processor, budget_bytes=config.pop("budget", 1 << 20)
+            data, settings, PipelineConfig(), targets, processor=processor, budget_bytes=config.pop("budget", 1 << 20)
         )
 
 
@@ -118,7 +119,7 @@ def test_without_a_target_all_columns_are_features() -> None:
     found = inspected({"y": ["a"] * 5}, target=None)
     assert found.problems == ()
     assert found.profile is not None
-    assert (found.profile.target, found.profile.task, found.profile.num_columns) == (None, None, 1)
+    assert (found.profile.targets, found.profile.task, found.profile.num_columns) == ((), None, 1)
 
 
 def test_what_is_wrong_as_a_whole_is_an_error() -> None:

@@ -74,7 +74,7 @@ def test_categories_order() -> None:
 class TestFit:
     def test_leaves_the_unfitted_pipeline_as_it_was(self) -> None:
         """Fitting twice gives equal pipelines, and other rows give another."""
-        schema = Schema(tuple(COLUMNS), LABEL, "classification")
+        schema = Schema(tuple(COLUMNS), (LABEL,), "classification")
         unfitted = Pipeline.build(schema, PipelineConfig())
         rows = checked_rows(schema, train_rows())
         first, second = unfitted.fit([rows]), unfitted.fit([rows])
@@ -83,7 +83,7 @@ class TestFit:
 
     def test_batches_do_not_matter_beyond_rounding(self) -> None:
         """One batch or many: the same statistics up to the last bits."""
-        schema = Schema(tuple(COLUMNS), LABEL, "classification")
+        schema = Schema(tuple(COLUMNS), (LABEL,), "classification")
         rows = checked_rows(schema, train_rows())
         unfitted = Pipeline.build(schema, PipelineConfig())
         whole = unfitted.fit([rows]).transform(rows)
@@ -93,11 +93,11 @@ class TestFit:
 
     def test_needs_rows_and_a_target(self) -> None:
         """No rows, and a schema that predicts nothing, are refused in words."""
-        schema = Schema(tuple(COLUMNS), LABEL, "classification")
+        schema = Schema(tuple(COLUMNS), (LABEL,), "classification")
         with pytest.raises(DataError, match="at least one training row, got none"):
             Pipeline.build(schema, PipelineConfig()).fit([])
         with pytest.raises(ConfigError, match="must have a target to learn"):
-            Pipeline.build(Schema(tuple(COLUMNS), None, "classification"), PipelineConfig())
+            Pipeline.build(Schema(tuple(COLUMNS), (), "classification"), PipelineConfig())
 
 
 class TestColumns:
@@ -145,7 +145,7 @@ class TestColumns:
     def test_refuses_what_would_have_no_effect(self, own: Any, message: str) -> None:
         """A name the data does not have, and a setting of another kind."""
         with pytest.raises(ConfigError, match=message):
-            Pipeline.build(Schema(tuple(COLUMNS), LABEL, "classification"), PipelineConfig(columns=own))
+            Pipeline.build(Schema(tuple(COLUMNS), (LABEL,), "classification"), PipelineConfig(columns=own))
 
     def test_spans_say_where_a_column_lies(self) -> None:
         """In order and without gaps; an indicator is a second span of its column."""
@@ -160,7 +160,7 @@ class TestDigest:
         """Equal questions have equal digests; every setting and every column's limit changes it."""
 
         def digest(*columns: Column, **config: Any) -> str:
-            schema = Schema(columns or (Column("a", "numeric"), Column("c", "categorical")), LABEL, "classification")
+            schema = Schema(columns or (Column("a", "numeric"), Column("c", "categorical")), (LABEL,), "classification")
             return Pipeline.build(schema, PipelineConfig(**config)).digest
 
         digests = [
@@ -242,10 +242,27 @@ class TestJson:
             lambda data: first(data).update(fill=["1", 2.0]),
             lambda data: data["outputs"][0]["stages"][1].update(categories=["a", "a"]),
             lambda data: data["outputs"][0]["stages"][1].update(encoding="hash"),
-            lambda data: data["target"].update(column="age"),
+            lambda data: data["target"].update(columns=["age"]),
             lambda data: data["target"].update(label_type="int"),
             lambda data: data["target"].update(std=0.0),
         ):
             with pytest.raises(StateError):
                 Pipeline.from_json(changed(change))
         assert Pipeline.from_json(json.loads(stored)).outputs
+
+
+def test_what_an_earlier_release_wrote_keeps_its_meaning() -> None:
+    """Its pipeline of two labels reads as a network's with an output for each of them."""
+    written = fitted([Column("x", "numeric")], {"x": [1.0, 2.0, 4.0]}).to_json()
+    columns = written["schema"]["columns"]
+    schema = {"version": 2, "task": "classification", "columns": columns, "target": LABEL.to_json()}
+    target = {
+        "version": 1,
+        "task": "classification",
+        "column": "label",
+        "label_type": "string",
+        "labels": ["no", "yes"],
+    }
+    older = Pipeline.from_json({**written, "schema": schema, "target": target | {"mean": 0.0, "std": 1.0}})
+    assert (older.target.task, older.target.num_outputs, older.target.labels) == ("multi_class", 2, ("no", "yes"))
+    assert older.schema.targets == (LABEL,)

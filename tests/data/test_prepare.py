@@ -96,7 +96,7 @@ def test_rows_are_divided_by_position_and_kept_in_order(prepared: _Preparer) -> 
     parts = part_of(7, np.arange(NUM_ROWS), SPLIT)
     for number, part in enumerate((data.train, data.validation, data.test)):
         assert part.positions.tolist() == np.flatnonzero(parts == number).tolist()
-        labels = [data.pipeline.target.labels[index] for index in part.target]
+        labels = [data.pipeline.target.labels[int(index)] for index in part.target]
         assert labels == [_columns()["grade"][position] for position in part.positions]
         assert part.inputs["features"].shape == (part.num_rows, *data.pipeline.outputs["features"].shape)
         assert part.inputs["features"].dtype == np.float32

@@ -19,7 +19,7 @@ from tests.data.examples import LABEL, batch
 
 def profiled(values: Any, kind: Kind, batch_rows: int = 1000) -> tuple[ColumnSummary, Profiler]:
     """The summary of a single column "x"."""
-    profiler = Profiler(Schema((Column("x", kind),), None, "classification"))
+    profiler = Profiler(Schema((Column("x", kind),), (), "classification"))
     rows = batch({"x": values})
     for start in range(0, rows.num_rows, batch_rows):
         profiler.update(rows.slice(start, batch_rows))
@@ -135,7 +135,7 @@ def test_more_texts_than_are_counted() -> None:
 def test_long_texts_of_many_columns_take_bounded_memory() -> None:
     """Documents in each of hundreds of columns are counted until their share of the memory is spent, and no further."""
     names = [f"c{index}" for index in range(400)]
-    profiler = Profiler(Schema(tuple(Column(name, "categorical") for name in names), None, "classification"))
+    profiler = Profiler(Schema(tuple(Column(name, "categorical") for name in names), (), "classification"))
     for first in range(0, 900, 300):
         texts = pa.array([f"{row:04}" * 250 for row in range(first, first + 300)])
         profiler.update(batch(dict.fromkeys(names, texts)))
@@ -149,7 +149,7 @@ def test_long_texts_of_many_columns_take_bounded_memory() -> None:
 def test_wide_tables_are_bounded_and_keep_the_target() -> None:
     """Of thousands of columns the first thousand are described, the target among them."""
     columns = tuple(Column(f"c{index}", "numeric") for index in range(MAX_DESCRIBED + 5))
-    profiler = Profiler(Schema(columns, LABEL, "classification"))
+    profiler = Profiler(Schema(columns, (LABEL,), "classification"))
     profiler.update(batch({**{column.name: [1.0] for column in columns}, "label": ["a"]}))
     profile = profiler.profile()
     assert (len(profile.columns), profile.num_columns) == (MAX_DESCRIBED, MAX_DESCRIBED + 6)
@@ -165,7 +165,7 @@ def test_counts_within_other_bins() -> None:
 
 def test_a_sample_says_so() -> None:
     """Where only a part of the rows was seen, the number of distinct values is a lower bound."""
-    profiler = Profiler(Schema((Column("x", "numeric"),), LABEL, "classification"))
+    profiler = Profiler(Schema((Column("x", "numeric"),), (LABEL,), "classification"))
     profiler.update(batch({"x": [1.0, 2.0], "label": ["a", "a"]}))
     assert [column.is_exact for column in profiler.profile().columns] == [True, True]
     assert [column.is_exact for column in profiler.profile(1000).columns] == [False, False]
@@ -173,7 +173,7 @@ def test_a_sample_says_so() -> None:
 
 def test_labels_counted_elsewhere() -> None:
     """Where the profile saw a sample, the target's labels are those of all rows."""
-    profiler = Profiler(Schema((Column("x", "numeric"),), LABEL, "classification"))
+    profiler = Profiler(Schema((Column("x", "numeric"),), (LABEL,), "classification"))
     profiler.update(batch({"x": [1.0, 2.0], "label": ["a", "a"]}))
     target = with_label_counts(profiler.profile(1000), {"a": 990, "b": 10, "c": 0}).column("label")
     assert target is not None

@@ -9,7 +9,7 @@ from corelane.data.rules import RowRules
 from corelane.data.schema import Column, Schema
 from tests.data.examples import LABEL
 
-SCHEMA = Schema((Column("a", "numeric"), Column("b", "categorical")), LABEL, "classification")
+SCHEMA = Schema((Column("a", "numeric"), Column("b", "categorical")), (LABEL,), "classification")
 
 
 def rules(**config: Any) -> RowRules:

@@ -21,7 +21,7 @@ def people() -> Schema:
         Column("colour", "categorical"),
         Column("x", "tensor", shape=(2,), nullable=False),
     )
-    return Schema(columns, LABEL, "classification")
+    return Schema(columns, (LABEL,), "classification")
 
 
 def rows(**changes: Any) -> pa.RecordBatch:
@@ -101,7 +101,7 @@ def test_a_hundred_thousand_good_rows_are_checked_in_bulk() -> None:
     """No Python per row: 100,000 rows of text take well under the second that 5 us per cell would cost."""
     many = 100_000
     raw = batch({"age": [str(index) for index in range(many)], "colour": ["red", "blue"] * (many // 2)})
-    schema = Schema(people().columns[:2], None, "classification")
+    schema = Schema(people().columns[:2], (), "classification")
     start = time.perf_counter()
     checked = schema.check(raw, needs_target=False)
     assert checked.rows.num_rows == many
@@ -119,8 +119,21 @@ class TestJson:
             Column("e", "numeric", maximum=3.0, outside="clip", unreadable="missing"),
             Column("f", "categorical", pattern="[a-z]+", trim=False),
         )
-        for schema in (Schema(columns, LABEL, "classification"), Schema(columns, None, "regression")):
+        for schema in (
+            Schema(columns, (LABEL,), "classification", positive="yes"),
+            Schema(columns, (LABEL, Column("g", "categorical")), "multi_label"),
+            Schema(columns, (LABEL,), "multi_label", separator=";"),
+            Schema(columns, (), "regression"),
+        ):
             assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
+
+    def test_reads_what_an_earlier_release_wrote(self) -> None:
+        """Its schemas had one target or none."""
+        written = people().to_json()
+        for target in ([LABEL.to_json()], []):
+            older = {key: written[key] for key in ("task", "columns")}
+            older |= {"version": 2, "target": target[0] if target else None}
+            assert Schema.from_json(older) == Schema.from_json({**written, "targets": target})
 
     @pytest.mark.parametrize(
         "change",
@@ -131,7 +144,10 @@ class TestJson:
             {"columns": [{"name": "a"}]},
             {"columns": 3},
             {"columns": []},
-            {"target": "label"},
+            {"targets": "label"},
+            {"targets": ["label"]},
+            {"positive": 1},
+            {"separator": 1},
         ],
     )
     def test_refuses_what_it_did_not_write(self, change: dict[str, Any]) -> None:
@@ -148,17 +164,17 @@ class TestBounds:
         many = tuple(Column(f"c{index}", "numeric") for index in range(MAX_COLUMNS + 1))
         for columns in ((), many):
             with pytest.raises(ConfigError, match="must have 1 to 10000 feature columns"):
-                Schema(columns, None, "regression")
+                Schema(columns, (), "regression")
 
     def test_unique_names(self) -> None:
         """Two columns of one name, or a feature named like the target, cannot be told apart."""
         with pytest.raises(ConfigError, match="unique, got 'label' twice"):
-            Schema((Column("label", "numeric"),), LABEL, "classification")
+            Schema((Column("label", "numeric"),), (LABEL,), "classification")
 
 
 def test_images_stay_pixels() -> None:
     """Pixels stay uint8 and get their channel axis; nothing is converted before the pipeline."""
-    schema = Schema((Column("i", "image", shape=(3, 2, 1), nullable=False),), None, "regression")
+    schema = Schema((Column("i", "image", shape=(3, 2, 1), nullable=False),), (), "regression")
     pixels = np.stack([picture(3, 2, 1, seed) for seed in range(2)])
     typed = schema.check(batch({"i": pixels}), needs_target=False).rows.column("i")
     assert typed.type == pa.fixed_shape_tensor(pa.uint8(), [3, 2, 1])

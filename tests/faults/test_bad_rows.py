@@ -20,7 +20,7 @@ from corelane.data.sources.filesystem.source import FileSystemSource
 FEW = settings(
     max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-SCHEMA = Schema((Column("v", "numeric"),), Column("label", "categorical", nullable=False), "classification")
+SCHEMA = Schema((Column("v", "numeric"),), (Column("label", "categorical", nullable=False),), "classification")
 
 NO_NUMBERS = [
     b"x",

@@ -76,7 +76,7 @@ def mixed(num_rows: int = 60) -> Example:
         Column("island", "categorical"),
         Column("sex", "categorical", nullable=False, categories=("f", "m")),
     )
-    return example(Schema(columns, Column("species", "categorical", nullable=False), "classification"), raw)
+    return example(Schema(columns, (Column("species", "categorical", nullable=False),), "classification"), raw)
 
 
 @cache
@@ -87,7 +87,7 @@ def matrix(width: int = 32, num_labels: int = 10, num_rows: int = 200) -> Exampl
     data = {f"x{index}": pa.array(values[:, index]) for index in range(width)}
     raw = pa.RecordBatch.from_pydict({**data, "y": pa.array(np.arange(num_rows) % num_labels)})
     columns = tuple(Column(name, "numeric", nullable=False) for name in data)
-    return example(Schema(columns, Column("y", "categorical", nullable=False), "classification"), raw)
+    return example(Schema(columns, (Column("y", "categorical", nullable=False),), "classification"), raw)
 
 
 @cache
@@ -95,7 +95,22 @@ def regression(num_rows: int = 50) -> Example:
     """One number in, one number in thousands out."""
     x = np.linspace(-3, 3, num_rows)
     raw = pa.RecordBatch.from_pydict({"x": pa.array(x), "price": pa.array(5e4 + 2e4 * x)})
-    return example(Schema((Column("x", "numeric"),), Column("price", "numeric", nullable=False), "regression"), raw)
+    return example(Schema((Column("x", "numeric"),), (Column("price", "numeric", nullable=False),), "regression"), raw)
+
+
+@cache
+def multi_label(num_rows: int = 60) -> Example:
+    """Two numbers, one with gaps, and three labels of which a row may have any."""
+    random = np.random.default_rng(4)
+    values = random.normal(size=(num_rows, 2))
+    data = {
+        "x": pa.array(values[:, 0]),
+        "y": pa.array(np.where(values[:, 1] > 1.5, np.nan, values[:, 1]), from_pandas=True),
+    }
+    labels = {name: pa.array(values[:, 0] > cut) for name, cut in (("warm", 0.0), ("hot", 1.0), ("cold", -1.0))}
+    raw = pa.RecordBatch.from_pydict({**data, **labels})
+    targets = tuple(Column(name, "categorical", nullable=False) for name in labels)
+    return example(Schema((Column("x", "numeric"), Column("y", "numeric")), targets, "multi_label"), raw)
 
 
 @cache
@@ -108,7 +123,7 @@ def images(side: int = 8, num_rows: int = 24) -> Example:
         names=["image", "label"],
     )
     columns = (Column("image", "image", shape=(side, side, 1), nullable=False),)
-    return example(Schema(columns, Column("label", "categorical", nullable=False), "classification"), raw)
+    return example(Schema(columns, (Column("label", "categorical", nullable=False),), "classification"), raw)
 
 
 def contents(source: Example, net: str = "mlp", *, name: str = "sample", include_rows: bool = True) -> PackageContents:

@@ -37,7 +37,7 @@ def scored(source: Example, raw: pa.RecordBatch, *, size: int, batch_size: int, 
 
 def test_constructor_has_the_promised_defaults() -> None:
     """batch_size 32 and num_threads 8 when constructed by hand."""
-    source = examples.matrix(4, 2)
+    source = examples.matrix(4, 3)
     with OptimizedBatchProcessor(predictor=reference_predictor(source.module(), source)) as processor:
         assert (processor.batch_size, processor.num_threads) == (32, 8)
 
@@ -45,7 +45,7 @@ def test_constructor_has_the_promised_defaults() -> None:
 @pytest.mark.parametrize(("batch_size", "num_threads"), [(0, 1), (1, 0), (-1, 8)])
 def test_sizes_below_one_are_refused(batch_size: int, num_threads: int) -> None:
     """A processor that exists can work."""
-    source = examples.matrix(4, 2)
+    source = examples.matrix(4, 3)
     with pytest.raises(ConfigError, match="batch_size and num_threads must be at least 1"):
         OptimizedBatchProcessor(batch_size, num_threads, predictor=reference_predictor(source.module(), source))
 
@@ -145,8 +145,8 @@ class Gathering:
 
 def test_batches_are_computed_side_by_side() -> None:
     """`num_threads` batches are in the runtime at the same time."""
-    source = examples.matrix(4, 2)
-    predictor = Predictor(source.pipeline, decoder_of(source.pipeline.target), Gathering(3, 2))
+    source = examples.matrix(4, 3)
+    predictor = Predictor(source.pipeline, decoder_of(source.pipeline.target), Gathering(3, 3))
     with OptimizedBatchProcessor(10, 3, predictor=predictor) as processor:
         parts = list(processor.run(batches_of(source.raw.slice(0, 90), 90)))
     assert [part.positions[0] for part in parts] == list(range(0, 90, 10))
@@ -154,7 +154,7 @@ def test_batches_are_computed_side_by_side() -> None:
 
 def test_reading_stays_just_ahead_of_the_answers() -> None:
     """No more than 2 x num_threads batches are read ahead, and a reader that stops early leaves nothing running."""
-    source = examples.matrix(4, 2)
+    source = examples.matrix(4, 3)
     read = []
 
     def batches() -> Iterator[Batch]:
@@ -174,11 +174,11 @@ def test_reading_stays_just_ahead_of_the_answers() -> None:
 
 def test_an_answer_that_is_not_finite_is_a_rejected_row() -> None:
     """A network that overflows on one row costs that row its answer, with the reason, and no other."""
-    source = examples.matrix(4, 2)
+    source = examples.matrix(4, 3)
 
     class Overflowing:
         def run(self, inputs: NamedArrays) -> dict[str, Array]:
-            logits = np.zeros((len(next(iter(inputs.values()))), 2), dtype=np.float32)
+            logits = np.zeros((len(next(iter(inputs.values()))), 3), dtype=np.float32)
             logits[1] = np.nan
             return {LOGITS: logits}
 

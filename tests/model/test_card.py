@@ -28,7 +28,7 @@ def test_a_columns_name_cannot_write_markdown(tmp_path: Path) -> None:
     """A name with pipes, tags or line breaks stays one cell of text."""
     name = "a|b <script>\n# c `d` [e](f)"
     raw = pa.RecordBatch.from_arrays([pa.array([1.0, 2.0, 3.0, 4.0]), pa.array(list("xyxy"))], names=[name, "y"])
-    schema = Schema((Column(name, "numeric"),), Column("y", "categorical", nullable=False), "classification")
+    schema = Schema((Column(name, "numeric"),), (Column("y", "categorical", nullable=False),), "classification")
     path = examples.publish(tmp_path, examples.mixed())
     signature = Signature.of(examples.example(schema, raw).pipeline)
     card = render_card(read_description(path / "package.json").model_copy(update={"signature": signature}))

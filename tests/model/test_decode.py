@@ -13,8 +13,10 @@ from hypothesis.extra.numpy import arrays
 from corelane.data.target import TargetEncoder
 from corelane.model.decode import decoder_of
 
-WORDS = TargetEncoder("classification", "y", labels=("cat", "dog", "eel"))
-NUMBERS = TargetEncoder("classification", "y", labels=("0", "5", "10"))
+WORDS = TargetEncoder("multi_class", ("y",), labels=("cat", "dog", "eel"))
+NUMBERS = TargetEncoder("multi_class", ("y",), labels=("0", "5", "10"))
+TWO = TargetEncoder("binary", ("y",), labels=("no", "yes"))
+SEVERAL = TargetEncoder("multi_label", ("p", "q", "r"), labels=("p", "q", "r"))
 
 logits_of_rows = arrays(
     np.float32,
@@ -55,15 +57,46 @@ def test_whole_number_labels_are_int64() -> None:
     assert label.tolist() == [10, 0]
 
 
+@given(logits_of_rows.filter(lambda rows: len(rows) > 0))
+def test_two_labels_are_the_logistic_function(logits: np.ndarray) -> None:
+    """Of one output: both probabilities, however large the logit; the positive label above a half."""
+    answers = decoder_of(TWO).decode(logits[:, :1])
+    wide = np.clip(logits[:, 0].astype(np.float64), -700, 700)
+    np.testing.assert_allclose(answers["probabilities"][:, 1], 1 / (1 + np.exp(-wide)), atol=1e-6)
+    np.testing.assert_allclose(answers["probabilities"].sum(axis=1), 1.0, atol=1e-6)
+    assert answers["label"].tolist() == ["yes" if value > 0 else "no" for value in wide]
+
+
+@given(logits_of_rows)
+def test_several_labels_are_decided_one_by_one(logits: np.ndarray) -> None:
+    """The logistic function of each output as float32, and whether it is above a half."""
+    answers = decoder_of(SEVERAL).decode(logits)
+    exact = 1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -700, 700)))
+    assert (answers["labels"].dtype, answers["probabilities"].dtype) == (np.bool_, np.float32)
+    np.testing.assert_allclose(answers["probabilities"], exact, atol=1e-6)
+    np.testing.assert_array_equal(answers["labels"], logits > 0)
+
+
+def test_several_labels_as_records_and_columns() -> None:
+    """The names of those that a row has; a column of flags for each in a table."""
+    decoder = decoder_of(SEVERAL)
+    answers = decoder.decode(np.array([[9, -9, 9], [-9, -9, -9]], dtype=np.float32))
+    assert [record["labels"] for record in decoder.records(answers)] == [["p", "r"], []]
+    assert list(decoder.records(answers)[0]["probabilities"]) == ["p", "q", "r"]
+    flat = decoder.flat(answers)
+    assert list(flat) == [*(f"label.{name}" for name in "pqr"), *(f"probability.{name}" for name in "pqr")]
+    assert flat["label.r"].tolist() == [True, False]
+
+
 def test_values_are_in_the_targets_unit() -> None:
     """Regression undoes the standardising of the target, in float64."""
-    encoder = TargetEncoder("regression", "y", mean=50_000.0, std=10_000.0)
+    encoder = TargetEncoder("regression", ("y",), mean=50_000.0, std=10_000.0)
     value = decoder_of(encoder).decode(np.array([[0.0], [-1.5]], dtype=np.float32))["value"]
     assert value.dtype == np.float64
     assert value.tolist() == [50_000.0, 35_000.0]
 
 
-@pytest.mark.parametrize("encoder", [WORDS, TargetEncoder("regression", "y")])
+@pytest.mark.parametrize("encoder", [WORDS, TWO, SEVERAL, TargetEncoder("regression", ("y",))])
 def test_one_row_costs_microseconds(encoder: TargetEncoder) -> None:
     """One row takes 2 us where it was measured; 50 us fails only if a slow path has crept in."""
     logits = np.ones((1, encoder.num_outputs), dtype=np.float32)

@@ -67,7 +67,13 @@ def change_json(name: str, **values: object) -> Callable[[Path], None]:
 
 @pytest.mark.parametrize(
     ("make", "net"),
-    [(examples.mixed, "mlp"), (examples.matrix, "mlp"), (examples.regression, "mlp"), (examples.images, "cnn")],
+    [
+        (examples.mixed, "mlp"),
+        (examples.matrix, "mlp"),
+        (examples.regression, "mlp"),
+        (examples.images, "cnn"),
+        (examples.multi_label, "mlp"),
+    ],
 )
 def test_a_published_package_answers_as_training_did(make: Callable[[], Example], net: str, tmp_path: Path) -> None:
     """Loaded from disk, it reproduces its golden rows and the training path's answers on any rows."""

@@ -15,7 +15,7 @@ from corelane.model.skew import raw_columns
 from tests.model import examples
 from tests.model.examples import Example
 
-SOURCES = [examples.mixed, examples.matrix, examples.regression, examples.images]
+SOURCES = [examples.mixed, examples.matrix, examples.regression, examples.images, examples.multi_label]
 
 
 @pytest.fixture

@@ -34,6 +34,14 @@ def test_regression_answers_a_value() -> None:
     assert Signature.of(examples.regression().pipeline).outputs == (TensorMeta("value", "FP64", (-1,)),)
 
 
+def test_several_labels_are_flags() -> None:
+    """A multi-label network answers a flag and a probability for each label."""
+    assert Signature.of(examples.multi_label().pipeline).outputs == (
+        TensorMeta("labels", "BOOL", (-1, 3)),
+        TensorMeta("probabilities", "FP32", (-1, 3)),
+    )
+
+
 def test_images_and_tensors_have_their_shapes() -> None:
     """Image arrays are UINT8 [-1, h, w, c]; tensors FP32 [-1, *shape]."""
     assert Signature.of(examples.images().pipeline).inputs == (TensorMeta("image", "UINT8", (-1, 8, 8, 1)),)
@@ -42,5 +50,5 @@ def test_images_and_tensors_have_their_shapes() -> None:
         [pa.FixedShapeTensorArray.from_numpy_ndarray(values), pa.array(["a", "b"] * 3)], names=["t", "y"]
     )
     columns = (Column("t", "tensor", shape=(2, 3), nullable=False),)
-    schema = Schema(columns, Column("y", "categorical", nullable=False), "classification")
+    schema = Schema(columns, (Column("y", "categorical", nullable=False),), "classification")
     assert Signature.of(examples.example(schema, raw).pipeline).inputs == (TensorMeta("t", "FP32", (-1, 2, 3)),)

@@ -123,6 +123,14 @@ def test_a_tie_may_be_broken_either_way() -> None:
         compare(classes(("a", 0.53, 0.47)), classes(("b", 0.512, 0.488)), loose)
 
 
+def test_label_sets_must_be_equal() -> None:
+    """Where a row may have several labels, each is compared, unless it is as likely as not."""
+    expected = {"labels": np.array([[True, False]]), "probabilities": np.array([[0.9, 0.49999]], dtype=np.float32)}
+    compare(expected, {**expected, "labels": np.array([[True, True]])}, TOLERANCE)
+    with pytest.raises(SkewError, match=r"served labels of row 0 must be \[True, False\]"):
+        compare(expected, {**expected, "labels": np.array([[False, False]])}, TOLERANCE)
+
+
 @pytest.mark.parametrize(
     "got",
     [

@@ -102,13 +102,23 @@ def numeric_package(
     names = [f"x{index}" for index in range(num_columns)]
     schema = Schema(
         tuple(Column(one, "numeric", nullable=index != 0) for index, one in enumerate(names)),
-        Column("y", "categorical", nullable=False),
-        "classification",
+        (Column("y", "categorical", nullable=False),),
+        "multi_class",
     )
     columns = [pa.array(random.standard_normal(60)) for _ in names]
     target = pa.array([str(index % num_labels) for index in range(60)])
     rows = pa.RecordBatch.from_arrays([*columns, target], names=[*names, "y"])
     return publish(directory, name, schema, rows, mlp_graph(num_columns, hidden, num_labels))
+
+
+def labels_package(directory: Path, name: str = "labels") -> Path:
+    """A network over two numbers that answers which of the labels wet and cold a row has."""
+    values = np.random.default_rng(4).standard_normal((2, 60))
+    targets = tuple(Column(one, "categorical", nullable=False) for one in ("wet", "cold"))
+    schema = Schema((Column("x0", "numeric"), Column("x1", "numeric")), targets, "multi_label")
+    columns = [*map(pa.array, values), *(pa.array(column > 0) for column in values)]
+    rows = pa.RecordBatch.from_arrays(columns, names=["x0", "x1", "wet", "cold"])
+    return publish(directory, name, schema, rows, mlp_graph(2, (8,), 2))
 
 
 def mixed_package(directory: Path, name: str = "mixed") -> Path:
@@ -120,7 +130,7 @@ def mixed_package(directory: Path, name: str = "mixed") -> Path:
             Column("weight", "numeric"),
             Column("colour", "categorical"),
         ),
-        Column("y", "numeric", nullable=False),
+        (Column("y", "numeric", nullable=False),),
         "regression",
     )
     rows = pa.RecordBatch.from_arrays(
@@ -152,8 +162,8 @@ def image_package(
     column = pa.array(map(png, pixels)) if encoded else pa.FixedShapeTensorArray.from_numpy_ndarray(pixels)
     schema = Schema(
         (Column("image", "image", shape=shape, nullable=False, encoded=encoded),),
-        Column("y", "categorical", nullable=False),
-        "classification",
+        (Column("y", "categorical", nullable=False),),
+        "multi_class",
     )
     rows = pa.RecordBatch.from_arrays([column, pa.array(["cat", "dog"] * 10)], names=["image", "y"])
     height, width, channels = shape

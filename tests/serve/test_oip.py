@@ -19,7 +19,7 @@ from corelane.model.package import ModelPackage
 from corelane.serve.oip import OipCodec
 from corelane.serve.request import Request, Response
 from tests.serve.live import tensor
-from tests.serve.packages import image_package, mixed_package, numeric_package, png
+from tests.serve.packages import image_package, labels_package, mixed_package, numeric_package, png
 
 
 @pytest.fixture(scope="module")
@@ -265,3 +265,13 @@ def test_metadata_describes_inputs_and_outputs(numeric: OipCodec, mixed: OipCode
         ],
     }
     assert [entry["name"] for entry in mixed.metadata()["inputs"]] == ["age", "weight", "colour"]
+
+
+def test_several_labels_are_a_tensor_of_flags(home: Path) -> None:
+    """BOOL [n, k], true and false in JSON."""
+    codec = OipCodec(ModelPackage.load(labels_package(home)))
+    request = parse(codec, tensor("features", [1.0, 2.0], [1, 2], "FP64"))
+    outputs = {"labels": np.array([[False, True]]), "probabilities": np.array([[0.25, 0.75]], np.float32)}
+    labels = json.loads(codec.render(Response(request, outputs)))["outputs"][0]
+    assert labels == {"name": "labels", "datatype": "BOOL", "shape": [1, 2], "data": [False, True]}
+    assert codec.metadata()["outputs"][0] == {"name": "labels", "datatype": "BOOL", "shape": [-1, 2]}

@@ -18,7 +18,7 @@ from corelane.serve.config import ServeConfig
 from corelane.serve.records import RecordCodec
 from corelane.serve.request import Request, Response
 from corelane.serve.server import ModelServer
-from tests.serve.packages import image_package, mixed_package, numeric_package, png
+from tests.serve.packages import image_package, labels_package, mixed_package, numeric_package, png
 from tests.serve.test_oip import JSON_VALUES
 
 
@@ -118,3 +118,12 @@ def test_predictions_are_plain_records(mixed: RecordCodec, picture: RecordCodec)
     assert json.loads(picture.render(Response(request, outputs)))["predictions"] == [
         {"label": "cat", "probabilities": {"cat": 0.75, "dog": 0.25}}
     ]
+
+
+def test_several_labels_are_listed(tmp_path: Path) -> None:
+    """A row's labels by name, and the probability of each that there is."""
+    outputs = {"labels": np.array([[False, True]]), "probabilities": np.array([[0.25, 0.75]], np.float32)}
+    for codec in codec_of(labels_package(tmp_path)):
+        assert json.loads(codec.render(Response(Request({}, 1, 0), outputs)))["predictions"] == [
+            {"labels": ["cold"], "probabilities": {"wet": 0.25, "cold": 0.75}}
+        ]

@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 from corelane.core.clock import Clock, SystemClock
-from corelane.core.types import Array, Task
+from corelane.core.types import Array, StatedTask
 from corelane.data.batch import Fingerprint
 from corelane.data.config import PipelineConfig
 from corelane.data.dataset_profile import DataProfile
 from corelane.data.pipeline import Pipeline
 from corelane.data.prepared import PreparedData, PreparedPart
 from corelane.data.processor import CPUDataProcessor
-from corelane.data.schema import Column, Schema
+from corelane.data.schema import Column, Kind, Schema
 from corelane.data.stages.cast_tensor import tensor_array
 from corelane.observe.config import ObserveConfig
 from corelane.observe.log import SystemLogger
@@ -59,17 +59,37 @@ def pictures(num_rows: int = 240, seed: int = 0) -> PreparedData:
     right = random.integers(0, 2, num_rows)
     pixels[np.arange(num_rows), 4, 2 + 4 * right] = 255
     columns = {Column("image", "image", (8, 8, 1)): tensor_array(pixels)}
-    return prepared(columns, np.array(["left", "right"])[right], "classification")
+    return prepared(columns, np.array(["left", "right"])[right], "multi_class")
+
+
+def binary(num_rows: int = 400, seed: int = 0) -> PreparedData:
+    """Eight numbers and one of two labels, of which the positive one is rarer."""
+    random = np.random.default_rng(seed)
+    values = random.normal(size=(num_rows, 8))
+    is_positive = values[:, 0] + values[:, 1] * values[:, 2] + 0.3 * random.normal(size=num_rows) > 0.8
+    return prepared(_numbers(values), np.where(is_positive, "yes", "no"), "binary")
+
+
+def multi_label(num_rows: int = 400, seed: int = 0) -> PreparedData:
+    """Eight numbers and three labels, of which a row may have any."""
+    random = np.random.default_rng(seed)
+    values = random.normal(size=(num_rows, 8))
+    has = values[:, :3] + 0.3 * random.normal(size=(num_rows, 3)) > [0.0, 0.5, 1.0]
+    return prepared(_numbers(values), {"a": has[:, 0], "b": has[:, 1], "c": has[:, 2]}, "multi_label")
 
 
 def prepared(
-    columns: dict[Column, pa.Array], target: Array, task: Task, parts: tuple[float, float] = (0.7, 0.85)
+    columns: dict[Column, pa.Array],
+    target: Array | dict[str, Array],
+    task: StatedTask,
+    parts: tuple[float, float] = (0.7, 0.85),
 ) -> PreparedData:
     """Columns and target through a real pipeline; the parts are cut at the given shares of the rows."""
-    label = Column("target", "categorical" if task == "classification" else "numeric", nullable=False)
-    schema = Schema(tuple(columns), label, task)
+    targets = target if isinstance(target, dict) else {"target": target}
+    kind: Kind = "numeric" if task == "regression" else "categorical"
+    schema = Schema(tuple(columns), tuple(Column(name, kind, nullable=False) for name in targets), task)
     names = [column.name for column in columns]
-    raw = pa.RecordBatch.from_arrays([*columns.values(), pa.array(target)], names=[*names, "target"])
+    raw = pa.RecordBatch.from_arrays([*columns.values(), *map(pa.array, targets.values())], names=[*names, *targets])
     rows = schema.check(raw, needs_target=True).rows
     first, second = (round(share * rows.num_rows) for share in parts)
     pipeline = Pipeline.build(schema, PipelineConfig()).fit([rows[:first]])
@@ -172,5 +192,5 @@ def on_disk(data: PreparedData, folder: Path) -> PreparedData:
 
 
 def _part(pipeline: Pipeline, rows: pa.RecordBatch) -> PreparedPart:
-    target = pipeline.target.encode(rows.column("target"))
+    target = pipeline.target.encode(rows)
     return PreparedPart(pipeline.transform(rows), target, np.arange(rows.num_rows))

@@ -23,6 +23,10 @@ from corelane.train.config import TrainConfig
         ("keep_checkpoints", 1),
         ("early_stopping_patience", 0),
         ("max_retries", -1),
+        ("label_smoothing", 1.0),
+        ("class_weights", "equal"),
+        ("class_weights", {}),
+        ("class_weights", {"a": 0.0}),
         ("epoch", 3),
     ],
 )
@@ -30,6 +34,14 @@ def test_what_cannot_work_is_refused(setting: str, value: object) -> None:
     """A setting out of bounds, or unknown, is an error that names it."""
     with pytest.raises(ConfigError, match=setting):
         validate_config({setting: value}, TrainConfig)
+
+
+def test_labels_are_texts() -> None:
+    """YAML reads some labels as numbers and booleans; weights find them all the same."""
+    for given, read in (({0: 2, 1: 5.0}, {"0": 2.0, "1": 5.0}), ({False: 1, "yes": 4}, {"false": 1.0, "yes": 4.0})):
+        config = validate_config({"class_weights": given}, TrainConfig)
+        assert config.class_weights == read
+        assert validate_config(config.model_dump(mode="json"), TrainConfig) == config
 
 
 def test_the_digest_follows_what_changes_the_run() -> None:

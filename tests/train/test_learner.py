@@ -14,7 +14,7 @@ from corelane.core.clock import SystemClock
 from corelane.core.errors import ConfigError, InterruptedRunError
 from corelane.train.config import TrainConfig
 from corelane.train.learner import Learner
-from corelane.train.losses import loss_for
+from corelane.train.losses import CrossEntropy
 from corelane.train.plan import Candidate
 from corelane.train.record import StepRecord
 from corelane.train.timing import StopWatch
@@ -25,7 +25,7 @@ def learner(module: nn.Module, micro_batch_size: int = 32, **settings: Any) -> L
     return Learner(
         TrainConfig(**settings),
         module,
-        loss_for("classification"),
+        CrossEntropy(3),
         candidate=Candidate(threads=1),
         total_steps=10,
         micro_batch_size=micro_batch_size,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.train.examples import classification, dropout_net, regression, run
+from tests.train.examples import binary, classification, dropout_net, multi_label, regression, run
 
 
 def text_of(directory: Path) -> str:
@@ -20,6 +20,23 @@ def test_a_classification_shows_its_confusion(tmp_path: Path) -> None:
     for label in ("ant", "bee", "cat"):
         assert label in text
     assert "looked at once" in text
+
+
+def test_two_labels_have_a_roc_curve(tmp_path: Path) -> None:
+    """Beside their confusion, with the label that is positive."""
+    run(tmp_path, binary(), dropout_net(1))
+    text = text_of(tmp_path)
+    for part in ("binary of target", "Confusion matrix", "ROC curve", "yes is positive; area 0."):
+        assert part in text
+
+
+def test_several_labels_a_row_have_a_table(tmp_path: Path) -> None:
+    """Each label with its AUROC, and no confusion matrix."""
+    run(tmp_path, multi_label(), dropout_net())
+    text = text_of(tmp_path)
+    for part in ("multi-label of a, b, c", "Labels", "rows that have it", "AUROC"):
+        assert part in text
+    assert "Confusion" not in text
 
 
 def test_a_regression_shows_its_residuals(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def test_a_run_leaves_everything_that_is_promised(tmp_path: Path) -> None:
         *("plan.json", "metrics.jsonl", "checkpoints", "lock", "logs", "report.html", "result.json")
     }
     written = json.loads((tmp_path / "result.json").read_text())
-    assert written == json.loads(json.dumps({"task": "classification", **result.to_json()}))
+    assert written == json.loads(json.dumps({"task": "multi_class", **result.to_json()}))
     assert set(written["metrics"]) == {
         f"{part}_{name}" for part in ("validation", "test") for name in ("loss", "accuracy", "macro_f1")
     }

@@ -19,7 +19,18 @@ from corelane.store.tiers.memory import MemoryTier
 from corelane.train.checkpoint import read_checkpoint
 from corelane.train.config import AugmentConfig
 from corelane.train.state import saved_steps
-from tests.train.examples import classification, dropout_net, on_disk, picture_net, pictures, regression, run, weights
+from tests.train.examples import (
+    binary,
+    classification,
+    dropout_net,
+    multi_label,
+    on_disk,
+    picture_net,
+    pictures,
+    regression,
+    run,
+    weights,
+)
 
 
 class PowerCut(BaseException):
@@ -53,6 +64,17 @@ CASES = {
         regression,
         lambda: dropout_net(1),
         {"augment": AugmentConfig(noise=0.2, swap=0.2, mixup=0.2)},
+    ),
+    "binary": (
+        binary,
+        lambda: dropout_net(1),
+        {"label_smoothing": 0.1, "class_weights": {"yes": 3.0}, "augment": AugmentConfig(mixup=0.2)},
+    ),
+    "multi-label": (multi_label, dropout_net, {"class_weights": "balanced", "augment": AugmentConfig(mixup=0.2)}),
+    "weighted": (
+        classification,
+        dropout_net,
+        {"label_smoothing": 0.1, "class_weights": "balanced", "micro_batch_size": 9},
     ),
     "early stopping": (classification, dropout_net, {"learning_rate": 0.05, "early_stopping_patience": 1, "epochs": 9}),
 }

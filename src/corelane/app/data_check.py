@@ -59,10 +59,10 @@ def check(
         if path is not None and path.is_dir():
             raise ConfigError(f"--save and --html must name files, got the folder {path}; give a name in it")
     reference = None if against is None else _read_profile(against)
-    root, target = _configured(source, overrides, target)
+    root, targets = _configured(source, overrides, target)
     section = data_section(root)
-    found = _inspect(root, section, target)
-    answer = _answer(source, section, target, found)
+    found = _inspect(root, section, targets)
+    answer = _answer(source, section, targets, found)
     if reference is not None and found.profile is not None and found.profiler is not None:
         drifts = drift_from(reference, found.profile, found.profiler)
         answer |= {"against": str(against), "drift": [asdict(drift) for drift in drifts]}
@@ -75,18 +75,18 @@ def check(
     return answer
 
 
-def _configured(source: str, overrides: Sequence[str], target: str | None) -> tuple[RootConfig, str | None]:
-    """The configuration to check under, and the target if there is one."""
+def _configured(source: str, overrides: Sequence[str], target: str | None) -> tuple[RootConfig, tuple[str, ...]]:
+    """The configuration to check under, and the target columns, if there are some."""
     if source.endswith(_CONFIG_ENDINGS) and "://" not in source:
         root = load_root(Path(source), [*overrides, *([] if target is None else [f"data.target={json.dumps(target)}"])])
-        return root, data_section(root).target
+        return root, data_section(root).targets
     values = {"name": "check", "data": {"source": source_values(source), "target": target or _NO_TARGET}}
     root = parse_config(yaml.safe_dump(values), RootConfig, overrides, name="the source and --set")
-    named = data_section(root).target
-    return resolved(root, Path.cwd()), None if target is None and named == _NO_TARGET else named
+    named = data_section(root).targets
+    return resolved(root, Path.cwd()), () if target is None and named == (_NO_TARGET,) else named
 
 
-def _inspect(root: RootConfig, section: DataConfig, target: str | None) -> Inspection:
+def _inspect(root: RootConfig, section: DataConfig, targets: Sequence[str]) -> Inspection:
     budget = Machine.detect().budget(root.machine)
     cache = DiskTier(cache_directory(root), root.machine.cache_disk_bytes)
     with (
@@ -94,15 +94,16 @@ def _inspect(root: RootConfig, section: DataConfig, target: str | None) -> Inspe
         spooled(open_source(section.source, cache=cache), cache) as source,
     ):
         return inspect_source(
-            source, section, root.pipeline, target, processor=processor, budget_bytes=budget.data_bytes
+            source, section, root.pipeline, targets, processor=processor, budget_bytes=budget.data_bytes
         )
 
 
-def _answer(source: str, section: DataConfig, target: str | None, found: Inspection) -> JsonObject:
+def _answer(source: str, section: DataConfig, targets: Sequence[str], found: Inspection) -> JsonObject:
     profile = found.profile
     return {
         "source": without_secrets(source),
-        "target": target,
+        "target": ", ".join(targets) or None,
+        "targets": list(targets),
         "task": None if profile is None else profile.task,
         "num_rows": found.num_rows,
         "num_kept": found.num_kept,

@@ -57,7 +57,7 @@ def _columns(answer: JsonObject, width: int) -> str:
     header = ["column", "kind", "missing", "distinct", "smallest … mean … largest, or most frequent", "distribution"]
     rows: list[list[Any]] = [
         [
-            column["name"] + (" (target)" if column["name"] == answer["target"] else ""),
+            column["name"] + (" (target)" if column["name"] in answer["targets"] else ""),
             kind_text(column),
             missing_text(column),
             distinct_text(column),

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from corelane.app.serving import resolve_package
 from corelane.app.sources import open_source, source_of
 from corelane.core.clock import Clock, SystemClock
@@ -18,9 +20,10 @@ from corelane.data.target import TargetEncoder
 from corelane.machine.cpu import Machine
 from corelane.model.batch import REJECTED, OptimizedBatchProcessor
 from corelane.model.decode import PROBABILITIES, VALUE
+from corelane.model.label_scores import BinarySums, LabelSums, logits_of
 from corelane.model.package import ModelPackage
 from corelane.model.predictor import Predictor
-from corelane.model.scores import ConfusionSums, ErrorSums
+from corelane.model.scores import ConfusionSums, ErrorSums, Sums
 
 BATCH_ROWS = 256  # large enough to hide the cost of a call, small enough that two threads' batches stay in L2
 
@@ -63,25 +66,21 @@ def predict(
 def evaluate(package: Path | str, data: str, *, labels: str | None = None) -> dict[str, Any]:
     """Score the package on `data`, whose rows hold their target.
 
-    Returns how many rows were scored and how many rejected, then accuracy and macro-F1, or RMSE, MAE and R2 in the
-    target's unit. A row whose label the model does not know counts as wrong.
+    Returns how many rows were scored and how many rejected, then the qualities of the task (`model/scores.py`,
+    `model/label_scores.py`). A row whose label the model does not know counts as wrong.
 
     Raises `ConfigError`, `DataError`, `BundleError`.
     """
     num_rows = num_rejected = 0
     with _processor(package) as processor:
-        pipeline = processor.predictor.pipeline
-        target = pipeline.schema.target
-        if target is None:
-            raise DataError("the package must have a target to evaluate, got none; use `corelane predict`")
-        encoder = pipeline.target
-        sums = _sums_for(encoder)
+        target = processor.predictor.pipeline.target
+        sums = _sums_for(target)
         for scored in processor.run(_source(data, labels).batches(), needs_target=True):
             rows = scored.checked.rows
             num_rejected += scored.num_rejected
             if rows.num_rows:
                 num_rows += rows.num_rows
-                sums.add(encoder.encode(rows.column(target.name)), _encoded(scored.answers, encoder))
+                sums.add(target.encode(rows), _encoded(scored.answers, target))
     if not num_rows:
         raise DataError(f"the input must have at least one valid row, got none in {data}; check the file")
     return {"rows": num_rows, "rejected": num_rejected, **sums.qualities()}
@@ -91,15 +90,31 @@ def _is_within(path: Path, place: Path) -> bool:
     return "://" not in str(place) and path.resolve().is_relative_to(place.resolve())
 
 
-def _sums_for(target: TargetEncoder) -> ConfusionSums | ErrorSums:
-    return ErrorSums(target.mean, target.std) if target.task == "regression" else ConfusionSums(target.num_outputs)
+def _sums_for(target: TargetEncoder) -> Sums:
+    match target.task:
+        case "binary":
+            return BinarySums()
+        case "multi_class":
+            return ConfusionSums(target.num_outputs)
+        case "multi_label":
+            return LabelSums(target.num_outputs)
+        case "regression":
+            return ErrorSums(target.mean, target.std)
 
 
 def _encoded(answers: Mapping[str, Array], target: TargetEncoder) -> Array:
-    """Answers in the encoder's terms: class indices [n], or standardised values [n]."""
-    is_regression = target.task == "regression"
-    encoded: Array = (answers[VALUE] - target.mean) / target.std if is_regression else answers[PROBABILITIES].argmax(1)
-    return encoded
+    """Answers in the terms of the sums: logits [n] or [n, k], class indices [n], or standardised values [n]."""
+    match target.task:
+        case "binary":
+            chances = answers[PROBABILITIES].astype(np.float64)
+            with np.errstate(divide="ignore"):
+                return np.asarray(np.log(chances[:, 1]) - np.log(chances[:, 0]))
+        case "multi_class":
+            return np.asarray(answers[PROBABILITIES].argmax(axis=1))
+        case "multi_label":
+            return logits_of(answers[PROBABILITIES])
+        case "regression":
+            return np.asarray((answers[VALUE] - target.mean) / target.std)
 
 
 @contextmanager

@@ -100,9 +100,9 @@ def train(
 
     `config` is a file or its content as nested mappings. `data` (and `test`) may be rows in memory instead of a
     configured source: a mapping of NumPy arrays, a PyArrow table, or a list of dicts. `model` may be a module instead
-    of a configured net; it takes the pipeline's tensors in order and returns [n, number of classes], or [n, 1] for a
-    regression. `observers` are called with a `StepRecord` after every step. `strict` makes a broken checkpoint an
-    error, where otherwise an older one is used.
+    of a configured net; it takes the pipeline's tensors in order and returns [n, number of classes or labels],
+    or [n, 1] for two labels and for a regression. `observers` are called with a `StepRecord` after every step.
+    `strict` makes a broken checkpoint an error, where otherwise an older one is used.
 
     Raises `ConfigError`, `DataError`, `NonFiniteLossError`, `DiskFullError`.
     """

@@ -21,7 +21,12 @@ FloatArray: TypeAlias = NDArray[np.float32]
 BoolArray: TypeAlias = NDArray[np.bool_]
 IntArray: TypeAlias = NDArray[np.int64]
 
-Task: TypeAlias = Literal["classification", "regression"]
+Task: TypeAlias = Literal["binary", "multi_class", "multi_label", "regression"]
+"""What is learnt of a row: which of two labels it has, which of several, which ones of several, or a number."""
+
+StatedTask: TypeAlias = Literal["classification", Task]
+"""A task as a configuration may put it: `classification` is binary where training finds two labels, else multi_class.
+"""
 
 
 class Stateful(Protocol):

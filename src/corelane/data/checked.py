@@ -43,7 +43,7 @@ class RawRows:
 
 @dataclass(frozen=True, slots=True)
 class CheckedRows:
-    """Typed rows that passed (feature columns, then the target), each one's index in its source, int64 [n], and what
+    """Typed rows that passed (feature columns, then the targets), each one's index in its source, int64 [n], and what
     was refused, by position.
     """
 

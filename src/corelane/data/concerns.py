@@ -28,7 +28,7 @@ def concerns_of(profile: DataProfile) -> tuple[Concern, ...]:
     return tuple(
         concern
         for column in profile.columns
-        for concern in (_of_target(column, profile) if column.name == profile.target else _of_feature(column))
+        for concern in (_of_target(column, profile) if column.name in profile.targets else _of_feature(column))
     )
 
 

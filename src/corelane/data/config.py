@@ -10,12 +10,14 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from corelane.core.config import Bytes, Section
-from corelane.core.types import Task
+from corelane.core.types import StatedTask
 from corelane.data.column_config import ColumnConfig
 
 FileFormat: TypeAlias = Literal["auto", "csv", "parquet", "arrow", "jsonl", "npz", "idx", "images"]
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+ColumnName = Annotated[str, Field(min_length=1)]
 
 
 def parse_share(value: object) -> object:
@@ -199,8 +201,20 @@ class DataConfig(Section):
 
     source: SourceConfig = Field(description="Where the rows come from")
     test: SourceConfig | None = Field(default=None, description="A test set of its own; data.split.test is then unused")
-    target: str = Field(min_length=1, description="The column to predict")
-    task: Literal["auto"] | Task = Field(default="auto", description="classification, regression, or decided by target")
+    target: ColumnName | Annotated[list[ColumnName], Field(min_length=1)] = Field(
+        description="The column to predict; a list of columns that hold 0 or 1 (false or true) is multi_label"
+    )
+    task: Literal["auto"] | StatedTask = Field(
+        default="auto",
+        description="binary, multi_class, multi_label or regression; classification is binary or multi_class by the "
+        "number of labels; auto decides by the target",
+    )
+    positive: str | bool | int | None = Field(
+        default=None, description="Binary: the label that counts as positive; without it the last one in order"
+    )
+    separator: str | None = Field(
+        default=None, min_length=1, description="Multi-label: what separates the labels in one text column, such as ;"
+    )
     columns: dict[str, ColumnConfig] = Field(default={}, description="What is known of single columns")
     exclude: list[str] = Field(default=[], description="Columns to leave out")
     split: SplitConfig = Field(default=SplitConfig(), description="How rows are divided")
@@ -211,17 +225,43 @@ class DataConfig(Section):
         default=0.05, description="Largest share of rejected rows, 0.005 or 0.5 %; more is an error"
     )
 
-    @field_validator("exclude", "deduplicate")
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of the target columns, in order."""
+        return (self.target,) if isinstance(self.target, str) else tuple(self.target)
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether a row may have several labels."""
+        return isinstance(self.target, list) or self.separator is not None
+
+    @field_validator("target", "exclude", "deduplicate")
     @classmethod
-    def _check_named_once(cls, names: bool | list[str]) -> bool | list[str]:
+    def _check_named_once(cls, names: str | bool | list[str]) -> str | bool | list[str]:
         if isinstance(names, list) and len(set(names)) != len(names):
             raise ValueError(f"must name each column once, got {names}")
         return names
 
     @model_validator(mode="after")
+    def _check_task(self) -> DataConfig:
+        is_list, task = isinstance(self.target, list), self.task
+        if (is_list or self.separator is not None) and task not in ("auto", "multi_label"):
+            raise ValueError(f"task must be multi_label where a row has several labels, got {task!r}")
+        if is_list and self.separator is not None:
+            raise ValueError("must have either several target columns or a separator, got both")
+        if task == "multi_label" and not is_list and self.separator is None:
+            raise ValueError(
+                f"target must be several columns for multi_label, or have a separator, got {self.target!r}"
+            )
+        if self.positive is not None and (self.is_multi_label or task not in ("auto", "classification", "binary")):
+            raise ValueError(f"positive must be left out for another task than binary, got {self.positive!r}")
+        return self
+
+    @model_validator(mode="after")
     def _check_names(self) -> DataConfig:
-        if self.target in self.exclude:
-            raise ValueError(f"exclude must not name the target, got {self.target!r}")
+        for name in self.targets:
+            if name in self.exclude:
+                raise ValueError(f"exclude must not name the target, got {name!r}")
         for name in sorted(set(self.columns) & set(self.exclude)):
             said = self.columns[name].model_fields_set - {"unique", "on_fault"}
             if said or not self.columns[name].unique:

@@ -12,14 +12,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias, get_args
 
 from corelane.core.errors import StateError
-from corelane.core.types import JsonObject, Task
+from corelane.core.types import JsonObject, StatedTask
 from corelane.data.stages.column import Kind, shorten
 
 MAX_DESCRIBED = 1000  # columns; some 2 KB of JSON each
 MAX_BINS = 30  # of a histogram
 MAX_TOP = 20  # texts that are counted by name
 
-_VERSION = 1
+_VERSION = 2
+_OLDER = 1  # had one target or none
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +81,13 @@ class ColumnSummary:
 class DataProfile:
     """`num_rows` rows, of which the summaries of at most `MAX_DESCRIBED` of `num_columns` columns saw some or all.
 
-    The target, if there is one, is among the columns; `task` is None without it.
+    The targets, if there are some, are among the columns; `task` is None without them.
     """
 
     num_rows: int
     num_columns: int
     columns: tuple[ColumnSummary, ...]
-    target: str | None = None
+    targets: tuple[str, ...] = ()
     task: str | None = None
 
     def column(self, name: str | None) -> ColumnSummary | None:
@@ -100,14 +101,14 @@ class DataProfile:
     @classmethod
     def from_json(cls, data: Any) -> DataProfile:
         """The profile written by `to_json`. Raises `StateError` for another version or a broken field."""
-        if not isinstance(data, Mapping) or data.get("version") != _VERSION:
+        if not isinstance(data, Mapping) or data.get("version") not in (_OLDER, _VERSION):
             raise StateError(
                 f"a profile must be a JSON object of version {_VERSION}, got {shorten(data)}; "
                 "make it anew with `corelane data check --save`"
             )
         try:
-            fields = _read_fields(data, _PROFILE)
-        except (TypeError, ValueError, OverflowError) as error:
+            fields = _read_fields(_renewed(data) if data["version"] == _OLDER else data, _PROFILE)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise StateError(f"a stored profile must have the fields of this version, got {shorten(data)}") from error
         del fields["version"]
         return cls(**fields)
@@ -123,6 +124,13 @@ def _read_fields(data: Any, readers: Mapping[str, _Read]) -> dict[str, Any]:
     if not isinstance(data, Mapping) or set(data) != set(readers):
         raise ValueError("other fields")
     return {key: read(data[key]) for key, read in readers.items()}
+
+
+def _renewed(data: Mapping[str, Any]) -> JsonObject:
+    """What an earlier release wrote, as this one writes it."""
+    fields = dict(data)
+    target = fields.pop("target")
+    return {**fields, "targets": [] if target is None else [target]}
 
 
 def _text(value: Any) -> str:
@@ -200,6 +208,6 @@ _PROFILE: Mapping[str, _Read] = {
     "num_rows": _count,
     "num_columns": _count,
     "columns": _all(lambda value: ColumnSummary(**_read_fields(value, _COLUMN))),
-    "target": _optional(_text),
-    "task": _optional(_one_of(get_args(Task))),
+    "targets": _all(_text),
+    "task": _optional(_one_of(get_args(StatedTask))),
 }

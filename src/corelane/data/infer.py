@@ -8,20 +8,20 @@ Serving imputes, therefore number and category columns are nullable whether or n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from corelane.core.errors import ConfigError, DataError
-from corelane.core.types import Task
+from corelane.core.types import StatedTask
 from corelane.data.column_config import ColumnConfig
 from corelane.data.config import DataConfig, ImageConfig, PipelineConfig
 from corelane.data.profile import ColumnProfile, is_scalar
 from corelane.data.schema import MAX_COLUMNS, Column, Kind, Schema
 from corelane.data.stages.cast_text import canonical_text
 from corelane.data.stages.column import nearest
-from corelane.data.target import MAX_LABELS
+from corelane.data.target import IS_SET, IS_UNSET, MAX_LABELS
 
 _OPTIONS: dict[Kind, tuple[str, ...]] = {
     "numeric": ("minimum", "maximum", "outside", "unreadable"),
@@ -67,7 +67,7 @@ def infer_schema(
     Raises `DataError` when there are no rows, a named column is absent, a column has no value at all, or the target has
     one label only; `ConfigError` when a declaration cannot be.
     """
-    found = infer_usable(batches, config, pipeline, config.target, narrow)
+    found = infer_usable(batches, config, pipeline, config.targets, narrow)
     if found.problems or found.schema is None:
         raise DataError(found.problems[0].reason)
     return found.schema
@@ -77,10 +77,10 @@ def infer_usable(
     batches: Iterable[pa.RecordBatch],
     config: DataConfig,
     pipeline: PipelineConfig,
-    target: str | None,
+    targets: Sequence[str],
     narrow: Callable[[Collection[str]], None] = lambda _: None,
 ) -> Inference:
-    """As `infer_schema`, but for columns that cannot be used, which are told; without a `target` all are features.
+    """As `infer_schema`, but for columns that cannot be used, which are told; without `targets` all are features.
 
     Raises `DataError` for what is wrong with the data as a whole, `ConfigError` when a declaration cannot be.
     """
@@ -88,8 +88,8 @@ def infer_usable(
     num_rows = 0
     for rows in batches:
         if not profiles:
-            _check_names(rows.schema.names, config, target)
-            profiles = {name: _profile(name, config, target) for name in rows.schema.names}
+            _check_names(rows.schema.names, config, targets)
+            profiles = {name: _profile(name, config, targets) for name in rows.schema.names}
             for name in config.exclude:
                 del profiles[name]
         open_profiles = [profile for profile in profiles.values() if not profile.is_settled]
@@ -100,7 +100,7 @@ def infer_usable(
         num_rows += rows.num_rows
     if not num_rows:
         raise DataError("the data must have at least one row, got none; give a file with rows, not a header alone")
-    return _infer(profiles, num_rows, config, pipeline, target)
+    return _infer(profiles, num_rows, config, pipeline, targets)
 
 
 def _infer(
@@ -108,39 +108,43 @@ def _infer(
     num_rows: int,
     config: DataConfig,
     pipeline: PipelineConfig,
-    target: str | None,
+    targets: Sequence[str],
 ) -> Inference:
     problems: list[Problem] = []
-    task: Task = "classification"
-    predicted: Column | None = None
-    if target is not None:
+    task: StatedTask = "classification"
+    predicted: list[Column] = []
+    for name in targets:
         try:
-            task = _task(profiles[target], config, num_rows)
-            predicted = _target(profiles[target], config.columns.get(target, _NOTHING), task)
+            task = _task(profiles[name], config, num_rows)
+            predicted.append(_target(profiles[name], config, task))
         except DataError as error:
-            problems.append(Problem(target, error.message))
+            problems.append(Problem(name, error.message))
     columns: list[Column] = []
     for name, profile in profiles.items():
-        if name == target and predicted is not None:
+        if any(name == column.name for column in predicted):
             continue
         try:
             columns.append(_column(profile, config.columns.get(name, _NOTHING), pipeline.image))
         except DataError as error:
-            if name != target:  # which has its problem already, and is only described
+            if name not in targets:  # which have their problems already, and are only described
                 problems.append(Problem(name, error.message))
     if not columns and not problems:
-        problems.append(Problem("", f"the data must have a column besides the target {target!r}, got none"))
-    return Inference(Schema(tuple(columns), predicted, task) if columns else None, tuple(problems))
+        shown = ", ".join(map(repr, targets))
+        problems.append(Problem("", f"the data must have a column besides the target {shown}, got none"))
+    if not columns:
+        return Inference(None, tuple(problems))
+    positive = _positive(config, task)
+    return Inference(Schema(tuple(columns), tuple(predicted), task, positive, config.separator), tuple(problems))
 
 
-def _profile(name: str, config: DataConfig, target: str | None) -> ColumnProfile:
+def _profile(name: str, config: DataConfig, targets: Sequence[str]) -> ColumnProfile:
     declared = config.columns.get(name, _NOTHING)
     trims = declared.trim is not False
     categories = [text.strip() if trims else text for text in declared.categories or ()]
-    return ColumnProfile(name, name == target, trims=trims, declared=categories)
+    return ColumnProfile(name, name in targets, trims=trims, declared=categories)
 
 
-def _check_names(names: list[str], config: DataConfig, target: str | None) -> None:
+def _check_names(names: list[str], config: DataConfig, targets: Sequence[str]) -> None:
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise DataError(f"column names must be unique, got {twice[0]!r} more than once; rename one")
@@ -148,7 +152,7 @@ def _check_names(names: list[str], config: DataConfig, target: str | None) -> No
         raise DataError(f"the data must have at most {MAX_COLUMNS} columns, got {len(names)}; exclude some")
     compared = config.deduplicate if isinstance(config.deduplicate, list) else []
     for what, wanted in (
-        ("target", [] if target is None else [target]),
+        ("target", targets),
         ("columns", config.columns),
         ("exclude", config.exclude),
         ("deduplicate", compared),
@@ -276,9 +280,11 @@ def _categories(declared: ColumnConfig) -> tuple[str, ...] | None:
 # --- the target -------------------------------------------------------------------------------------------------------
 
 
-def _task(target: ColumnProfile, config: DataConfig, num_rows: int) -> Task:
+def _task(target: ColumnProfile, config: DataConfig, num_rows: int) -> StatedTask:
     if config.task != "auto":
         return config.task
+    if config.is_multi_label:
+        return "multi_label"
     declared = config.columns.get(target.name, _NOTHING)
     kind = declared.kind or _declared_kind(declared)
     if kind is not None:
@@ -289,7 +295,19 @@ def _task(target: ColumnProfile, config: DataConfig, num_rows: int) -> Task:
     return "classification" if is_coded else "regression"
 
 
-def _target(target: ColumnProfile, declared: ColumnConfig, task: Task) -> Column:
+def _positive(config: DataConfig, task: StatedTask) -> str | None:
+    """The positive label's text, as the cast will make it."""
+    if config.positive is None:
+        return None
+    if task == "regression":
+        raise ConfigError(
+            f"data.positive must be left out for a regression, got {config.positive!r}; set data.task: binary"
+        )
+    return canonical_text(config.positive) or str(config.positive)  # a declared category may be written like no value
+
+
+def _target(target: ColumnProfile, config: DataConfig, task: StatedTask) -> Column:
+    declared = config.columns.get(target.name, _NOTHING)
     if not is_scalar(target.physical) or not target.num_present:
         got = "none" if not target.num_present else str(target.physical)
         raise DataError(f"the target {target.name} must hold labels or numbers, got {got}; check data.target")
@@ -302,6 +320,10 @@ def _target(target: ColumnProfile, declared: ColumnConfig, task: Task) -> Column
                 "set data.task: classification, or clean the column"
             )
         return _plain_column(target.name, "numeric", declared, nullable=False)
+    if config.separator is not None:  # where nothing is in the cell, the row has no label
+        return _plain_column(target.name, "categorical", declared, nullable=declared.nullable is not False)
+    if task == "multi_label":
+        return _label_column(target.name, declared)
     if len(target.labels) > MAX_LABELS:
         raise DataError(
             f"the target {target.name} must have at most {MAX_LABELS} labels, got more; "
@@ -316,7 +338,17 @@ def _target(target: ColumnProfile, declared: ColumnConfig, task: Task) -> Column
     return _plain_column(target.name, "categorical", declared, nullable=False)
 
 
-def _check_target_declared(name: str, declared: ColumnConfig, task: Task) -> None:
+def _label_column(name: str, declared: ColumnConfig) -> Column:
+    """A column that says of each row whether it has the label of that name."""
+    if _declared_kind(declared) is not None:
+        raise ConfigError(
+            f"data.columns.{name} must declare no categories, pattern or spaces for a label that is there or not; "
+            "remove them"
+        )
+    return Column(name, "categorical", nullable=False, categories=(*IS_UNSET, *IS_SET))
+
+
+def _check_target_declared(name: str, declared: ColumnConfig, task: StatedTask) -> None:
     kind: Kind = "numeric" if task == "regression" else "categorical"
     if declared.kind not in (None, kind):
         raise ConfigError(

@@ -7,7 +7,7 @@ calls it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -79,7 +79,7 @@ def inspect_source(
     source: DataSource,
     config: DataConfig,
     pipeline: PipelineConfig,
-    target: str | None,
+    targets: Sequence[str],
     *,
     processor: CPUDataProcessor,
     budget_bytes: int,
@@ -89,10 +89,10 @@ def inspect_source(
     Raises `DataError` for what is wrong with the data as a whole (no rows, a named column absent, a torn file),
     `ConfigError` when a declaration cannot be, and what the source raises.
     """
-    found = infer_usable((batch.rows for batch in processor.ahead(batches_of(source))), config, pipeline, target)
+    found = infer_usable((batch.rows for batch in processor.ahead(batches_of(source))), config, pipeline, targets)
     if found.schema is None:
         return Inspection(_count(source), 0, 0, (), found.problems, None, None)
-    if found.schema.target is not None:
+    if found.schema.targets:
         Pipeline.build(found.schema, pipeline)  # a setting of the pipeline that the columns do not take
     inspector = _Inspector(found.schema, RowRules.of(config, found.schema), budget_bytes)
     inspector.read(source, processor)
@@ -116,7 +116,7 @@ class _Piece:
 
 
 def _check(schema: Schema, rules: RowRules, raw: RawRows) -> _Piece:
-    checked = schema.check(raw.rows, needs_target=schema.target is not None)
+    checked = schema.check(raw.rows, needs_target=True)
     refused = [(row.position, "", "unreadable_row", row.reason) for row in raw.broken]
     refused += [(int(raw.positions[one.index]), one.column, one.code, one.reason) for one in checked.rejects]
     positions = raw.positions[checked.accepted]
@@ -181,8 +181,8 @@ def _problems(found: Inspection, config: DataConfig) -> Iterator[Problem]:
     if found.profile is None or not found.num_kept:
         return
     for column in found.profile.columns:
-        if column.name == found.profile.target and found.profile.task == "classification":
-            if (column.num_distinct or 0) < 2:
+        if column.name in found.profile.targets and column.kind == "categorical":
+            if (column.num_distinct or 0) + (column.num_missing > 0) < 2:
                 shown = repr(column.top[0][0]) if column.top else "none"
                 reason = f"the target {column.name} must have at least two different labels, got only {shown}"
                 yield Problem(column.name, f"{reason} among the rows that are kept")

@@ -9,10 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
-from corelane.core.types import Array, IntArray
+from corelane.core.types import IntArray
 from corelane.data.dataset_profile import DataProfile
 from corelane.data.pipeline import Pipeline
 from corelane.data.prepared import SAMPLES
@@ -36,29 +35,24 @@ class Kept:
 
 
 class KeptRows:
-    """Owns a sample of each part, a larger one of the training part, and how often it has each label."""
+    """Owns a sample of each part, and a larger one of the training part."""
 
     def __init__(self, pipeline: Pipeline, seed: int) -> None:
         schema = pipeline.schema
         self._schema = schema
-        self._labels = pipeline.target.labels
-        self._num_labels: IntArray = np.zeros(len(self._labels), dtype=np.int64)
+        self._target = pipeline.target
         self._num_training_rows = 0
         self._samples = [RowSample(_sample_rows(schema), seed) for _ in PARTS]
         self._described = described_names(schema)
         self._profiled = RowSample(min(_PROFILE_ROWS, max(1, _MAX_PROFILE_VALUES // len(self._described))), seed)
         self._typed = pa.schema([])
 
-    def add(self, rows: pa.RecordBatch, positions: IntArray, chosen: Sequence[IntArray], labels: Array) -> None:
-        """Show checked rows [n] at `positions` [n], the indices of those of each part, and the training part's target
-        as it is kept: class numbers where there are classes.
-        """
+    def add(self, rows: pa.RecordBatch, positions: IntArray, chosen: Sequence[IntArray]) -> None:
+        """Show checked rows [n] at `positions` [n], and the indices of those of each part."""
         for sample, indices in zip(self._samples, chosen, strict=True):
             sample.add(rows, positions, indices)
         self._profiled.add(rows.select(self._described), positions, chosen[TRAIN])
         self._num_training_rows += len(chosen[TRAIN])
-        if self._labels:
-            self._num_labels += np.bincount(labels, minlength=len(self._labels))
         self._typed = rows.schema
 
     def finish(self) -> Kept:
@@ -74,9 +68,10 @@ class KeptRows:
         for rows in self._profiled.table(typed).to_batches():
             profiler.update(rows)
         profile = profiler.profile(self._num_training_rows)
-        if not self._labels:
+        target = self._target
+        if target.task not in ("binary", "multi_class"):
             return profile
-        return with_label_counts(profile, dict(zip(self._labels, self._num_labels.tolist(), strict=True)))
+        return with_label_counts(profile, dict(zip(target.labels, target.counts, strict=True)))
 
 
 def _sample_rows(schema: Schema) -> int:

@@ -28,7 +28,7 @@ from corelane.data.pieces import look, make_arrays, repeats
 from corelane.data.pipeline import Pipeline
 from corelane.data.prepared import array_file
 from corelane.data.quarantine import Quarantine
-from corelane.data.split import PARTS, TRAIN
+from corelane.data.split import PARTS
 
 MakeAppender: TypeAlias = Callable[[str, "np.dtype[Any]", tuple[int, ...], int], Appender]
 """(file name, dtype, row shape, most rows) to where one array of one part is kept."""
@@ -110,7 +110,7 @@ def fill(job: Job, found: Survey, quarantine: Quarantine, make: MakeAppender) ->
             for part, arrays in zip(appenders, piece.arrays, strict=True):
                 for name, values in arrays.items():
                     part[name].append(values)
-            kept.add(piece.rows, piece.positions, piece.chosen, piece.arrays[TRAIN]["target"])
+            kept.add(piece.rows, piece.positions, piece.chosen)
     for appender in (appender for part in appenders for appender in part.values()):
         appender.finish()
     check_share(quarantine, found.num_read, job.config)
@@ -120,8 +120,8 @@ def fill(job: Job, found: Survey, quarantine: Quarantine, make: MakeAppender) ->
 def layout(pipeline: Pipeline) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
     """The arrays of a part: (name, dtype, shape of one row). Inputs are named by their index in `pipeline.outputs`."""
     inputs = [(str(index), np.dtype(spec.dtype), spec.shape) for index, spec in enumerate(pipeline.outputs.values())]
-    target = np.dtype(np.int64 if pipeline.target.task == "classification" else np.float32)
-    return [*inputs, ("target", target, ()), ("positions", np.dtype(np.int64), ())]
+    target = ("target", pipeline.target.dtype, pipeline.target.shape)
+    return [*inputs, target, ("positions", np.dtype(np.int64), ())]
 
 
 def _row_bytes(pipeline: Pipeline) -> int:

@@ -19,6 +19,7 @@ from corelane.data.key_columns import with_keys
 from corelane.data.pipeline import Pipeline
 from corelane.data.quarantine import RefusedRow, describe_row
 from corelane.data.split import PARTS, TRAIN
+from corelane.data.target import TargetEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +105,21 @@ def _encode(
 ) -> tuple[pa.RecordBatch, IntArray, Array, tuple[RefusedRow, ...]]:
     """Rows, places and target of `checked` rows; those with a label that training never saw are refused."""
     rows, positions = checked.rows, checked.positions
-    name = pipeline.target.column
-    target = pipeline.target.encode(rows.column(name))
-    if pipeline.target.task != "classification" or not (target < 0).any():
+    target = pipeline.target.encode(rows)
+    is_known = pipeline.target.is_known(target)
+    if is_known.all():
         return rows, positions, target, ()
-    is_known = target >= 0
+    name = pipeline.target.name
     refused = []
     for index in np.flatnonzero(~is_known).tolist():
         label = rows.column(name)[index].as_py()
-        reason = f"{name} must be a label of the training rows, got {label!r}"
+        reason = f"{name} must be {_wanted(pipeline.target)}, got {label!r}"
         row = describe_row(rows, index)
         refused.append(RefusedRow(source, int(positions[index]), name, "unseen_label", reason, row))
     return rows.filter(pa.array(is_known)), positions[is_known], target[is_known], tuple(refused)
+
+
+def _wanted(target: TargetEncoder) -> str:
+    if target.separator is None:
+        return "a label of the training rows"
+    return f"labels of the training rows, separated by {target.separator!r}"

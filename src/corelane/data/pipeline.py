@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from corelane.core.errors import ConfigError, DataError, StateError
-from corelane.core.types import Array, JsonObject
+from corelane.core.types import Array, JsonObject, StatedTask, Task
 from corelane.data.compiled import CompiledPipeline
 from corelane.data.config import PipelineConfig
 from corelane.data.plan import plan_outputs
@@ -30,7 +30,8 @@ from corelane.data.stages.numeric import FittedNumeric
 from corelane.data.stages.protocol import FittedStage, Stage, TensorSpec
 from corelane.data.stages.tensor import FittedTensor
 from corelane.data.stages.tokens import FittedTokens
-from corelane.data.target import TargetEncoder, TargetFitter
+from corelane.data.target import TargetEncoder
+from corelane.data.target_fitting import target_fitter
 
 __all__ = ["FeatureSpan", "Pipeline", "TensorSpec"]
 
@@ -49,7 +50,7 @@ class UnfittedPipeline:
     """A schema and its stages before training data was seen. Frozen; `fit` leaves it as it is."""
 
     def __init__(self, schema: Schema, outputs: Mapping[str, tuple[Stage, ...]]) -> None:
-        if schema.target is None:
+        if not schema.targets:
             raise ConfigError(
                 "a pipeline must have a target to learn, got a schema without one; name it in data.target"
             )
@@ -61,16 +62,16 @@ class UnfittedPipeline:
                 "outputs": [[name, [stage.to_json() for stage in stages]] for name, stages in outputs.items()],
             }
         )
-        self._target = schema.target
         self._outputs = outputs
 
     def fit(self, batches: Iterable[pa.RecordBatch]) -> Pipeline:
         """Fit every stage and the target in one pass over checked training rows, in bounded memory.
 
-        Raises `DataError` when there are no rows, a numeric column has no value, or the target has one label only.
+        Raises `DataError` when there are no rows, a numeric column has no value, or the target has one label only;
+        `ConfigError` when its labels are not those of the declared task.
         """
         fitters = {name: [stage.fitter() for stage in stages] for name, stages in self._outputs.items()}
-        target = TargetFitter(self.schema.task, self._target)
+        target = target_fitter(self.schema)
         num_rows = 0
         for rows in batches:
             num_rows += rows.num_rows
@@ -152,9 +153,13 @@ class Pipeline:
         read = [column.name for block in blocks for stage in block.stages for column in stage.columns]
         if sorted(read) != sorted(schema.names):
             raise StateError("the stages of a stored pipeline must read each column of its schema once, got others")
-        if schema.target is None or (target.task, target.column) != (schema.task, schema.target.name):
+        if not schema.targets or target.columns != schema.target_names or not _fits(target.task, schema.task):
             raise StateError("the target of a stored pipeline must be its schema's, got another")
         return cls(schema, blocks, target)
+
+
+def _fits(task: Task, stated: StatedTask) -> bool:
+    return task in ("binary", "multi_class") if stated == "classification" else task == stated
 
 
 def _read_block(data: Mapping[str, Any], schema: Schema) -> Block:

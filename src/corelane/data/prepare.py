@@ -58,7 +58,8 @@ from corelane.store.tiers.disk import DiskTier
 
 __all__ = ["PreparedData", "PreparedPart", "prepare"]
 
-_VERSION = 6  # of the passes and the files; raised when the same key would give other content
+_VERSION = 7  # of the passes and the files; raised when the same key would give other content
+_SCHEMA_KEYS = {"target", "task", "positive", "separator", "columns", "exclude", "deduplicate"}
 _DATA_SHARE = 0.3  # of the memory, when nothing else is said: the data pool's part
 
 
@@ -172,7 +173,7 @@ def _find_schema(
             "version": _VERSION,
             "libraries": _libraries(may_have_images),
             "fingerprint": asdict(source.fingerprint()),
-            "data": config.model_dump(mode="json", include={"target", "task", "columns", "exclude", "deduplicate"}),
+            "data": config.model_dump(mode="json", include=_SCHEMA_KEYS),
             "pipeline": pipeline.model_dump(mode="json"),
         }
     )

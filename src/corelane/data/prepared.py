@@ -35,8 +35,8 @@ SAMPLES = ("calibration", "holdout", "gate")
 
 @dataclass(frozen=True, slots=True)
 class PreparedPart:
-    """One part: network inputs by name, float32 [num_rows, ...]; target [num_rows], int64 classes or float32 values;
-    and each row's index in its source, int64 [num_rows]. The arrays are read-only and may be memory-mapped.
+    """One part: network inputs by name, float32 [num_rows, ...]; the target [num_rows, ...] as `TargetEncoder.encode`
+    gives it; and each row's index in its source, int64 [num_rows]. The arrays are read-only and may be memory-mapped.
     """
 
     inputs: Mapping[str, Array]
@@ -58,7 +58,7 @@ class PreparedPart:
 class PreparedData:
     """Everything training and packaging need of the data.
 
-    `calibration`, `holdout` and `gate` hold up to 1,000 checked raw rows (feature columns, then the target) of the
+    `calibration`, `holdout` and `gate` hold up to 1,000 checked raw rows (feature columns, then the targets) of the
     training, the validation and the test part. `digest` names the prepared content: equal digests train the same bytes.
     `profile` describes the training rows.
     Rows that do not train are quarantined (`num_rejected`), at fault in a column that drops (`num_dropped`), or copies.

@@ -40,7 +40,7 @@ class Profiler:
         columns = _all_columns(schema)
         self._schema = schema
         self._num_columns = len(columns)
-        self._columns = _described(columns, schema.target)
+        self._columns = _described(columns, schema.targets)
         self._numbers = [column for column in self._columns if column.kind in ("numeric", "date")]
         self._places = {column.name: place for place, column in enumerate(self._numbers)}
         self._moments = Moments(len(self._numbers))
@@ -73,8 +73,8 @@ class Profiler:
             num_rows=self._num_rows if num_rows is None else num_rows,
             num_columns=self._num_columns,
             columns=tuple(self._summary(column, is_whole=is_whole) for column in self._columns),
-            target=None if schema.target is None else schema.target.name,
-            task=None if schema.target is None else schema.task,
+            targets=schema.target_names,
+            task=schema.task if schema.targets else None,
         )
 
     def counts_between(self, name: str, cuts: Sequence[float]) -> IntArray:
@@ -135,17 +135,18 @@ class Profiler:
 
 def described_names(schema: Schema) -> list[str]:
     """The columns that a profiler of `schema` reads: not tensors and images, of which it tells their kind alone."""
-    described = _described(_all_columns(schema), schema.target)
+    described = _described(_all_columns(schema), schema.targets)
     return [column.name for column in described if column.kind not in ("tensor", "image")]
 
 
 def _all_columns(schema: Schema) -> list[Column]:
-    return [*schema.columns] if schema.target is None else [*schema.columns, schema.target]
+    return [*schema.columns, *schema.targets]
 
 
-def _described(columns: Sequence[Column], target: Column | None) -> list[Column]:
-    """The first so many columns, the target among them however many there are."""
-    first = sorted(columns, key=lambda column: column is not target)[:MAX_DESCRIBED]
+def _described(columns: Sequence[Column], targets: Sequence[Column]) -> list[Column]:
+    """The first so many columns, the targets among them however many there are."""
+    wanted = {column.name for column in targets}
+    first = sorted(columns, key=lambda column: column.name not in wanted)[:MAX_DESCRIBED]
     names = {column.name for column in first}
     return [column for column in columns if column.name in names]
 
@@ -193,10 +194,10 @@ def summary_of_texts(counts: Mapping[str, int], num_present: int) -> dict[str, A
 
 
 def with_label_counts(profile: DataProfile, counts: Mapping[str, int]) -> DataProfile:
-    """`profile` with the target's labels counted over all its rows."""
+    """`profile` with the labels of its one target counted over all its rows."""
     total = sum(counts.values())
     fields = {"num_rows": total, "num_missing": 0, "is_exact": True, **summary_of_texts(counts, total)}
-    columns = (replace(column, **fields) if column.name == profile.target else column for column in profile.columns)
+    columns = (replace(column, **fields) if column.name in profile.targets else column for column in profile.columns)
     return replace(profile, columns=tuple(columns))
 
 

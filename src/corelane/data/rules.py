@@ -48,4 +48,4 @@ class RowRules:
 
 
 def _names(schema: Schema) -> tuple[str, ...]:
-    return schema.names if schema.target is None else (*schema.names, schema.target.name)
+    return (*schema.names, *schema.target_names)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from corelane.core.errors import ConfigError, DataError, StateError
-from corelane.core.types import BoolArray, JsonObject, Task
+from corelane.core.types import BoolArray, JsonObject, StatedTask
 from corelane.data.stages.cast_date import cast_date
 from corelane.data.stages.cast_image import cast_image
 from corelane.data.stages.cast_numeric import cast_numeric
@@ -26,7 +26,8 @@ __all__ = ["MAX_COLUMNS", "Checked", "Column", "Kind", "Reject", "Schema"]
 
 MAX_COLUMNS = 10_000  # wider tables belong into one tensor column; each column is an Arrow array of its own per batch
 
-_VERSION = 2
+_VERSION = 3
+_OLDER = 2  # had one target or none
 _CASTS = {
     "numeric": cast_numeric,
     "categorical": cast_text,
@@ -53,7 +54,7 @@ class Checked:
     `rows` are the accepted rows with typed columns: numeric float64 (null = missing), categorical string, or a
     dictionary of strings where the raw column was one (null = missing), date timestamp[us] in UTC (null = missing),
     tensor fixed-shape float32, image fixed-shape uint8 [h, w, c]
-    or binary when encoded; the target comes last. `accepted` [n] marks them; `rejects` holds one entry per refused row,
+    or binary when encoded; the targets come last. `accepted` [n] marks them; `rejects` holds one entry per refused row,
     by index.
     """
 
@@ -64,11 +65,17 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """Feature columns in source order, the target (None where nothing is predicted), and the task."""
+    """Feature columns in source order, the target columns (none where nothing is predicted), and the task.
+
+    `positive` is the label that counts as positive where there are two; `separator` stands between the labels of one
+    text column whose rows have several.
+    """
 
     columns: tuple[Column, ...]
-    target: Column | None
-    task: Task
+    targets: tuple[Column, ...]
+    task: StatedTask
+    positive: str | None = None
+    separator: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < len(self.columns) <= MAX_COLUMNS:
@@ -76,9 +83,7 @@ class Schema:
                 f"a schema must have 1 to {MAX_COLUMNS} feature columns, got {len(self.columns)}; "
                 "exclude columns, or give numbers as one tensor column"
             )
-        names = [column.name for column in self.columns]
-        if self.target is not None:
-            names.append(self.target.name)
+        names = [*self.names, *self.target_names]
         if len(set(names)) < len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
             raise ConfigError(f"column names must be unique, got {twice[0]!r} twice; rename one")
@@ -88,13 +93,18 @@ class Schema:
         """The names of the feature columns, in order."""
         return tuple(column.name for column in self.columns)
 
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """The names of the target columns, in order."""
+        return tuple(column.name for column in self.targets)
+
     def check(self, rows: pa.RecordBatch, *, needs_target: bool) -> Checked:
         """Cast raw `rows` to the schema's types and separate those that fit from those that do not.
 
-        Columns the schema does not know are left out. With `needs_target` the target must be there, and is the last
-        column of the result. Raises `DataError` when a whole column is absent or ambiguous.
+        Columns the schema does not know are left out. With `needs_target` the targets must be there, and are the last
+        columns of the result. Raises `DataError` when a whole column is absent or ambiguous.
         """
-        columns = [*self.columns, self.target] if needs_target and self.target is not None else list(self.columns)
+        columns = [*self.columns, *self.targets] if needs_target else list(self.columns)
         typed: list[pa.Array] = []
         accepted = np.ones(rows.num_rows, dtype=np.bool_)
         rejects: dict[int, Reject] = {}
@@ -115,26 +125,39 @@ class Schema:
             "version": _VERSION,
             "task": self.task,
             "columns": [column.to_json() for column in self.columns],
-            "target": None if self.target is None else self.target.to_json(),
+            "targets": [column.to_json() for column in self.targets],
+            "positive": self.positive,
+            "separator": self.separator,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Schema:
         """The schema written by `to_json`. Raises `StateError` for an unknown version or a broken field."""
-        if data.get("version") != _VERSION:
+        if data.get("version") not in (_OLDER, _VERSION):
             raise StateError(
-                f"the version of a stored schema must be {_VERSION}, got {data.get('version')!r}; "
+                f"the version of a stored schema must be {_OLDER} or {_VERSION}, got {data.get('version')!r}; "
                 "use the version of Corelane that wrote it"
             )
         task = data.get("task")
-        if task not in get_args(Task):
-            raise StateError(f"the task of a stored schema must be one of {', '.join(get_args(Task))}, got {task!r}")
+        tasks = get_args(StatedTask)
+        if task not in tasks:
+            raise StateError(f"the task of a stored schema must be one of {', '.join(tasks)}, got {task!r}")
         try:
             columns = tuple(Column.from_json(column) for column in data["columns"])
-            target = None if data["target"] is None else Column.from_json(data["target"])
-            return cls(columns, target, cast(Task, task))
+            if data["version"] == _OLDER:
+                older = data["target"]
+                return cls(columns, () if older is None else (Column.from_json(older),), cast(StatedTask, task))
+            targets = tuple(Column.from_json(column) for column in data["targets"])
+            positive, separator = (_read_text(data[name]) for name in ("positive", "separator"))
+            return cls(columns, targets, cast(StatedTask, task), positive, separator)
         except (KeyError, TypeError, ConfigError) as error:
             raise StateError(f"a stored schema must have columns and a target, got {shorten(data)}") from error
+
+
+def _read_text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError("no text")
+    return value
 
 
 def pick_column(rows: pa.RecordBatch, name: str) -> pa.Array:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from corelane.core.errors import ConfigError
 from corelane.data.pipeline import Pipeline
 from corelane.data.schema import Schema
-from corelane.data.target import TargetFitter
+from corelane.data.target_fitting import target_fitter
 
 
 class Fittable(Protocol):
@@ -40,22 +40,21 @@ class TakenOver:
     """The fitted `pipeline` of a package, for new data. Frozen; `fit` leaves it as it is."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        if pipeline.schema.target is None:
+        if not pipeline.schema.targets:
             raise ConfigError("the pipeline to take over must have a target, got one without; name another package")
         self.schema = pipeline.schema
         self.digest = hashlib.sha256(f"taken over {pipeline.digest}".encode()).hexdigest()
         self._pipeline = pipeline
-        self._target = pipeline.schema.target
 
     def fit(self, batches: Iterable[pa.RecordBatch]) -> Pipeline:
         """The pipeline with its own target, or with the target of the training rows where their labels are others.
 
         Raises `DataError` as fitting does: no rows, one label only.
         """
-        target = TargetFitter(self.schema.task, self._target)
+        target = target_fitter(self.schema)
         for rows in batches:
             target.update(rows)
         found = target.finish()
         if set(found.labels) <= set(self._pipeline.target.labels):
-            return self._pipeline
+            return self._pipeline.with_target(self._pipeline.target.recounted(found))
         return self._pipeline.with_target(found)

@@ -18,7 +18,7 @@ from corelane.core.errors import ConfigError
 from corelane.core.types import Array, BoolArray, IntArray
 from corelane.data.batch import Batch, BrokenRow
 from corelane.data.schema import Checked
-from corelane.model.decode import LABEL, PROBABILITIES, VALUE
+from corelane.model.decode import PROBABILITIES, VALUE
 from corelane.model.predictor import Predictor
 
 NOT_FINITE = "the answer must be finite, got NaN or infinity: the values of the row are too large"
@@ -89,8 +89,8 @@ class OptimizedBatchProcessor:
     def score(self, batches: Iterable[Batch]) -> Iterator[pa.RecordBatch]:
         """One result row per source row, in order, as flat columns that any table format can hold.
 
-        `row` (source position), then `label` and `probability.<label>` per class or `value`, then `rejected`: null, or
-        why the row has no answer.
+        `row` (source position), then `label` (multi-label: `label.<label>` for each) and `probability.<label>` for each
+        label, or `value`, then `rejected`: null, or why the row has no answer.
         """
         for scored in self.run(batches):
             yield self._results(scored)
@@ -136,17 +136,10 @@ class OptimizedBatchProcessor:
         for index in not_finite.tolist():
             reasons[index] = NOT_FINITE
         columns: dict[str, pa.Array] = {ROW: pa.array(positions)}
-        columns |= {name: pa.array(values).take(place) for name, values in self._flat(scored.answers).items()}
+        flat = self.predictor.decoder.flat(scored.answers)
+        columns |= {name: pa.array(values).take(place) for name, values in flat.items()}
         columns[REJECTED] = pa.array(reasons, pa.string())
         return pa.RecordBatch.from_pydict(columns).sort_by(ROW)
-
-    def _flat(self, answers: Mapping[str, Array]) -> dict[str, Array]:
-        if VALUE in answers:
-            return {VALUE: answers[VALUE]}
-        labels = self.predictor.decoder.labels
-        return {LABEL: answers[LABEL]} | {
-            f"probability.{label}": answers[PROBABILITIES][:, index] for index, label in enumerate(labels)
-        }
 
 
 def _finite_rows(answers: Mapping[str, Array]) -> BoolArray:

@@ -21,7 +21,7 @@ def render_card(description: Description) -> str:
     ]
     sections = [
         f"# {_plain(description.name)}, version {description.version}",
-        f"A network for {description.task}. Every figure below was measured when it was trained.",
+        f"A network for {description.task.replace('_', '-')}. Every figure below was measured when it was trained.",
         "## What it takes\n\n" + _table(("Column", "Type", "Shape"), map(_tensor, description.signature.inputs)),
         "## What it answers\n\n" + _table(("Output", "Type", "Shape"), map(_tensor, description.signature.outputs)),
         "## How good it is\n\n" + _table(("Metric", "Value"), _metrics(description)),

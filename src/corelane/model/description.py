@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from corelane.core.config import Section
 from corelane.core.errors import BundleError, ConfigError
-from corelane.core.types import Json, Task
+from corelane.core.types import Json, StatedTask
 from corelane.model.signature import Signature
 from corelane.model.skew import Tolerance
 
@@ -58,7 +58,7 @@ class Description(Section):
     format_version: int = FORMAT_VERSION
     name: str = Field(pattern=NAME)
     version: int = Field(ge=1)
-    task: Task
+    task: StatedTask  # earlier releases wrote classification
     signature: Signature
     architecture: dict[str, Any]
     metrics: dict[str, float]

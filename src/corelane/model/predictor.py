@@ -15,7 +15,7 @@ import pyarrow as pa
 from corelane.core.errors import RequestError
 from corelane.core.types import Array
 from corelane.data.pipeline import Pipeline
-from corelane.model.decode import LABEL, PROBABILITIES, VALUE, Decoder
+from corelane.model.decode import Decoder
 from corelane.model.runtimes.base import LOGITS, Runtime
 
 
@@ -35,7 +35,8 @@ class Predictor:
     def predict_columns(self, columns: Mapping[str, Any]) -> dict[str, Array]:
         """Answers for raw `columns` by name, each with n values, as `CompiledPipeline.transform` takes them.
 
-        Returns `label` [n] and `probabilities` float32 [n, k], or `value` float64 [n]. Raises `RequestError`.
+        Returns `label` [n] (multi-label: `labels` bool [n, k]) and `probabilities` float32 [n, k], or `value` float64
+        [n]. Raises `RequestError`.
         """
         return self._decode(self._run(self._transform(columns))[LOGITS])
 
@@ -49,8 +50,8 @@ class Predictor:
     def predict_rows(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Answers for `rows`, one mapping of column to value per row (None is a missing value).
 
-        Returns per row `{"label": ..., "probabilities": {label: p}}` or `{"value": x}` in plain Python types. Raises
-        `RequestError` naming the row when a column is missing or unknown.
+        Returns per row `{"label": ..., "probabilities": {label: p}}` (multi-label: `"labels": [...]`) or
+        `{"value": x}` in plain Python types. Raises `RequestError` naming the row when a column is missing or unknown.
         """
         return self.records(self.predict_columns(self.columns_of(rows)))
 
@@ -78,13 +79,7 @@ class Predictor:
 
     def records(self, answers: Mapping[str, Array]) -> list[dict[str, Any]]:
         """`answers` as one plain dict per row."""
-        if VALUE in answers:
-            return [{VALUE: value} for value in answers[VALUE].tolist()]
-        names = [str(label) for label in self.decoder.labels]
-        return [
-            {LABEL: label, PROBABILITIES: dict(zip(names, row, strict=True))}
-            for label, row in zip(answers[LABEL].tolist(), answers[PROBABILITIES].tolist(), strict=True)
-        ]
+        return self.decoder.records(answers)
 
     def close(self) -> None:
         """Close the runtime. May be called twice."""

@@ -1,17 +1,35 @@
 """How good answers are, added up batch by batch in NumPy: training's evaluation and offline scoring share these sums.
 
-Classification: accuracy, and macro-F1, the mean F1 of the classes that occur in the targets or the predictions.
-Regression: root mean squared error and mean absolute error in the target's own unit, and the coefficient of
-determination R2.
+What they hold does not grow with the number of rows. Multi-class: accuracy, and macro-F1, the mean F1 of the classes
+that occur in the targets or the predictions. Regression: root mean squared error and mean absolute error in the
+target's own unit, and the coefficient of determination R2. The others: `label_scores.py`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
 from corelane.core.types import Array, IntArray
+
+
+class Sums(Protocol):
+    """Adds up targets and predictions."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows added so far."""
+        ...
+
+    def add(self, actual: Array, predicted: Array) -> None:
+        """Add n rows: encoded targets, and predictions in the terms that the class states."""
+        ...
+
+    def qualities(self) -> dict[str, float]:
+        """The figures by name, of at least one row."""
+        ...
 
 
 @dataclass
@@ -76,7 +94,13 @@ class ErrorSums:
 
 def class_qualities(counts: IntArray) -> Array:
     """Precision, recall and F1 of each class [k, 3] from confusion counts; NaN where a class does not occur at all."""
-    hits, actual, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    return label_qualities(np.diag(counts), counts.sum(axis=1), counts.sum(axis=0))
+
+
+def label_qualities(hits: IntArray, actual: IntArray, predicted: IntArray) -> Array:
+    """Precision, recall and F1 [k, 3] of labels that `actual` [k] rows have and `predicted` [k] rows were given, `hits`
+    [k] of them rightly; NaN where a label is neither.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         f1 = 2 * hits / (actual + predicted)
         precision = np.where((predicted == 0) & (actual > 0), 0.0, hits / predicted)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from corelane.core.types import JsonObject
 from corelane.data.pipeline import Pipeline
 from corelane.data.schema import Column
+from corelane.model.decode import LABEL, LABELS, PROBABILITIES, VALUE
 
 MATRIX = "features"
 """Name of the one tensor that may stand for all columns where every one of them is numeric."""
@@ -69,6 +70,8 @@ def _input(column: Column) -> TensorMeta:
 def _outputs(pipeline: Pipeline) -> tuple[TensorMeta, ...]:
     target = pipeline.target
     if target.task == "regression":
-        return (TensorMeta("value", "FP64", (-1,)),)
-    datatype = "INT64" if target.label_type == "int" else "BYTES"
-    return (TensorMeta("label", datatype, (-1,)), TensorMeta("probabilities", "FP32", (-1, len(target.labels))))
+        return (TensorMeta(VALUE, "FP64", (-1,)),)
+    chances = TensorMeta(PROBABILITIES, "FP32", (-1, len(target.labels)))
+    if target.task == "multi_label":
+        return (TensorMeta(LABELS, "BOOL", chances.shape), chances)
+    return (TensorMeta(LABEL, "INT64" if target.label_type == "int" else "BYTES", (-1,)), chances)

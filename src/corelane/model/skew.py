@@ -19,7 +19,7 @@ from corelane.core.errors import SkewError
 from corelane.core.types import Array
 from corelane.data.pipeline import Pipeline
 from corelane.data.schema import Column
-from corelane.model.decode import LABEL, PROBABILITIES, VALUE
+from corelane.model.decode import LABEL, LABELS, PROBABILITIES, VALUE
 from corelane.model.predictor import Predictor
 
 MAX_PROBES = 1000  # held-out rows that the gate sends, all if fewer; more find nothing new and cost seconds
@@ -88,7 +88,8 @@ def compare(expected: Mapping[str, Array], got: Mapping[str, Array], tolerance: 
     """Hold `got` against `expected`, output by output.
 
     Numbers must be finite and within `tolerance`. Labels must be equal, unless the two classes' probabilities are so
-    close that the tolerance allows either order. Raises `SkewError` naming the row, the output and both values.
+    close that the tolerance allows either order (or, where a row may have several, so close to 0.5). Raises `SkewError`
+    naming the row, the output and both values.
     """
     if expected.keys() != got.keys():
         raise SkewError(f"served outputs must be {sorted(expected)}, got {sorted(got)}; train and serve one release")
@@ -98,6 +99,8 @@ def compare(expected: Mapping[str, Array], got: Mapping[str, Array], tolerance: 
             largest = _compare_numbers(name, expected[name], np.asarray(got[name]), tolerance)
     if LABEL in expected:
         _compare_labels(expected, got, tolerance)
+    if LABELS in expected:
+        _compare_label_sets(expected, got, tolerance)
     return Agreement(len(next(iter(expected.values()))), largest)
 
 
@@ -171,3 +174,15 @@ def _compare_labels(expected: Mapping[str, Array], got: Mapping[str, Array], tol
                 f"served label of row {row} must be {expected[LABEL][row]!r}, got {got[LABEL][row]!r}; "
                 "the package is not what was trained"
             )
+
+
+def _compare_label_sets(expected: Mapping[str, Array], got: Mapping[str, Array], tolerance: Tolerance) -> None:
+    chances = expected[PROBABILITIES]
+    is_close = np.abs(chances - 0.5) <= tolerance.absolute + tolerance.relative * chances
+    wrong = (expected[LABELS] != np.asarray(got[LABELS])) & ~is_close
+    if wrong.any():
+        row, label = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
+        raise SkewError(
+            f"served labels of row {row} must be {expected[LABELS][row].tolist()!r}, got the other for number {label}; "
+            "the package is not what was trained"
+        )

@@ -60,7 +60,10 @@ BATCH_BUCKETS_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 QUALITIES = tuple(
     f"{part}{name}"
     for part in ("", "validation_", "test_")
-    for name in ("accuracy", "macro_f1", "mae", "rmse", "r2", "loss")
+    for name in (
+        *("accuracy", "macro_f1", "mae", "rmse", "r2", "loss"),
+        *("f1", "auroc", "average_precision", "brier", "subset_accuracy", "micro_f1", "mean_auroc"),
+    )
     if part or name != "loss"
 )
 

@@ -30,8 +30,8 @@ class Augmenting(Protocol):
     def epoch(self, epoch: int, first_row: int) -> Change:
         """What changes the batches of one epoch, which come in order from the row `first_row` of the epoch on.
 
-        What came in is left as it was. A mixed target of classes is a distribution, float32 [n, classes]; of numbers it
-        stays float32 [n].
+        What came in is left as it was. A mixed target of several classes is a distribution, float32 [n, classes];
+        others keep their shape, and what was 0 or 1 lies between.
         """
         ...
 
@@ -55,8 +55,8 @@ class Augmenter:
     """What `config` asks for, over inputs in the order of `outputs`.
 
     Pictures are the outputs named "image" or "image_<column>", shape [channels, height, width]; `spans` says what the
-    output "features" consists of; `num_classes` is None for a regression. Raises `ConfigError` when something is
-    configured that these inputs cannot have.
+    output "features" consists of; `num_classes` is None where the target is no class number. Raises `ConfigError` when
+    something is configured that these inputs cannot have.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ def augmenter_for(config: AugmentConfig, pipeline: Pipeline, seed: int) -> Augme
         config,
         outputs=pipeline.outputs,
         spans=pipeline.feature_spans,
-        num_classes=pipeline.target.num_outputs if pipeline.target.task == "classification" else None,
+        num_classes=pipeline.target.num_outputs if pipeline.target.task == "multi_class" else None,
         seed=seed,
     )
 

@@ -6,11 +6,15 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from corelane.core.config import Section
+from corelane.data.stages.cast_text import canonical_text
 
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+
+LabelText = Annotated[str, BeforeValidator(lambda label: canonical_text(label) or label)]
+"""A label as the data has it: YAML reads 1 and true as a number and a boolean."""
 
 WITHOUT_EFFECT = {
     *("save_interval", "keep_checkpoints", "keep_best_checkpoints", "keep_checkpoint_every", "save_policy"),
@@ -96,6 +100,13 @@ class TrainConfig(Section):
     fine_tune: FineTuneConfig | None = Field(default=None, description="Start from a package instead of random weights")
     freeze: list[str] = Field(
         default=[], description="Parameters that keep their values, by name, with * and ?: [blocks.*]"
+    )
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        default=0.0, description="Share of a label that is spread over all labels, in training only"
+    )
+    class_weights: Literal["balanced"] | Annotated[dict[LabelText, Positive], Field(min_length=1)] | None = Field(
+        default=None,
+        description="How much rows of a label count in training: inversely to their number, or by label; mean 1",
     )
     scheduler: Literal["constant", "cosine", "one_cycle"] = Field(
         default="cosine", description="How the learning rate goes over the steps"

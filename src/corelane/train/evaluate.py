@@ -9,23 +9,15 @@ import torch
 from corelane.data.pipeline import Pipeline
 from corelane.model.modes import evaluating
 from corelane.train.batches import TensorBatch
-from corelane.train.losses import loss_for
-from corelane.train.metrics import ClassificationScores, Evaluation, RegressionScores, Scores
+from corelane.train.metrics import Evaluation, scores_for
 
 BATCH_ROWS = 256  # large enough for full speed, small enough that a CNN's activations stay in the caches
 
 
 def evaluate(module: torch.nn.Module, batches: Iterable[TensorBatch], pipeline: Pipeline) -> Evaluation:
     """Loss and quality of `module` on `batches`, which must have rows. Each of its parts is left in its own mode."""
-    scores = _scores(pipeline)
+    scores = scores_for(pipeline.target)
     with evaluating(module), torch.inference_mode():
         for inputs, target in batches:
             scores.update(module(*inputs), target)
     return scores.result()
-
-
-def _scores(pipeline: Pipeline) -> Scores:
-    target, loss = pipeline.target, loss_for(pipeline.schema.task)
-    if pipeline.schema.task == "classification":
-        return ClassificationScores(len(target.labels), loss)
-    return RegressionScores(target.mean, target.std, loss)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from corelane.core.types import Array, JsonObject
+from corelane.core.types import JsonObject
 from corelane.data.pipeline import Pipeline
 from corelane.model.scores import class_qualities
 from corelane.observe.report import Cell, Chart, Facts, Matrix, Note, Scatter, Section, Series, Table, render_report
 from corelane.store.bundle import write_atomic
 from corelane.train.history import History
-from corelane.train.metrics import Evaluation
+from corelane.train.metrics import Evaluation, LabelQuality
 from corelane.train.plan import Plan
 from corelane.train.result import TrainResult
 
@@ -34,7 +34,7 @@ def write_report(
 
     `concerns` are what bodes ill in the data, in words.
     """
-    subtitle = f"{pipeline.schema.task} of {pipeline.target.column}"
+    subtitle = f"{pipeline.target.task.replace('_', '-')} of {pipeline.target.name}"
     sections = list(_sections(result, history, pipeline, plan))
     if concerns:
         sections.insert(1, Note("Worth a thought about the data", concerns[:MAX_CONCERNS]))
@@ -69,7 +69,7 @@ def _curves(steps: Sequence[JsonObject], epochs: Sequence[JsonObject]) -> Iterat
     if any("validation_loss" in entry for entry in epochs):
         losses.append(_series("validation", epochs, "validation_loss"))
     yield Chart("Loss", "step", "loss", losses)
-    for name in ("validation_accuracy", "validation_r2"):
+    for name in ("validation_accuracy", "validation_auroc", "validation_macro_f1", "validation_r2"):
         if any(name in entry for entry in epochs):
             quality = name.removeprefix("validation_")
             yield Chart("Quality on the validation part", "step", quality, [_series(quality, epochs, name)])
@@ -91,6 +91,13 @@ def _quality(evaluation: Evaluation, part: str, pipeline: Pipeline) -> Iterator[
         counts = evaluation.confusion.sum(axis=1)
         table = [_class_row(*row) for row in zip(labels, counts, qualities, strict=True)]
         yield Table("Classes", ["class", "rows", "precision", "recall", "F1"], table, note=rows)
+    if evaluation.roc is not None:
+        positive, area = pipeline.target.labels[1], evaluation.qualities["auroc"]
+        lines = [Series("network", *evaluation.roc), Series("chance", [0.0, 1.0], [0.0, 1.0])]
+        note = f"{positive} is positive; area {area:.4f}; {rows}"
+        yield Chart("ROC curve", "false positive rate", "true positive rate", lines, note=note)
+    if evaluation.labels is not None:
+        yield _labels(evaluation.labels, pipeline.target.labels, rows)
     if evaluation.pairs is not None:
         actual, predicted = evaluation.pairs
         shown = f"{len(actual)} of {rows}"
@@ -99,9 +106,17 @@ def _quality(evaluation: Evaluation, part: str, pipeline: Pipeline) -> Iterator[
         yield Scatter("Residuals", "predicted", "actual - predicted", predicted, residuals, note=shown)
 
 
-def _class_row(label: str, num_rows: int, qualities: Array) -> list[Cell]:
+def _class_row(label: str, num_rows: int, qualities: Iterable[float]) -> list[Cell]:
     """NaN, where a class does not occur at all, is an empty cell."""
     return [label, int(num_rows), *(None if math.isnan(value) else round(float(value), 4) for value in qualities)]
+
+
+def _labels(found: LabelQuality, labels: Sequence[str], rows: str) -> Table:
+    table = [
+        _class_row(label, count, [*qualities, area])
+        for label, count, qualities, area in zip(labels, found.num_rows, found.qualities, found.auroc, strict=True)
+    ]
+    return Table("Labels", ["label", "rows that have it", "precision", "recall", "F1", "AUROC"], table, note=rows)
 
 
 def _time(result: TrainResult) -> Table:

@@ -144,7 +144,7 @@ def run_training(
         logger.training.warning("result_not_finite", left_out=result.not_finite, action="look for extreme values")
     concerns = [concern.reason for concern in concerns_of(data.profile)]
     write_report(directory / "report.html", title, result, state.history, data.pipeline, plan, concerns)
-    outcome = {"task": data.pipeline.schema.task, **result.to_json()}
+    outcome = {"task": data.pipeline.target.task, **result.to_json()}
     write_atomic(directory / "result.json", json.dumps(outcome, indent=2, allow_nan=False).encode())
     logger.training.info("training_finished", **result.metrics, examples_per_s=result.examples_per_s)
     return result
@@ -163,7 +163,7 @@ def _within_room(
         config,
         directory,
         module,
-        loss_for(data.pipeline.schema.task),
+        loss_for(data.pipeline.target, config),
         sample=(inputs, torch.from_numpy(np.array(data.train.target[rows]))),
         batch_size=min(config.batch_size, data.train.num_rows),
         room_bytes=room_bytes,

@@ -86,7 +86,7 @@ class Trainer:
         self._learner = Learner(
             config,
             module,
-            loss_for(data.pipeline.schema.task),
+            loss_for(data.pipeline.target, config),
             candidate=plan.chosen,
             total_steps=config.epochs * self._steps_per_epoch,
             micro_batch_size=config.micro_batch_size or self._batch_size,

@@ -12,7 +12,7 @@ from corelane.data.pipeline import Pipeline, TensorSpec
 from corelane.data.schema import Column, Schema
 
 TEXT = Column("text", "tensor", shape=(3,), nullable=False, vocabulary=10)
-SCHEMA = Schema((TEXT,), Column("y", "categorical", nullable=False), "classification")
+SCHEMA = Schema((TEXT,), (Column("y", "categorical", nullable=False),), "classification")
 
 
 def rows(text: list[object]) -> pa.RecordBatch:

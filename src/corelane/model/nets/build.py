@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from corelane.core.errors import ConfigError
-from corelane.core.types import JsonObject, NamedArrays, Task
+from corelane.core.types import JsonObject, NamedArrays, StatedTask
 from corelane.data.pipeline import FeatureSpan, Pipeline, TensorSpec
 from corelane.data.prepared import PreparedPart
 from corelane.model.choose import resolved
@@ -37,7 +37,7 @@ def build(
     num_outputs: int,
     *,
     seed: int,
-    task: Task = "classification",
+    task: StatedTask = "classification",
     numbers: Sequence[int] = (),
 ) -> nn.Module:
     """The network of `config` for the pipeline's `inputs`, its weights drawn from `seed`.
@@ -110,7 +110,7 @@ def check_module(module: nn.Module, inputs: Mapping[str, TensorSpec], num_output
         got = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise ConfigError(
             f"the network {type(module).__name__} must give logits of shape [rows, {num_outputs}], "
-            f"got {got} for 2 rows; change its last layer"
+            f"got {got} for 2 rows; change its last layer (two labels take one output, with data.task: multi_class two)"
         )
 
 
@@ -125,7 +125,7 @@ def describe(
     inputs: Mapping[str, TensorSpec],
     num_outputs: int,
     *,
-    task: Task = "classification",
+    task: StatedTask = "classification",
     numbers: Sequence[int] = (),
 ) -> JsonObject:
     """The architecture as JSON for package.json: what `build_described` needs.
@@ -178,7 +178,7 @@ _CLASSES: Mapping[str, type[nn.Module]] = {
 
 
 def _construct(
-    config: ModelConfig, inputs: Mapping[str, TensorSpec], num_outputs: int, task: Task, numbers: Sequence[int]
+    config: ModelConfig, inputs: Mapping[str, TensorSpec], num_outputs: int, task: StatedTask, numbers: Sequence[int]
 ) -> nn.Module:
     match config.net:
         case "mlp":
