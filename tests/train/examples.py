@@ -29,6 +29,7 @@ from corelane.store.tiers.arrays import map_arrays, write_arrays
 from corelane.store.tiers.disk import DiskTier
 from corelane.store.tiers.memory import MemoryTier
 from corelane.train.config import TrainConfig
+from corelane.train.heartbeat import NO_HEART, Heart
 from corelane.train.plan import choose_plan
 from corelane.train.progress import SilentProgress, TrainingProgress
 from corelane.train.record import Observer
@@ -139,6 +140,7 @@ def run(
     cache: MemoryTier | None = None,
     disk: DiskTier | None = None,
     observers: Sequence[Observer] = (),
+    heart: Heart = NO_HEART,
     room_bytes: float = math.inf,
     **settings: Any,
 ) -> TrainResult:
@@ -165,6 +167,7 @@ def run(
             cache=cache or NO_TIER,
             disk=disk,
             observers=observers,
+            heart=heart,
             room_bytes=room_bytes,
         )
 

@@ -67,7 +67,7 @@ from corelane.train.mirror import Mirror, NoMirror, SharedMirror
 from corelane.train.plan import choose_plan
 from corelane.train.progress import TrainingProgress
 from corelane.train.record import Observer, StepRecord
-from corelane.train.recover import FaultTolerantTrainer
+from corelane.train.recover import FaultTolerantTrainer, read_restarts
 from corelane.train.run import TrainResult, run_training
 from corelane.train.stacks import stacks_on_request
 
@@ -147,7 +147,8 @@ def train_supervised(
         if not is_finished(directory):
             _train_in_child(directory, root, resume=resume, quiet=quiet, watch=watch, strict=strict)
             archive_run(directory, root)
-        return read_result(directory)
+        restarts = [f"{restart.reason}; {restart.action}" for restart in read_restarts(directory)]
+        return {**read_result(directory), **({"restarts": restarts} if restarts else {})}
 
 
 def _train_in_child(directory: Path, root: RootConfig, *, resume: bool, quiet: bool, watch: bool, strict: bool) -> None:

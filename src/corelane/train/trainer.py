@@ -77,6 +77,7 @@ class Trainer:
         self._kept = KeptData(data, keeper)
         self._batches = TensorBatches(processor, channels_last=plan.chosen.memory_format == "channels_last")
         self._batch_size = min(config.batch_size, data.train.num_rows)
+        self._micro_batch_size = min(config.micro_batch_size or self._batch_size, self._batch_size)
         self._steps_per_epoch = data.train.num_rows // self._batch_size
         self._augment = augment
         self._rows = rows
@@ -89,12 +90,12 @@ class Trainer:
             loss_for(data.pipeline.target, config),
             candidate=plan.chosen,
             total_steps=config.epochs * self._steps_per_epoch,
-            micro_batch_size=config.micro_batch_size or self._batch_size,
+            micro_batch_size=self._micro_batch_size,
             watch=self._watch,
         )
         state.parts["average"] = self._learner.average
         self._nonfinite = NonFiniteSteps(config)
-        state.parts["micro_batch"] = PieceSize(config.micro_batch_size or self._batch_size, logger, state.notes)
+        state.parts["micro_batch"] = PieceSize(self._micro_batch_size, logger, state.notes)
         state.parts["nonfinite"] = self._nonfinite
 
     def train(self, resume: bool = False) -> TrainResult:
@@ -177,7 +178,7 @@ class Trainer:
         total_steps = self._config.epochs * self._steps_per_epoch
         learner.start()
         learner.schedule.lower(self._nonfinite.rate_factor)
-        self._heart.tell_micro_batch(self._config.micro_batch_size or self._batch_size)
+        self._heart.tell_micro_batch(self._micro_batch_size)
         self._heart.beat(at.step, at.epoch, at.batch)
         self._heart.enter("train")
         self._watch.start(at.seconds)
