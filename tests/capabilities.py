@@ -78,6 +78,10 @@ def _program(name: str) -> Callable[[], bool]:
     return lambda: shutil.which(name) is not None or Path("/usr/sbin", name).exists()
 
 
+def _has_faketime() -> bool:
+    return any(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+
+
 def _has_postgres() -> bool:
     return any(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
@@ -86,6 +90,7 @@ CAPABILITIES: dict[str, Capability] = {
     "ext4": Capability(
         _can_mount_images("mkfs.ext4", 4 << 20), "e2fsprogs, and run as root where there are loop devices"
     ),
+    "faketime": Capability(_has_faketime, "faketime"),
     "fashion-mnist": Capability(FASHION_MNIST.is_dir, "dataset-fashion-mnist"),
     "memory-group": Capability(can_limit_memory, "none: run as root, where control groups can be made"),
     "mount": Capability(_can_mount, "mount, and run as root"),

@@ -7,7 +7,7 @@ a resumed run first puts the file back to that point: no step is missing and non
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from corelane.core.errors import DiskFullError
@@ -18,11 +18,18 @@ from corelane.store.lease import Fence, NoLease
 
 
 class History:
-    """Owns the file and the same lines in memory, and nothing else. `fence` is asked before the file is changed."""
+    """Owns the file and the same lines in memory, and nothing else. `fence` is asked before the file is changed.
 
-    def __init__(self, path: Path, fence: Fence | None = None) -> None:
+    A full disk ends no run: lines stay in memory, `tell` hears of it once, and the file is made whole when it can be.
+    """
+
+    def __init__(
+        self, path: Path, fence: Fence | None = None, tell: Callable[[str, JsonObject], None] = lambda *_: None
+    ) -> None:
         self._path = path
         self._fence = fence or NoLease()
+        self._tell = tell
+        self._is_behind = False  # the file lacks lines that memory has
         self._lines: list[bytes] = []
 
     def reset(self, content: bytes = b"") -> None:
@@ -37,11 +44,19 @@ class History:
         self._lines.append(line)
         self._fence.check()
         try:
-            with full_disk_reported(self._path), self._path.open("ab") as file:
-                file.write(line)
+            self._write(line)
         except DiskFullError as error:
-            message = f"the disk must have room for {self._path}, got none left; free some and run again with --resume"
-            raise DiskFullError(message, detail=error.detail) from error
+            if not self._is_behind:
+                self._tell("history_behind", {"reason": error.message, "action": "kept in memory and in checkpoints"})
+            self._is_behind = True
+
+    def _write(self, line: bytes) -> None:
+        if self._is_behind:
+            write_atomic(self._path, self.content)
+            self._is_behind = False
+            return
+        with full_disk_reported(self._path), self._path.open("ab") as file:
+            file.write(line)
 
     @property
     def content(self) -> bytes:

@@ -97,7 +97,11 @@ class TrainingStateManager:
         self._logger = logger or SystemLogger()
         self._clock = clock or SystemClock()
         self._lease = lease or NoLease()
-        self.history = History(self.checkpoint_dir.parent / "metrics.jsonl", self._lease)
+        self.history = History(
+            self.checkpoint_dir.parent / "metrics.jsonl",
+            self._lease,
+            lambda event, fields: self._logger.training.warning(event, **fields),
+        )
         self._folder = CheckpointFolder(self.checkpoint_dir, retention, self._lease, self._logger, mirror)
         self._writer = CheckpointWriter(self._folder, saver or InlineSaver(), policy, self._logger, self._clock)
 

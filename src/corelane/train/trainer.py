@@ -335,6 +335,7 @@ class Trainer:
         validation = None
         if data.validation.num_rows:
             validation = self._validate()
+        self._heart.enter("finish")  # the batches were signs of an evaluation, which is over
         self._watch.lap("evaluate")
         return TrainResult(
             directory=self._state.checkpoint_dir.parent,
