@@ -66,7 +66,7 @@ SURFACE = [
     _of("corelane.machine.health:HealthChecker", "is_recoverable", "error"),
     _of("corelane.model.batch:OptimizedBatchProcessor", "__init__", ("batch_size", 32), ("num_threads", 8)),
     _of("corelane.model.batch:OptimizedBatchProcessor", "process_batch", "batch"),
-    _of("corelane.machine.optimizer:CPUOptimizer", "__init__", later="training"),
+    _of("corelane.machine.optimizer:CPUOptimizer", "__init__"),
     _of("corelane.store.metadata:MetadataStore", "__init__", "url"),
     _of("corelane.store.cache:TieredCache", "__init__", "memory", "disk", ("shared", None)),
     _of("corelane.store.tiers.memory:MemoryTier", "__init__", "memory", ("limit_bytes", None)),

@@ -23,14 +23,16 @@ from corelane.data.prepared import PreparedData, PreparedPart
 from corelane.data.processor import CPUDataProcessor
 from corelane.data.schema import Column, Kind, Schema
 from corelane.data.stages.cast_tensor import tensor_array
+from corelane.machine.plan import Plan, Trial
 from corelane.observe.config import ObserveConfig
 from corelane.observe.log import SystemLogger
 from corelane.store.tiers.arrays import map_arrays, write_arrays
 from corelane.store.tiers.disk import DiskTier
 from corelane.store.tiers.memory import MemoryTier
+from corelane.train.candidates import default_candidate
 from corelane.train.config import TrainConfig
 from corelane.train.heartbeat import NO_HEART, Heart
-from corelane.train.plan import choose_plan
+from corelane.train.plan import Candidate, plan_of_run
 from corelane.train.progress import SilentProgress, TrainingProgress
 from corelane.train.record import Observer
 from corelane.train.result import TrainResult
@@ -124,6 +126,16 @@ def picture_net(seed: int = 0) -> nn.Module:
     )
 
 
+def plan_for(config: TrainConfig, module: nn.Module, *, num_threads: int = 1) -> Plan[Candidate]:
+    """The plan that is used where nothing is searched."""
+    return fixed_plan(default_candidate(config, module, num_threads))
+
+
+def fixed_plan(chosen: Candidate) -> Plan[Candidate]:
+    """A plan with one candidate."""
+    return Plan(key="example", candidates=(Trial(chosen, "fixed"),), chosen=chosen, reason="fixed")
+
+
 def run(
     directory: Path,
     data: PreparedData,
@@ -142,6 +154,7 @@ def run(
     observers: Sequence[Observer] = (),
     heart: Heart = NO_HEART,
     room_bytes: float = math.inf,
+    plan: Plan[Candidate] | None = None,
     **settings: Any,
 ) -> TrainResult:
     """`run_training` with short intervals; `settings` override the training configuration."""
@@ -156,7 +169,7 @@ def run(
             data=data,
             processor=processor,
             logger=logger or quiet,
-            plan=choose_plan(directory, config, module, num_threads=num_threads),
+            plan=plan_of_run(directory, lambda: plan or plan_for(config, module, num_threads=num_threads)),
             seed=seed,
             progress=progress or SilentProgress(),
             clock=clock or SystemClock(),

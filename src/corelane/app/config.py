@@ -24,6 +24,8 @@ from corelane.serve.config import ServeConfig
 from corelane.train.config import WITHOUT_EFFECT, TrainConfig
 
 SPIN_COUNT = 10_000  # about 0.1 ms: longer than the gap between two operators of a small net
+PLAN_MODES = ("auto", "eager")
+POOL_SETTINGS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 TRAINING_SECTIONS = ("data", "pipeline", "model", "train")
 
 
@@ -61,6 +63,9 @@ def resolved(config: RootConfig, base: Path) -> RootConfig:
     if config.train.fine_tune is not None:
         start = config.train.fine_tune.model_copy(update={"package": str(base / config.train.fine_tune.package)})
         config = config.model_copy(update={"train": config.train.model_copy(update={"fine_tune": start})})
+    if config.machine.plan not in PLAN_MODES:
+        machine = config.machine.model_copy(update={"plan": str(base / config.machine.plan)})
+        config = config.model_copy(update={"machine": machine})
     if config.data is None:
         return config
     data = config.data.model_copy(
@@ -90,9 +95,12 @@ def spin_setting() -> list[str]:
     thread that is not running, and training was measured to fall to a tenth and less (docs/LOG.md). What the user has
     set stays.
     """
-    if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
-        return []
-    return ["/usr/bin/env", f"GOMP_SPINCOUNT={SPIN_COUNT}"]
+    return [] if pool_settings() else ["/usr/bin/env", f"GOMP_SPINCOUNT={SPIN_COUNT}"]
+
+
+def pool_settings() -> dict[str, str]:
+    """How this process's OpenMP threads wait, as far as its environment says: a plan holds for the same settings."""
+    return {name: os.environ[name] for name in POOL_SETTINGS if name in os.environ}
 
 
 def first_change(before: RootConfig, after: RootConfig) -> str | None:

@@ -19,11 +19,13 @@ from torch import nn
 from corelane.app.archiving import archive_run
 from corelane.app.config import (
     RootConfig,
+    cache_directory,
     data_section,
     dump,
     first_change,
     from_values,
     load_root,
+    pool_settings,
     spin_setting,
 )
 from corelane.app.fine_tuning import load_start, pipeline_of_start, with_start
@@ -64,7 +66,8 @@ from corelane.train.heartbeat import NO_HEART, Heart, heart_of
 from corelane.train.live import make_progress
 from corelane.train.micro_batch import within_memory
 from corelane.train.mirror import Mirror, NoMirror, SharedMirror
-from corelane.train.plan import choose_plan
+from corelane.train.plan_cache import PlanCache
+from corelane.train.planning import Planner, Site
 from corelane.train.progress import TrainingProgress
 from corelane.train.record import Observer, StepRecord
 from corelane.train.recover import FaultTolerantTrainer, read_restarts
@@ -307,6 +310,20 @@ def train_prepared(
         closing(memory_tier(root.machine, memory, logger)) as cache,
         CPUDataProcessor(num_workers=num_threads, pipeline=data.pipeline, memory=memory) as processor,
     ):
+        planner = Planner(
+            config,
+            module=module,
+            data=data,
+            processor=processor,
+            seed=root.seed,
+            site=Site(Machine.detect(), num_threads, pool_settings()),
+            cache=PlanCache(cache_directory(root), logger),
+            clock=SystemClock(),
+            should_stop=should_stop,
+            room_bytes=room_for_batches(memory),
+        )
+        plan = planner.plan(directory, root.machine.plan)
+        progress.message(f"plan: {plan.reason}")
         return run_training(
             directory,
             config,
@@ -314,7 +331,7 @@ def train_prepared(
             data=data,
             processor=processor,
             logger=logger,
-            plan=choose_plan(directory, config, module, num_threads=num_threads),
+            plan=plan,
             seed=root.seed,
             progress=progress,
             clock=SystemClock(),

@@ -23,6 +23,12 @@ class MachineConfig(Section):
         ge=1,
         description="Most bytes one process may plan with, such as 4GiB; left out: RAM or the cgroup's limit.",
     )
+    plan: str = Field(
+        default="auto",
+        min_length=1,
+        description="How training runs its steps: auto measures what is fastest here and keeps it,"
+        " eager measures nothing, and a file is a plan.json to use as it is.",
+    )
     cache: str | None = Field(
         default=None,
         min_length=1,

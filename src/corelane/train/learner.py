@@ -18,6 +18,7 @@ from corelane.train.losses import Loss
 from corelane.train.nonfinite import Guard
 from corelane.train.optimizers import make_optimizer
 from corelane.train.plan import Candidate
+from corelane.train.precision import in_precision, matmul_precision
 from corelane.train.schedule import Schedule
 from corelane.train.step import EagerStep, Step, pieces
 from corelane.train.timing import StopWatch
@@ -58,7 +59,8 @@ class Learner:
         self._micro_batch_size = micro_batch_size
         self._guard = Guard(module)
         update = Update(config, self.optimizer, self.schedule, self.average, self._guard)
-        self._step: Step = EagerStep(self.module, loss, update, watch)
+        self._precision = matmul_precision(candidate.precision)
+        self._step: Step = EagerStep(in_precision(self.module, candidate.precision), loss, update, watch)
 
     def start(self) -> None:
         """Put the network in training mode; frozen parts stay out of it."""
@@ -67,7 +69,8 @@ class Learner:
     def step(self, batch: TensorBatch) -> Outcome:
         """One step on `batch`."""
         self._guard.begin()
-        return self._step.run(pieces(batch, self._micro_batch_size))
+        with self._precision:
+            return self._step.run(pieces(batch, self._micro_batch_size))
 
     def averaged(self) -> AbstractContextManager[None]:
         """Inside, the network has the weights that are evaluated and kept: the averaged ones, where there are any."""

@@ -13,17 +13,36 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from corelane.core.errors import MemoryBudgetError
+from corelane.data.prepared import PreparedData
 from corelane.train.batches import TensorBatch
 from corelane.train.config import TrainConfig
-from corelane.train.losses import Loss
+from corelane.train.losses import Loss, loss_for
 from corelane.train.micro_batch import record_rows
 
 PROBE_ROWS = (4, 8)  # more than one, for batch norm; small, since even these must fit
 WORKING_SHARE = 1.5  # of what is kept: gradients of activations and the kernels' own buffers come on top
+
+
+def fitted_to_room(
+    config: TrainConfig, directory: Path, module: torch.nn.Module, data: PreparedData, room_bytes: float
+) -> TrainConfig:
+    """`within_room` for the batches of a run on `data`."""
+    rows = slice(0, max(PROBE_ROWS))
+    inputs = [torch.from_numpy(np.array(array[rows])) for array in data.train.inputs.values()]
+    return within_room(
+        config,
+        directory,
+        module,
+        loss_for(data.pipeline.target, config),
+        sample=(inputs, torch.from_numpy(np.array(data.train.target[rows]))),
+        batch_size=min(config.batch_size, data.train.num_rows),
+        room_bytes=room_bytes,
+    )
 
 
 def within_room(

@@ -29,17 +29,16 @@ from corelane.train.batches import TensorBatches, in_layout
 from corelane.train.config import TrainConfig
 from corelane.train.evaluate import BATCH_ROWS, evaluate
 from corelane.train.heartbeat import NO_HEART, Heart
-from corelane.train.losses import loss_for
 from corelane.train.metrics import Evaluation
 from corelane.train.mirror import Mirror
-from corelane.train.plan import Plan
+from corelane.train.plan import Plan, digest_of
 from corelane.train.preflight import check_directory, checkpoint_bytes
 from corelane.train.progress import TrainingProgress
 from corelane.train.record import Observer
 from corelane.train.report import write_report
 from corelane.train.result import TrainResult
 from corelane.train.retention import Retention
-from corelane.train.room import PROBE_ROWS, within_room
+from corelane.train.room import fitted_to_room
 from corelane.train.saver import BackgroundSaver
 from corelane.train.state import TrainingStateManager
 from corelane.train.suspects import healthy_rows
@@ -96,7 +95,12 @@ def run_training(
         config.save_interval,
         retention=Retention(config.keep_checkpoints, config.keep_best_checkpoints, config.keep_checkpoint_every or 0),
         policy=SavePolicy(config.save_policy, config.max_save_failures),
-        identity={"seed": str(seed), "plan": plan.digest, "prepared data": data.digest, "configuration": config.digest},
+        identity={
+            "seed": str(seed),
+            "plan": digest_of(plan),
+            "prepared data": data.digest,
+            "configuration": config.digest,
+        },
         saver=BackgroundSaver(),
         lease=Lease(directory / "lock", clock=clock, tell=partial(_tell, logger)),
         mirror=mirror,
@@ -116,7 +120,7 @@ def run_training(
 
     def work(should_stop: Callable[[], bool]) -> TrainResult:
         trainer = Trainer(
-            _within_room(config, directory, module, data, room_bytes),
+            fitted_to_room(config, directory, module, data, room_bytes),
             module=module,
             data=data,
             processor=processor,
@@ -152,22 +156,6 @@ def run_training(
 
 def _tell(logger: SystemLogger, event: str, fields: JsonObject) -> None:
     logger.training.warning(event, **fields)
-
-
-def _within_room(
-    config: TrainConfig, directory: Path, module: torch.nn.Module, data: PreparedData, room_bytes: float
-) -> TrainConfig:
-    rows = slice(0, max(PROBE_ROWS))
-    inputs = [torch.from_numpy(np.array(array[rows])) for array in data.train.inputs.values()]
-    return within_room(
-        config,
-        directory,
-        module,
-        loss_for(data.pipeline.target, config),
-        sample=(inputs, torch.from_numpy(np.array(data.train.target[rows]))),
-        batch_size=min(config.batch_size, data.train.num_rows),
-        room_bytes=room_bytes,
-    )
 
 
 def _augmenter(config: TrainConfig, data: PreparedData, seed: int, disk: DiskTier | None) -> Augmenting:

@@ -1,0 +1,49 @@
+"""A limit on the time of a call that offers none itself, such as a compiler that is called through a library.
+
+An exception is raised in the calling thread. It arrives between two lines of Python: a call into a library that takes
+long is waited for first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class TimeLimitReached(BaseException):
+    """The time of a `time_limit` was over. No `Exception`, so that a library that catches those does not go on."""
+
+
+@contextmanager
+def time_limit(limit_s: float) -> Iterator[None]:
+    """Raise `TimeLimitReached` in this thread when what is inside takes more than `limit_s` seconds (inf: no limit)."""
+    if math.isinf(limit_s):
+        yield
+        return
+    thread, lock = threading.get_ident(), threading.Lock()
+    is_inside = True
+
+    def interrupt() -> None:
+        with lock:
+            if is_inside:
+                _raise_in(thread, TimeLimitReached)
+
+    timer = threading.Timer(max(0.0, limit_s), interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        with lock:
+            is_inside = False
+            _raise_in(thread, None)  # what was asked for in the last moment must not arrive outside
+        timer.cancel()
+        timer.join()
+
+
+def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
+    raised = ctypes.py_object(kind) if kind is not None else None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
