@@ -23,7 +23,7 @@ from benchmarks.training.data import FASHION_MNIST, fashion_mnist
 CASE = "save-share"
 LIMIT = 0.01
 SAVE_INTERVAL = 1000
-NUM_EPOCHS = 23  # of 281 steps: six saves and the one at the end
+NUM_EPOCHS = 15  # of 281 steps: four saves and the one at the end
 TIMEOUT_S = 300.0
 
 

@@ -1,12 +1,20 @@
 """Run directories are made once, found again, and carry a child's error to its parent."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from corelane.app.runs import find_run, held, new_run, open_run_data, raise_recorded_error, recorded_errors
-from corelane.core.errors import ConfigError, DataError, InterruptedRunError, OverloadedError, WorkerLostError
+from corelane.core.errors import (
+    ConfigError,
+    DataError,
+    InterruptedRunError,
+    OverloadedError,
+    RunLockedError,
+    WorkerLostError,
+)
 
 
 def test_runs_are_numbered_and_the_newest_is_found(tmp_path: Path) -> None:
@@ -31,6 +39,18 @@ def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
         pass
     with held(run):
         pass
+
+
+def test_a_run_of_another_host_is_left_alone(tmp_path: Path) -> None:
+    """A7: where a kernel's locks do not reach another host the trainer's lease does; nothing is written."""
+    run = new_run(tmp_path, "a", "name: a")
+    (run / "lock").mkdir()
+    holder = {"pid": 7, "host": "far", "machine": "far", "boot": "x", "since_s": 1e9}
+    (run / "lock/3.json").write_text(json.dumps(holder))
+    before = set(run.rglob("*"))
+    with pytest.raises(RunLockedError, match="locked by pid 7 on far since 2001-09-09"), held(run):
+        pass
+    assert set(run.rglob("*")) == before
 
 
 def test_a_file_in_place_of_the_runs_folder_is_refused(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_steps_go_on_while_a_slow_disk_saves(tmp_path: Path) -> None:
     entries = trained(tmp_path / "slow", "skip")
     saved = [entry for entry in entries if entry["event"] == "checkpoint_saved"]
     assert saved[0]["checkpoint_s"] > 5 * FSYNC_S
-    assert saved[0]["checkpoint_stall_s"] < FSYNC_S
+    assert saved[0]["checkpoint_stall_s"] < saved[0]["checkpoint_s"] / 2
     assert [entry["step"] for entry in entries if entry["event"] == "checkpoint_skipped"]
     assert saved[-1]["durable_step"] == 160
     calm = dropout_net()

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from corelane.app.config import load_root
-from corelane.app.runs import CONFIG_NAME, held
+from corelane.app.runs import CONFIG_NAME, LOCK_NAME, held
 from corelane.core.clock import SystemClock
 from corelane.core.errors import BundleError, ConfigError
 from corelane.core.types import JsonObject
@@ -20,7 +20,6 @@ from corelane.store.lease import Lease, describe, newest_generation, read_holder
 from corelane.train.retention import Retention, loss_in, read_loss, saved_steps
 
 KIND = "checkpoint"
-LOCK = "lock"
 
 
 def list_checkpoints(run: Path) -> JsonObject:
@@ -67,7 +66,7 @@ def prune(run: Path, *, last: int | None = None, best: int | None = None, every:
         config.keep_best_checkpoints if best is None else best,
         (config.keep_checkpoint_every or 0) if every is None else every,
     )
-    lease = Lease(run / LOCK, clock=SystemClock(), tell=lambda *_: None)
+    lease = Lease(run / LOCK_NAME, clock=SystemClock(), tell=lambda *_: None)
     with held(run):
         lease.acquire()
         try:
@@ -119,6 +118,6 @@ def _num_bytes(path: Path) -> int:
 
 
 def _holder(run: Path) -> str | None:
-    newest = newest_generation(run / LOCK)
-    holder = read_holder(run / LOCK, newest)
+    newest = newest_generation(run / LOCK_NAME)
+    holder = read_holder(run / LOCK_NAME, newest)
     return describe(holder) if holder else None

@@ -27,6 +27,7 @@ from corelane.core.errors import (
     CorelaneError,
     DiskFullError,
     InterruptedRunError,
+    RunLockedError,
     TrainerFailedError,
     WorkerLostError,
 )
@@ -38,12 +39,13 @@ from corelane.machine.health import EXIT_OK, EXIT_UNKNOWN, HealthChecker
 from corelane.machine.limits import limit_reached
 from corelane.store.bundle import verify_bundle, write_atomic, write_bundle
 from corelane.store.durable import sync_directory, temporary_directory
-from corelane.store.lease import describe, this_process
+from corelane.store.lease import Lease, describe, this_process
 
 CONFIG_NAME = "config.yaml"
 RUN_NAME = "run.json"  # what the run is called wherever its directory lies: a random key, and when it was made
 RESULT_NAME = "result.json"
 ERROR_NAME = "error.json"
+LOCK_NAME = "lock"  # the folder of the trainer's lease
 HOLDER_NAME = "holder.json"  # there while a process holds the run
 DATA_KIND = "run-data"
 SAMPLES = ("calibration", "holdout", "gate")
@@ -73,13 +75,20 @@ def new_run(runs: Path, name: str, config: str, *, clock: Clock | None = None) -
 def held(directory: Path) -> Iterator[None]:
     """Hold the run for this process alone; the lock ends with the process, however it ends.
 
-    Raises `ConfigError` when another process trains it: two would overwrite each other's history and checkpoints.
+    Raises `ConfigError` when another process trains it, `RunLockedError` when one of another host does: two would
+    overwrite each other's history and checkpoints.
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for attempt in ExponentialBackoff(3, initial_s=0.01, jitter_s=0.01).attempts(BlockingIOError):
             with attempt:  # whoever asks `is_held` has the lock for some microseconds
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for attempt in ExponentialBackoff(5, initial_s=0.05, jitter_s=0.01).attempts(RunLockedError):
+            with attempt:  # the trainer of a command that was killed dies with it, but not in the same moment
+                Lease(directory / LOCK_NAME, clock=SystemClock(), tell=lambda *_: None).look()
+    except RunLockedError:
+        os.close(descriptor)
+        raise
     except BlockingIOError as error:
         os.close(descriptor)
         raise ConfigError(

@@ -90,14 +90,7 @@ class Lease:
         """Become the holder at once, or raise `RunLockedError`."""
         self._folder.mkdir(parents=True, exist_ok=True)
         while self._descriptor is None:
-            newest = newest_generation(self._folder)
-            holder = read_holder(self._folder, newest)
-            reason = self._why_stale(newest, holder)
-            if reason is None:
-                raise RunLockedError(
-                    f"{self._folder.parent} must have one trainer at a time, but it is locked by {describe(holder)}; "
-                    "wait for it, or end it"
-                )
+            newest, holder, reason = self.look()
             self._descriptor = self._create(newest + 1)
             if self._descriptor is not None and reason != FREE:
                 self._tell("lock_taken_over", {"from": describe(holder), "reason": reason})
@@ -105,6 +98,18 @@ class Lease:
         self._ended.clear()
         self._thread = threading.Thread(target=self._beat, name="corelane-lease", daemon=True)
         self._thread.start()
+
+    def look(self) -> tuple[int, JsonObject | None, str]:
+        """The newest generation, its holder, and why it may be succeeded. Raises `RunLockedError` when it may not."""
+        newest = newest_generation(self._folder)
+        holder = read_holder(self._folder, newest)
+        reason = self._why_stale(newest, holder)
+        if reason is None:
+            raise RunLockedError(
+                f"{self._folder.parent} must have one trainer at a time, but it is locked by {describe(holder)}; "
+                "wait for it, or end it"
+            )
+        return newest, holder, reason
 
     def check(self) -> None:
         """Raise `RunLockedError` when a newer generation is there, or ours is not held."""

@@ -89,7 +89,6 @@ def run_training(
     `CrashLoopError` naming rows that the run crashed at.
     """
     checkpoints = directory / "checkpoints"
-    check_directory(checkpoints, 2 * checkpoint_bytes(module))
     state = TrainingStateManager(
         checkpoints,
         config.save_interval,
@@ -141,7 +140,8 @@ def run_training(
         result = trainer.train(resume)
         return replace(result, test=_look_at_test_part(module, data, processor, plan))
 
-    with state:
+    with state:  # before anything is written
+        check_directory(checkpoints, 2 * checkpoint_bytes(module))
         result = run_in_torch_thread(work, num_threads=plan.chosen.threads, should_stop=should_stop)
     in_layout(module, torch.contiguous_format).eval()
     if result.not_finite:
