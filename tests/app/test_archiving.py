@@ -32,7 +32,7 @@ def _config(folder: Path, machine: dict[str, Any], source: Any) -> Path:
     config = {
         "name": "a",
         "data": {"source": source, "target": "y"},
-        "model": {"hidden": [4]},
+        "model": {"net": "mlp", "hidden": [4]},
         "train": {"epochs": 1},
         "machine": {"cache": str(folder / "cache"), **machine},
     }

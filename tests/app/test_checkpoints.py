@@ -33,7 +33,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = {
         "name": "small",
         "data": {"source": {"type": "filesystem", "path": str(folder / "rows.csv")}, "target": "y"},
-        "model": {"hidden": [8], "dropout": 0.2},
+        "model": {"net": "mlp", "hidden": [8], "dropout": 0.2},
         "train": {"epochs": 6, "batch_size": 32, "save_interval": 5, "keep_checkpoints": 9, "ema_decay": 0.9},
         "machine": {"cache": str(folder / "cache"), "threads": 1},
     }

@@ -46,6 +46,15 @@ def pictures() -> dict[str, Array]:
     return {"picture": pixels, "label": label}
 
 
+def table() -> dict[str, Array]:
+    """Three numbers and a category; the target jumps with one number, by how much the category says."""
+    random = np.random.default_rng(0)
+    x = random.random((1500, 3))
+    kind = random.integers(0, 3, 1500)
+    y = np.where((x[:, 0] * 6).astype(int) % 2, 1.0, -1.0) * (1.0 + kind) + x[:, 1]
+    return {"a": x[:, 0], "b": x[:, 1], "c": x[:, 2], "kind": np.array(["p", "q", "r"])[kind], "y": y}
+
+
 TOKENS = {"columns": {"text": {"vocabulary": 50}}}
 
 
@@ -73,8 +82,18 @@ TOKENS = {"columns": {"text": {"vocabulary": 50}}}
             "accuracy",
             0.95,
         ),
+        (
+            "tabm",
+            table,
+            "y",
+            {},
+            {"net": "auto", "hidden": [32, 32], "members": 4},
+            {"epochs": 20, "learning_rate": 5e-3},
+            "r2",
+            0.9,
+        ),
     ],
-    ids=["transformer", "gru", "resnet"],
+    ids=["transformer", "gru", "resnet", "tabm"],
 )
 def test_a_network_learns_and_is_served(
     net: str,

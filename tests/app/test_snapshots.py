@@ -37,7 +37,7 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def test_equal_weights_are_exported_once(tmp_path: Path, exported: list[Any]) -> None:
     """The second time the graph comes from the cache; other weights or another net are exported."""
-    config = ModelConfig(hidden=[3])
+    config = ModelConfig(net="mlp", hidden=[3])
     net = build(config, INPUTS, 2, seed=0)
     first = kept_export(config, DiskTier(tmp_path))(net, INPUTS)
     assert first == export_graph(net, INPUTS)
@@ -54,7 +54,7 @@ def test_another_version_of_a_library_exports_anew(
     tmp_path: Path, exported: list[Any], monkeypatch: pytest.MonkeyPatch, library: str
 ) -> None:
     """Whichever of those that make the graph was updated, its graph is not taken for the new one's."""
-    config = ModelConfig(hidden=[3])
+    config = ModelConfig(net="mlp", hidden=[3])
     net = build(config, INPUTS, 2, seed=0)
     kept_export(config, DiskTier(tmp_path))(net, INPUTS)
     monkeypatch.setattr(snapshots, "version", lambda name: "0" if name == library else version(name))

@@ -52,7 +52,7 @@ def weights(folder: Path, source: dict[str, Any] | None, data: Any = None) -> tu
         "name": "same",
         "seed": 5,
         "data": {"target": "kind", "columns": COLUMNS, "deduplicate": ["length", "colour"], **read},
-        "model": {"hidden": [16]},
+        "model": {"net": "mlp", "hidden": [16]},
         "train": {"epochs": 2, "batch_size": 32},
         "machine": {"cache": str(folder / "cache"), "threads": 1},
     }

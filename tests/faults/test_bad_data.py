@@ -38,7 +38,7 @@ def train(tmp_path: Path) -> Callable[..., Path]:
             "name": "bad",
             "data": {"source": {"type": "filesystem", "path": str(tmp_path / path)}, "target": target},
             "machine": {"cache": str(tmp_path / "cache")},
-            "model": {"hidden": [8]},
+            "model": {"net": "mlp", "hidden": [8]},
             "train": {"epochs": 1},
         }
         for name, section in sections.items():

@@ -101,7 +101,7 @@ def test_bad_pictures_cost_their_rows(tmp_path: Path) -> None:
         "name": "bad",
         "data": {"source": str(tmp_path / "pictures"), "target": "label", "max_rejected": 0.2},
         "machine": {"cache": str(tmp_path / "cache")},
-        "model": {"hidden": [8]},
+        "model": {"net": "mlp", "hidden": [8]},
         "train": {"epochs": 1},
     }
     run = train(config, runs=tmp_path / "runs", quiet=True)

@@ -17,7 +17,7 @@ from corelane.store.bundle import verify_bundle
 CONFIG = {
     "name": "full",
     "data": {"target": "y"},
-    "model": {"hidden": [256, 256]},
+    "model": {"net": "mlp", "hidden": [256, 256]},
     "train": {"epochs": 4, "save_interval": 3, "keep_checkpoints": 2},
 }
 

@@ -47,7 +47,7 @@ def weights(form: str, folder: Path, *, is_written_to: bool) -> bytes:
         "name": form,
         "data": {"target": "y"},
         "machine": {"cache": str(folder / "cache"), "threads": 1},
-        "model": {"hidden": [8]},
+        "model": {"net": "mlp", "hidden": [8]},
         "train": {"epochs": 3},
     }
     with pytest.MonkeyPatch.context() as patch:

@@ -69,7 +69,7 @@ def test_exporting_leaves_the_module_alone() -> None:
 
 def test_several_inputs_keep_their_names_and_order(tmp_path: Path) -> None:
     """Each pipeline output is one input of the graph, by its name, with a free number of rows."""
-    module = build(ModelConfig(hidden=[4]), TWO, 2, seed=0)
+    module = build(ModelConfig(net="mlp", hidden=[4]), TWO, 2, seed=0)
     path = tmp_path / "net.onnx"
     path.write_bytes(export_graph(module, TWO))
     runtime = OnnxRuntime(path)
