@@ -25,7 +25,9 @@ RUNS = [f"runs {command}" for command in ("list", "show", "compare", "lineage", 
 CHECKPOINTS = [f"checkpoints {command}" for command in ("list", "verify", "prune")]
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, *RUNS, *CHECKPOINTS, "data check", "config schema", "config show"])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, *RUNS, *CHECKPOINTS, "plan show", "data check", "config schema", "config show"]
+)
 def test_help_shows_an_example(command: str) -> None:
     """`--help` of every command ends with a line that can be typed."""
     code, output = _invoke(*command.split(), "--help")

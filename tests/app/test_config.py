@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from corelane.app.config import (
+    POOL_SETTINGS,
     RootConfig,
     cache_directory,
     data_section,
@@ -13,6 +14,8 @@ from corelane.app.config import (
     from_values,
     json_schema,
     load_root,
+    pool_settings,
+    spin_setting,
 )
 from corelane.core.config import parse_config
 from corelane.core.errors import ConfigError
@@ -80,3 +83,20 @@ def test_a_change_that_would_change_the_run_is_named(section: dict[str, object],
     """What decides the weights must be as it was; where a model is served may change."""
     values = {"name": "a", "data": {"source": {"type": "filesystem", "path": "a.csv"}, "target": "y"}}
     assert first_change(from_values(values, Path()), from_values({**values, **section}, Path())) == key
+
+
+def test_the_trainers_threads_wait_as_its_plan_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours by default, the plan's where there is one, and before all what the user has set."""
+    for name in POOL_SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    assert spin_setting() == ["/usr/bin/env", "GOMP_SPINCOUNT=10000"]
+    assert spin_setting({"GOMP_SPINCOUNT": "3000"}) == ["/usr/bin/env", "GOMP_SPINCOUNT=3000"]
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    assert spin_setting({"GOMP_SPINCOUNT": "3000"}) == []
+    assert pool_settings() == {"OMP_WAIT_POLICY": "passive"}
+
+
+def test_a_plans_file_starts_at_the_configuration(tmp_path: Path) -> None:
+    """A relative path is taken from the configuration's folder; auto and eager are no files."""
+    for given, expected in (("auto", "auto"), ("eager", "eager"), ("mine.json", str(tmp_path / "mine.json"))):
+        assert from_values({"name": "x", "machine": {"plan": given}}, tmp_path).machine.plan == expected

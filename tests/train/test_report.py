@@ -15,7 +15,16 @@ def test_a_classification_shows_its_confusion(tmp_path: Path) -> None:
     """Curves, the confusion matrix of the test part with the labels, the classes, and what took the time."""
     run(tmp_path, classification(), dropout_net())
     text = text_of(tmp_path)
-    for part in ("Loss", "Learning rate", "Confusion matrix", "Classes", "What took the time", "optimiser", "The plan"):
+    for part in (
+        "Loss",
+        "Learning rate",
+        "Confusion matrix",
+        "Classes",
+        "What took the time",
+        "optimiser",
+        "The plan",
+        "verdict",
+    ):
         assert part in text
     for label in ("ant", "bee", "cat"):
         assert label in text

@@ -81,21 +81,25 @@ def data_section(config: RootConfig) -> DataConfig:
     return config.data
 
 
-def cache_directory(config: RootConfig) -> Path:
-    """Where prepared data is kept: `machine.cache`, or the user's cache folder (XDG Base Directory Specification)."""
-    if config.machine.cache is not None:
+def cache_directory(config: RootConfig | None = None) -> Path:
+    """Where prepared data and plans are kept: `machine.cache`, or the user's cache folder (XDG Base Directory
+    Specification)."""
+    if config is not None and config.machine.cache is not None:
         return Path(config.machine.cache)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "corelane"
 
 
-def spin_setting() -> list[str]:
+def spin_setting(planned: Mapping[str, str] | None = None) -> list[str]:
     """The start of a command line that bounds how long the OpenMP threads of a trainer spin at their barriers.
 
     libgomp's default spins for milliseconds: on a machine that does something else too, each barrier then waits for a
     thread that is not running, and training was measured to fall to a tenth and less (docs/LOG.md). What the user has
-    set stays.
+    set stays; else a run that has a plan goes on with what that was `planned` under.
     """
-    return [] if pool_settings() else ["/usr/bin/env", f"GOMP_SPINCOUNT={SPIN_COUNT}"]
+    if pool_settings():
+        return []
+    settings = planned or {"GOMP_SPINCOUNT": str(SPIN_COUNT)}
+    return ["/usr/bin/env", *(f"{name}={settings[name]}" for name in POOL_SETTINGS if name in settings)]
 
 
 def pool_settings() -> dict[str, str]:

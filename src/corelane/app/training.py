@@ -30,6 +30,7 @@ from corelane.app.config import (
 )
 from corelane.app.fine_tuning import load_start, pipeline_of_start, with_start
 from corelane.app.memory import managed_memory, reserved_for, room_for_batches
+from corelane.app.plans import planned_environment
 from corelane.app.recording import recorded_run
 from corelane.app.run_records import run_key
 from corelane.app.runs import (
@@ -155,7 +156,8 @@ def train_supervised(
 
 
 def _train_in_child(directory: Path, root: RootConfig, *, resume: bool, quiet: bool, watch: bool, strict: bool) -> None:
-    argv = [*spin_setting(), sys.executable, "-m", "corelane", "train-worker", "--run", str(directory)]
+    settings = spin_setting(planned_environment(directory, root.machine.plan))
+    argv = [*settings, sys.executable, "-m", "corelane", "train-worker", "--run", str(directory)]
     argv += ["--quiet"] * quiet + ["--watch"] * watch + ["--resume"] * resume + ["--strict"] * strict
     with _logger(root, directory, quiet=True) as logger, StopSignals(keeps_second=True) as signals:
         trainer = FaultTolerantTrainer(

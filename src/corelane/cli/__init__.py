@@ -1,16 +1,24 @@
 """The command line: arguments in, one call into `app`, a result out. No decision is taken here but the exit code.
 
 `work.py` holds the commands that do something, `looking.py` the groups that show something, `keeping.py` those about
-checkpoints, `outcome.py` what becomes of results and errors.
+checkpoints, `planning.py` those about plans, `outcome.py` what becomes of results and errors.
 """
 
 from __future__ import annotations
 
 from corelane.cli.keeping import checkpoints_cli, verify_resume
 from corelane.cli.looking import cache_cli, config_cli, data_cli, runs_cli
+from corelane.cli.planning import plan_cli
 from corelane.cli.work import cli
 
-GROUPS = {"cache": cache_cli, "checkpoints": checkpoints_cli, "config": config_cli, "data": data_cli, "runs": runs_cli}
+GROUPS = {
+    "cache": cache_cli,
+    "checkpoints": checkpoints_cli,
+    "config": config_cli,
+    "data": data_cli,
+    "plan": plan_cli,
+    "runs": runs_cli,
+}
 for name, group in GROUPS.items():
     cli.add_typer(group, name=name)
 cli.command("verify-resume", epilog="Example: corelane verify-resume runs/digits-001")(verify_resume)

@@ -51,6 +51,7 @@ def _sections(result: TrainResult, history: History, pipeline: Pipeline, plan: P
         yield from _quality(result.validation, "validation part, which also chose the weights", pipeline)
     yield _time(result)
     yield Note("The plan", [plan.reason])
+    yield _plan(plan)
 
 
 def _facts(result: TrainResult) -> list[tuple[str, Cell]]:
@@ -129,6 +130,23 @@ def _time(result: TrainResult) -> Table:
         "neither the network nor its optimiser: what the framework costs."
     )
     return Table("What took the time", ["phase", "seconds", "share"], rows, note=note)
+
+
+def _plan(plan: Plan) -> Table:
+    """Each candidate with its time and its verdict, as `corelane plan show` has them."""
+    rows: list[list[Cell]] = [
+        [
+            str(trial.candidate),
+            None if trial.step_s is None else round(trial.step_s * 1e3, 4),
+            round(trial.startup_s, 2),
+            None if trial.agreement is None else f"{trial.agreement:.3%}",
+            trial.verdict,
+        ]
+        for trial in plan.candidates
+    ]
+    columns = ["way of running a step", "ms a step", "s to start", "losses off by", "verdict"]
+    note = f"Losses may be off by {plan.tolerance:.1%} from those of the first." if plan.tolerance else ""
+    return Table("What was tried for the plan", columns, rows, note=note)
 
 
 def _thinned(entries: list[JsonObject]) -> list[JsonObject]:
