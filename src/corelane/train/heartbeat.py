@@ -1,6 +1,6 @@
 """Where a trainer is, for whoever watches it from outside: a few numbers in a small file of the run, mapped to memory.
 
-The trainer writes them after every step, which is four stores to memory (0.3 us, no system call); the process that
+The trainer writes them after every step, which is four stores to memory (0.5 us, no system call); the process that
 started it reads them. What is there survives the trainer's death, so it also says where it died.
 """
 
