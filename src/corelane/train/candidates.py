@@ -12,7 +12,7 @@ from corelane.train.config import TrainConfig
 from corelane.train.plan import Candidate, Engine, MemoryFormat, Precision
 
 FEW_THREADS = 8  # up to here each number is tried; beyond, powers of two are near enough
-ENGINES: tuple[Engine, ...] = ()
+ENGINES: tuple[Engine, ...] = ("graph", "compiled", "compiled_cpp")
 """Engines beside eager, in the order in which they are tried."""
 
 BFLOAT16_ISA = frozenset({"avx512_bf16", "amx_bf16"})

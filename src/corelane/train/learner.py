@@ -13,6 +13,7 @@ from corelane.core.errors import ConfigError
 from corelane.train.averaging import averaging_for
 from corelane.train.batches import TensorBatch, in_layout
 from corelane.train.config import TrainConfig
+from corelane.train.engines.engine import make_step
 from corelane.train.freezing import freeze, to_training_mode
 from corelane.train.losses import Loss
 from corelane.train.nonfinite import Guard
@@ -20,7 +21,7 @@ from corelane.train.optimizers import make_optimizer
 from corelane.train.plan import Candidate
 from corelane.train.precision import in_precision, matmul_precision
 from corelane.train.schedule import Schedule
-from corelane.train.step import EagerStep, Step, pieces
+from corelane.train.step import pieces
 from corelane.train.timing import StopWatch
 from corelane.train.update import Outcome, Update
 
@@ -60,7 +61,17 @@ class Learner:
         self._guard = Guard(module)
         update = Update(config, self.optimizer, self.schedule, self.average, self._guard)
         self._precision = matmul_precision(candidate.precision)
-        self._step: Step = EagerStep(in_precision(self.module, candidate.precision), loss, update, watch)
+        self._step = make_step(
+            candidate,
+            config,
+            in_precision(self.module, candidate.precision),
+            loss,
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+            average=self.average,
+            update=update,
+            watch=watch,
+        )
 
     def start(self) -> None:
         """Put the network in training mode; frozen parts stay out of it."""

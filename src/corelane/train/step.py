@@ -1,20 +1,23 @@
 """One step of training, from a batch to new weights, and the plainest way to run it.
 
-A `Step` is what the plan chooses: the ways differ in speed, not in meaning. The trainer calls it through `Learner`.
+A `Step` is what the plan chooses: the ways differ in speed, not in meaning. The trainer calls it through `Learner`;
+the other ways lie in `engines/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from corelane.train.batches import TensorBatch
-from corelane.train.losses import Loss
 from corelane.train.timing import StopWatch
 from corelane.train.update import Outcome, Update
+
+LossOf = Callable[[list[Tensor], Tensor], Tensor]
+"""(inputs, target) -> the batch's loss, a scalar with a graph behind it."""
 
 
 class Step(Protocol):
@@ -31,9 +34,8 @@ class Step(Protocol):
 class EagerStep:
     """Operator by operator: forward, loss, backward, then the fused update. Nothing to compile, nothing to wait for."""
 
-    def __init__(self, module: torch.nn.Module, loss: Loss, update: Update, watch: StopWatch) -> None:
-        self._module = module
-        self._loss = loss
+    def __init__(self, loss_of: LossOf, update: Update, watch: StopWatch) -> None:
+        self._loss_of = loss_of
         self._update = update
         self._watch = watch
 
@@ -46,7 +48,7 @@ class EagerStep:
         return outcome
 
     def _backward(self, inputs: list[Tensor], target: Tensor, share: float = 1.0) -> Tensor:
-        loss = self._loss(self._module(*inputs), target)
+        loss = self._loss_of(inputs, target)
         if share != 1.0:
             loss = loss * share
         self._watch.lap("forward")

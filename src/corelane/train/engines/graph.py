@@ -1,0 +1,170 @@
+"""The whole step as one compiled graph: forward, backward, clipping and AdamW, with the weights changed in place.
+
+Nothing is dispatched operator by operator, and what reads and writes the weights is fused. A gradient of a linear layer
+is computed transposed, (x^T g)^T: MKL on two threads takes 150 us for 784 x 256 at batch 64 so, and 190 to 320 us for
+g^T x. Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019. Used through `engine.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.optim import Optimizer
+
+from corelane.train.averaging import Averaging
+from corelane.train.batches import TensorBatch
+from corelane.train.clipping import EPSILON
+from corelane.train.config import TrainConfig
+from corelane.train.engines.compiled import compile_alone
+from corelane.train.forward import Forward
+from corelane.train.schedule import Schedule
+from corelane.train.step import Step
+from corelane.train.timing import StopWatch
+from corelane.train.update import Outcome
+
+State = tuple[list[Tensor], list[Tensor], list[Tensor]]
+"""Weights, and the first and second moments of their gradients."""
+
+
+class Rules(NamedTuple):
+    """The optimiser's settings that are part of the graph."""
+
+    beta1: float
+    beta2: float
+    epsilon: float
+    weight_decay: float
+    clip_norm: float | None
+
+
+class GraphStep:
+    """One graph a step. Batches in pieces, which are rare, go through `otherwise`.
+
+    A loss or norm that is not finite leaves every tensor as it was, within the graph.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        forward: Forward,
+        *,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        average: Averaging,
+        watch: StopWatch,
+        otherwise: Step,
+    ) -> None:
+        group = optimizer.param_groups[0]
+        beta1, beta2 = group["betas"]
+        self._rules = Rules(beta1, beta2, group["eps"], group["weight_decay"], config.clip_norm)
+        self._forward = forward
+        self._optimizer = optimizer
+        self._schedule = schedule
+        self._average = average
+        self._watch = watch
+        self._otherwise = otherwise
+        self._parameters: list[Tensor] = group["params"]
+        self._rates = torch.zeros(3)
+        self._graph: Callable[..., Any] | None = None
+
+    def run(self, batches: Sequence[TensorBatch]) -> Outcome:
+        """As `Step.run`."""
+        if len(batches) > 1:
+            return self._otherwise.run(batches)
+        state, steps = self._state()
+        arguments = (*state, *batches[0], self._next_rates(float(steps[0]) + 1))
+        if self._graph is None:
+            self._graph = _compile(self._forward, self._rules, arguments)
+        loss, norm = self._graph(*arguments)
+        is_good = bool(torch.isfinite(loss) & torch.isfinite(norm))
+        if is_good:
+            torch._foreach_add_(steps, 1.0)
+            self._average.update()
+        self._schedule.step()
+        self._watch.lap("forward")
+        return Outcome(loss, norm, is_good)
+
+    def _state(self) -> tuple[State, list[Tensor]]:
+        """The optimiser's own tensors, made here where it has none: a checkpoint cannot tell the engines apart."""
+        states = [self._optimizer.state[parameter] for parameter in self._parameters]
+        for state, parameter in zip(states, self._parameters, strict=True):
+            if not state:
+                state["step"] = torch.tensor(0.0)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        weights = [parameter.detach() for parameter in self._parameters]
+        moments = [state["exp_avg"] for state in states], [state["exp_avg_sq"] for state in states]
+        return (weights, *moments), [state["step"] for state in states]
+
+    def _next_rates(self, step: float) -> Tensor:
+        """Learning rate and the two bias corrections of step `step` (from 1), as the graph reads them."""
+        rules, rates = self._rules, self._rates.numpy()
+        rates[:] = self._schedule.learning_rate, 1 - rules.beta1**step, 1 - rules.beta2**step
+        return self._rates
+
+
+def _compile(forward: Forward, rules: Rules, arguments: tuple[Any, ...]) -> Callable[..., Any]:
+    compile_alone()
+
+    def step(*values: Any) -> tuple[Tensor, Tensor]:
+        return _step(forward, rules, *values)
+
+    traced = make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*arguments)
+    _transpose_weight_gradients(traced)
+    graph: Callable[..., Any] = import_module("torch._inductor").compile(traced, list(arguments))
+    return torch.no_grad()(graph)
+
+
+def _step(
+    forward: Forward,
+    rules: Rules,
+    weights: list[Tensor],
+    means: list[Tensor],
+    squares: list[Tensor],
+    inputs: list[Tensor],
+    target: Tensor,
+    rates: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """One step of AdamW; `weights`, `means` and `squares` change in place. Returns the loss and the gradient's norm."""
+    leaves = [weight.detach().requires_grad_() for weight in weights]
+    with torch.enable_grad():
+        loss = forward.at(leaves, inputs, target)
+    gradients = torch.autograd.grad(loss, leaves)
+    with torch.no_grad():
+        norm = torch.stack([(gradient * gradient).sum() for gradient in gradients]).sum().sqrt()
+        scale = torch.ones(()) if rules.clip_norm is None else torch.clamp(rules.clip_norm / (norm + EPSILON), max=1.0)
+        is_good = torch.isfinite(loss) & torch.isfinite(norm)
+        for weight, mean, square, gradient in zip(weights, means, squares, gradients, strict=True):
+            _update(rules, rates, is_good, weight, mean, square, gradient * scale)
+    return loss.detach(), norm
+
+
+def _update(
+    rules: Rules, rates: Tensor, is_good: Tensor, weight: Tensor, mean: Tensor, square: Tensor, gradient: Tensor
+) -> None:
+    rate, correction1, correction2 = rates.unbind()
+    new_mean = mean + (gradient - mean) * (1 - rules.beta1)
+    new_square = square * rules.beta2 + gradient * gradient * (1 - rules.beta2)
+    direction = (new_mean / correction1) / ((new_square / correction2).sqrt() + rules.epsilon)
+    new_weight = weight * (1 - rate * rules.weight_decay) - rate * direction
+    for old, new in ((weight, new_weight), (mean, new_mean), (square, new_square)):
+        old.copy_(torch.where(is_good, new, old))
+
+
+def _transpose_weight_gradients(traced: fx.GraphModule) -> None:
+    """Write every product g^T x as (x^T g)^T."""
+    aten = torch.ops.aten
+    for node in list(traced.graph.nodes):
+        if node.target is not aten.mm.default or getattr(node.args[0], "target", None) is not aten.t.default:
+            continue
+        gradient, inputs = node.args[0].args[0], node.args[1]
+        with traced.graph.inserting_before(node):
+            turned = traced.graph.call_function(aten.t.default, (inputs,))
+            product = traced.graph.call_function(aten.mm.default, (turned, gradient))
+            result = traced.graph.call_function(aten.t.default, (product,))
+        node.replace_all_uses_with(result)
+        traced.graph.erase_node(node)
+    traced.recompile()

@@ -1,0 +1,119 @@
+"""Every engine gives the same training: the same losses, weights and optimiser state as operator by operator."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import nn
+
+from corelane.core.clock import SystemClock
+from corelane.core.errors import ConfigError
+from corelane.train.config import TrainConfig
+from corelane.train.engines.engine import why_not
+from corelane.train.learner import Learner
+from corelane.train.losses import loss_for
+from corelane.train.plan import Candidate, Engine
+from corelane.train.timing import StopWatch
+from tests.train.examples import dropout_net
+
+ENGINES = get_args(Engine)
+
+
+@pytest.fixture(autouse=True)
+def own_compile_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compiled stays in this test's folder."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+def learner(engine: Engine, **settings: Any) -> Learner:
+    return Learner(
+        TrainConfig(**settings),
+        net(),
+        loss_for("classification"),
+        candidate=Candidate(threads=1, engine=engine),
+        total_steps=10,
+        micro_batch_size=32,
+        watch=StopWatch(SystemClock()),
+    )
+
+
+def batches() -> list[tuple[list[torch.Tensor], torch.Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    return [([torch.randn(32, 8, generator=generator)], torch.arange(32) % 3) for _ in range(6)]
+
+
+@pytest.mark.parametrize("engine", ENGINES[1:])
+def test_an_engine_trains_as_the_eager_one(engine: Engine) -> None:
+    """Losses, norms, weights, moments and averages after six steps are those of the eager engine, up to rounding; a
+    step that is not finite in the middle changes nothing with either.
+    """
+    plain, other = learner("eager", ema_decay=0.9), learner(engine, ema_decay=0.9)
+    plain.start()
+    other.start()
+    for index, (inputs, target) in enumerate(batches()):
+        if index == 3:
+            inputs[0].fill_(float("nan"))
+        expected, got = plain.step((inputs, target)), other.step((inputs, target))
+        assert got.was_taken == expected.was_taken == (index != 3)
+        torch.testing.assert_close(got.loss, expected.loss, equal_nan=True)
+        torch.testing.assert_close(got.gradient_norm, expected.gradient_norm, equal_nan=True, rtol=1e-4, atol=1e-6)
+    for name, tensor in plain.module.state_dict().items():
+        torch.testing.assert_close(other.module.state_dict()[name], tensor, rtol=1e-4, atol=1e-6)
+    states = plain.optimizer.state_dict()["state"], other.optimizer.state_dict()["state"]
+    torch.testing.assert_close(states[1], states[0], rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(other.average.state_dict(), plain.average.state_dict(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_state_taken_over_goes_on_exactly(engine: Engine) -> None:
+    """Weights and optimiser state of the middle, loaded into a new learner, lead to the bytes of the end."""
+    whole, first = learner(engine), learner(engine)
+    for batch in batches():
+        whole.step(batch)
+    for batch in batches()[:3]:
+        first.step(batch)
+    second = learner(engine)
+    second.module.load_state_dict(first.module.state_dict())
+    second.optimizer.load_state_dict(first.optimizer.state_dict())
+    second.schedule.load_state_dict(first.schedule.state_dict())
+    for batch in batches()[3:]:
+        second.step(batch)
+    for name, tensor in whole.module.state_dict().items():
+        assert torch.equal(second.module.state_dict()[name], tensor), name
+
+
+BATCH_NORM = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4))
+
+
+@pytest.mark.parametrize(
+    ("engine", "module", "settings", "why"),
+    [
+        ("eager", dropout_net(), {}, ""),
+        ("compiled", dropout_net(), {}, "dropout"),
+        ("compiled", BATCH_NORM, {"optimizer": "sgd"}, ""),
+        ("graph", BATCH_NORM, {}, "statistics"),
+        ("graph", net(), {}, ""),
+        ("graph", net(), {"optimizer": "sgd"}, "AdamW"),
+        ("graph", net(), {"clip_value": 1.0}, "AdamW"),
+    ],
+)
+def test_what_an_engine_cannot_do_rules_it_out(
+    engine: Engine, module: nn.Module, settings: dict[str, Any], why: str
+) -> None:
+    """Each reason is told in words; what the engine can do has none."""
+    found = why_not(Candidate(threads=1, engine=engine), TrainConfig(**settings), module)
+    assert why in found
+    assert bool(found) == bool(why)
+
+
+def test_an_engine_that_cannot_run_is_refused() -> None:
+    """A plan from a file may name one: the error names it, before anything is trained."""
+    with pytest.raises(ConfigError, match=r"'graph'.*AdamW"):
+        learner("graph", optimizer="sgd")
