@@ -17,6 +17,7 @@ from typing import Any
 from torch import nn
 
 from corelane.app.archiving import archive_run
+from corelane.app.compiling import compile_cache
 from corelane.app.config import (
     RootConfig,
     cache_directory,
@@ -307,6 +308,7 @@ def train_prepared(
     until = _Until(until_step, should_stop)
     num_threads = budget.threads
     with (
+        compile_cache(root),
         managed_memory(budget, logger) as memory,
         reserved_for(module, memory),
         closing(memory_tier(root.machine, memory, logger)) as cache,
