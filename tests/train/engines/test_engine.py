@@ -7,13 +7,13 @@ from typing import Any, get_args
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from corelane.core.clock import SystemClock
 from corelane.core.errors import ConfigError
 from corelane.train.config import TrainConfig
 from corelane.train.engines.engine import why_not
 from corelane.train.learner import Learner
-from corelane.train.losses import loss_for
 from corelane.train.plan import Candidate, Engine
 from corelane.train.timing import StopWatch
 from tests.train.examples import dropout_net
@@ -36,7 +36,7 @@ def learner(engine: Engine, **settings: Any) -> Learner:
     return Learner(
         TrainConfig(**settings),
         net(),
-        loss_for("classification"),
+        cross_entropy,
         candidate=Candidate(threads=1, engine=engine),
         total_steps=10,
         micro_batch_size=32,
