@@ -172,7 +172,7 @@ def train_cnn(case: Case, inputs: Mapping[str, str], augment: Mapping[str, Any])
         images, labels = (values[:num_rows] for values in fashion_mnist(Path(inputs["images"])))
     else:
         images, labels = generate.images(num_rows, case.width)
-    return max(epoch_rates(net, {"image": images, "label": labels}, int(inputs["epochs"]), augment)[1:])
+    return max(epoch_rates(net, {"image": images, "label": labels}, int(inputs["epochs"]), augment=augment)[1:])
 
 
 _CASES: Mapping[str, Callable[[Case, Mapping[str, str]], Seen]] = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measure import Quantity
 
@@ -18,6 +19,8 @@ LEARNING_RATE = 1e-3
 CLIP_NORM = 1.0
 NUM_CLASSES = 10
 RATE = Quantity("examples/s", is_higher_better=True)
+SECONDS = Quantity("s", is_higher_better=False)
+NUM_PLANNED_EPOCHS = 200  # what a plan is searched for: compiling may pay
 
 NUM_TOKENS, NUM_POSITIONS = 1000, 64  # of transformer-b32: the vocabulary, and the length of every text
 NUM_STEPS, NUM_CHANNELS = 50, 16  # of gru-b64: the length of every series, and the numbers at each of its points
@@ -37,6 +40,12 @@ class Case:
     net: str
     hidden: tuple[int, ...] = ()
     channels: tuple[int, ...] = ()
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """Our `model` section; what it leaves out are the defaults, which the definitions were made of."""
+        options = {"hidden": list(self.hidden), "channels": list(self.channels)}
+        return {"net": self.net, **{name: widths for name, widths in options.items() if widths}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +72,8 @@ CASES: dict[str, Case] = {
 }
 
 FRAMEWORK_SHARE = 0.05  # of the time of a step: what Corelane may cost beside the same step written out by hand
-
-
-def framework_case(case: str) -> str:
-    """The name of the row that says what the framework took of `case`."""
-    return f"{case} framework-share"
-
+PLAN_LOSS = 0.05  # how much longer a run may take with the plan that was searched than with the best one
+FIRST_STEP_S: Mapping[str, float] = {"first-step-eager": 2.0, "first-step-compiled": 5.0}
 
 BARS: Mapping[tuple[str, str], float] = {
     **{(case, "hand-loop"): 1 - FRAMEWORK_SHARE for case in CASES},

@@ -1,0 +1,37 @@
+"""How long a run's first step is in coming, in a process of its own, started as a trainer of `corelane train` is.
+
+`python -m benchmarks.training.first_step DATA PLAN CACHE` trains `mlp-b64` and prints `{"seconds": ...}`.
+
+Counted are the seconds from the end of the imports until the first step is done: rows read and found prepared, plan
+read, network built, compiled code loaded where the plan has some.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.training.cases import CASES
+from benchmarks.training.data import raw
+from benchmarks.training.ours import config_of, scratch
+
+
+def main(data: str, plan: str, cache: str) -> None:
+    """Train an epoch and print when the first step was done."""
+    from corelane import app
+    from corelane.app import training  # noqa: F401  (what `app.train` imports when it is called)
+
+    case = CASES["mlp-b64"]
+    columns = raw(case, Path(data))
+    config = config_of(case, 1, cache=Path(cache), plan=Path(plan))
+    done_s: list[float] = []
+    with scratch() as runs:
+        start_s = time.perf_counter()
+        app.train(config, data=columns, runs=runs, quiet=True, observers=[lambda _: done_s.append(time.perf_counter())])
+    print(json.dumps({"seconds": done_s[0] - start_s}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
