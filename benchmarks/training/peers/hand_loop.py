@@ -115,7 +115,7 @@ def _fused_step(module: Any, inputs: Any, targets: Any, chosen: dict[str, Any]) 
 def _graph_step(module: Any, inputs: Any, targets: Any, chosen: dict[str, Any]) -> TakeStep:
     """The whole step as one graph over weights and moments."""
     import torch
-    from corelane.train.engines.graph import Rules, compile_step
+    from corelane.train.engines.graph import Rules, _compile
     from corelane.train.forward import Forward
     from torch.nn.functional import cross_entropy
 
@@ -124,7 +124,7 @@ def _graph_step(module: Any, inputs: Any, targets: Any, chosen: dict[str, Any]) 
     means, squares = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
     rates = torch.tensor([LEARNING_RATE, 0.1, 0.001])
     arguments = (weights, means, squares, [inputs], targets, rates)
-    graph = compile_step(forward, Rules(*BETAS, EPSILON, WEIGHT_DECAY, CLIP_NORM), arguments)
+    graph = _compile(forward, Rules(*BETAS, EPSILON, WEIGHT_DECAY, CLIP_NORM), arguments)
     corrections, step = rates.numpy(), 0
 
     def take_step() -> None:
