@@ -29,7 +29,7 @@ def settings(tmp_path: Path, **sections: Any) -> dict[str, Any]:
         "name": "a",
         "data": {"target": "y"},
         "model": {"net": "mlp", "hidden": [16]},
-        "machine": {"cache": str(tmp_path / "cache"), "memory": "16MiB"},
+        "machine": {"cache": str(tmp_path / "cache"), "memory": "16MiB", "plan": "eager"},
         **sections,
     }
 

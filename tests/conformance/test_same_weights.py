@@ -54,7 +54,7 @@ def weights(folder: Path, source: dict[str, Any] | None, data: Any = None) -> tu
         "data": {"target": "kind", "columns": COLUMNS, "deduplicate": ["length", "colour"], **read},
         "model": {"net": "mlp", "hidden": [16]},
         "train": {"epochs": 2, "batch_size": 32},
-        "machine": {"cache": str(folder / "cache"), "threads": 1},
+        "machine": {"cache": str(folder / "cache"), "threads": 1, "plan": "eager"},
     }
     run = train(config, data=data, runs=folder / "runs", quiet=True)
     newest = max((run.directory / "checkpoints").iterdir(), key=lambda path: int(path.name))

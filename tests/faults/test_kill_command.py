@@ -23,7 +23,7 @@ name: killed
 data: {source: {type: filesystem, path: rows.csv}, target: kind, split: {test: 0.1}}
 model: {hidden: [32], dropout: 0.2}
 train: {epochs: 40, batch_size: 16, save_interval: 25}
-machine: {threads: 1}
+machine: {threads: 1, plan: eager}
 """
 
 

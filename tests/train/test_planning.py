@@ -34,7 +34,7 @@ LONG = {"epochs": 5000, "batch_size": 32}  # tens of thousands of steps: enough 
 def planner(
     tmp_path: Path, module: nn.Module, data: PreparedData | None = None, *, should_stop: bool = False, **settings: Any
 ) -> Iterator[Planner]:
-    options = {name: settings.pop(name) for name in ("room_bytes", "engines") if name in settings}
+    options = {name: settings.pop(name) for name in ("room_bytes", "engines", "busy_share") if name in settings}
     threads = settings.pop("threads", 1)
     with CPUDataProcessor(num_workers=1) as processor:
         yield Planner(
@@ -47,7 +47,7 @@ def planner(
             cache=PlanCache(tmp_path / "cache", SystemLogger(ObserveConfig(log_level="error"))),
             clock=SystemClock(),
             should_stop=lambda: should_stop,
-            **options,
+            **{"busy_share": 1.0, "engines": (), **options},
         )
 
 
@@ -99,6 +99,31 @@ def test_a_searched_run_has_the_bytes_of_one_that_was_not(tmp_path: Path) -> Non
     assert weights(searched) == weights(handed)
     histories = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("searched", "handed")]
     assert histories[0] == histories[1]
+
+
+def test_an_engine_that_cannot_is_dropped_with_its_reason(tmp_path: Path) -> None:
+    """Compiled dropout would draw other noise: the engine says so, and the plan keeps the sentence."""
+    with planner(tmp_path, picture_net(), engines=("compiled",), epochs=10**7) as chooser:
+        plan = chooser.plan(directory(tmp_path))
+    trial = next(trial for trial in plan.candidates if trial.candidate.engine == "compiled")
+    assert trial.verdict.startswith("cannot be used: ")
+    assert "dropout" in trial.verdict
+    assert plan.chosen.engine == "eager"
+
+
+@pytest.mark.slow
+def test_a_compiled_step_is_timed_beside_the_eager_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a run long enough it is compiled, agrees, and its trial has the seconds that compiling took."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    with planner(tmp_path, net, classification(), engines=("compiled",), epochs=10**7) as chooser:
+        plan = chooser.plan(directory(tmp_path))
+    trial = next(trial for trial in plan.candidates if trial.candidate.engine == "compiled")
+    assert trial.step_s is not None
+    assert trial.agreement is not None
+    assert trial.agreement < 1e-3
+    assert trial.startup_s > 0.1
 
 
 class Stubborn(nn.Module):
@@ -156,6 +181,15 @@ def test_a_plan_is_searched_once(tmp_path: Path) -> None:
         again = chooser.plan(directory(tmp_path, "third"))
     assert again.key == plan.key
     assert read_plan(kept) == again
+
+
+def test_what_was_searched_on_a_busy_machine_is_not_kept(tmp_path: Path) -> None:
+    """The run has its plan, whose reason says so; the next run searches again."""
+    with planner(tmp_path, dropout_net(), classification(), busy_share=-1.0) as chooser:
+        plan = chooser.plan(directory(tmp_path))
+    assert plan.reason.endswith("of the processor meanwhile, so it is not kept for other runs")
+    assert read_plan(tmp_path / "run/plan.json") == plan
+    assert not (tmp_path / "cache").exists()
 
 
 def test_the_key_tells_apart_what_moves_a_time(tmp_path: Path) -> None:

@@ -327,6 +327,7 @@ def train_prepared(
             room_bytes=room_for_batches(memory),
         )
         plan = planner.plan(directory, root.machine.plan)
+        logger.training.info("plan_chosen", chosen=str(plan.chosen), reason=plan.reason, key=plan.key)
         progress.message(f"plan: {plan.reason}")
         return run_training(
             directory,

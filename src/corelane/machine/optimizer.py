@@ -262,7 +262,7 @@ class CPUOptimizer(Generic[CandidateT]):
 
     def _verdict(self, entry: _Entry[CandidateT], winner: _Entry[CandidateT], margin: float) -> str:
         slower = entry.step_s / winner.step_s - 1.0
-        if slower >= margin:
+        if slower >= min(TIE, margin):
             return f"{slower:.0%} slower than {winner.candidate}"
         total_s, best_s = entry.total_s(self._num_steps), winner.total_s(self._num_steps)
         if total_s > best_s * (1.0 + TIE):

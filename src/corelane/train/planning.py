@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -24,6 +24,7 @@ from corelane.data.prepared import PreparedData
 from corelane.data.processor import CPUDataProcessor
 from corelane.machine.cpu import Machine
 from corelane.machine.optimizer import TOLERANCE, CPUOptimizer, Found, UnusableError
+from corelane.machine.others import OthersWatch
 from corelane.machine.plan import Plan as MachinePlan
 from corelane.machine.plan import Trial, key_of
 from corelane.train import randomness
@@ -41,6 +42,9 @@ from corelane.train.trials import Trials
 NUM_BATCHES = 8  # of real data, over and over: a step's time does not depend on which
 COPIES = 2  # of the network that lie in memory at a time, with gradients and moments: the two layouts
 STATES_PER_WEIGHT = 4  # itself, the gradient, the two moments
+BUSY_SHARE = (
+    0.2  # of the CPUs: with more, two threads wait for each other, and one was seen to win that loses when quiet
+)
 WITHOUT_TIME = {
     *("epochs", "learning_rate", "weight_decay", "warmup_fraction", "scheduler", "early_stopping_patience"),
     *("log_interval", "rollback_rate_factor", "fine_tune"),
@@ -61,7 +65,8 @@ class Planner:
     """Chooses plans for training `module` on `data` at `site`, and keeps them in `cache`.
 
     `room_bytes` is the memory that copies of the network may take; where they do not fit, nothing is searched.
-    `engines` are tried beside eager.
+    `engines` are tried beside eager. A plan searched while others used more than `busy_share` of the CPUs is this run's
+    only.
     """
 
     def __init__(
@@ -78,7 +83,9 @@ class Planner:
         should_stop: Callable[[], bool],
         room_bytes: float = math.inf,
         engines: Sequence[Engine] = ENGINES,
+        busy_share: float = BUSY_SHARE,
     ) -> None:
+        self._busy_share = busy_share
         self._config = config
         self._module = module
         self._data = data
@@ -134,7 +141,12 @@ class Planner:
         kept = self._cache.get(self._key(config))
         if kept is not None:
             return kept
+        others = OthersWatch(self._site.machine.logical_cpus)
         plan = self._searched(config, should_stop)
+        share = others.share()
+        if share > self._busy_share:
+            note = f"others used {share:.0%} of the processor meanwhile, so it is not kept for other runs"
+            return replace(plan, reason=f"{plan.reason}; {note}")
         self._cache.put(plan)
         return plan
 

@@ -103,6 +103,7 @@ class Trials:
             with time_limit(limit_s):
                 return _Copy(self._learner(candidate, module), self._laid_out(candidate), seed, began, self._clock)
         except TimeLimitReached as error:
+            torch.compiler.reset()  # what the compiler was in the middle of
             raise UnusableError(f"it was not ready within {limit_s:.2g} s") from error
         except Exception as error:
             if candidate.engine == "eager":
