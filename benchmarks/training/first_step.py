@@ -1,6 +1,6 @@
 """How long a run's first step is in coming, in a process of its own, started as a trainer of `corelane train` is.
 
-`python -m benchmarks.training.first_step DATA PLAN CACHE` trains `mlp-b64` and prints `{"seconds": ...}`.
+`python -m benchmarks.training.first_step DATA PLAN` trains `mlp-b64` and prints `{"seconds": ...}`.
 
 Counted are the seconds from the end of the imports until the first step is done: rows read and found prepared, plan
 read, network built, compiled code loaded where the plan has some.
@@ -17,10 +17,10 @@ from pathlib import Path
 
 from benchmarks.training.cases import CASES
 from benchmarks.training.data import raw
-from benchmarks.training.ours import config_of, scratch
+from benchmarks.training.ours import cache_beside, config_of, scratch
 
 
-def main(data: str, plan: str, cache: str) -> None:
+def main(data: str, plan: str) -> None:
     """Train until the first step is done and print when that was."""
     from corelane import app
     from corelane.app import training  # noqa: F401  (what `app.train` imports when it is called)
@@ -28,7 +28,7 @@ def main(data: str, plan: str, cache: str) -> None:
 
     case = CASES["mlp-b64"]
     columns = raw(case, Path(data))
-    config = config_of(case, 1, cache=Path(cache), plan=Path(plan))
+    config = config_of(case, 1, cache=cache_beside(Path(plan)), plan=Path(plan))
     done_s: list[float] = []
 
     def stop(record: object) -> None:

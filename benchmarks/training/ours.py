@@ -34,11 +34,15 @@ def epoch_rates(
     plan: Path | None = None,
     augment: Mapping[str, Any] | None = None,
 ) -> list[float]:
-    """Examples per second of each epoch of training on `columns`, of which `label` is the target."""
+    """Examples per second of each epoch of training on `columns`, of which `label` is the target.
+
+    With a `plan` the cache lies beside it, where the search has left compiled code.
+    """
     from corelane import app
 
     with scratch() as folder:
-        config = config_of(case, num_epochs, cache=Path(folder, "cache"), plan=plan, augment=augment)
+        cache = Path(folder, "cache") if plan is None else cache_beside(plan)
+        config = config_of(case, num_epochs, cache=cache, plan=plan, augment=augment)
         finished = app.train(config, data=columns, runs=Path(folder, "runs"))
         log = (finished.directory / "logs" / "training.jsonl").read_text().splitlines()
     lines = [json.loads(line) for line in log]
@@ -73,6 +77,11 @@ def config_of(
         },
         "machine": {"threads": NUM_THREADS, "cache": str(cache), "plan": "auto" if plan is None else str(plan)},
     }
+
+
+def cache_beside(plan: Path) -> Path:
+    """The cache directory of the runs that follow `plan`."""
+    return plan.parent / "cache"
 
 
 def scratch() -> AbstractContextManager[str]:

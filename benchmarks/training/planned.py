@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.measure import BenchmarkError
 from benchmarks.training.cases import CASES, NUM_PLANNED_EPOCHS, Case
 from benchmarks.training.data import raw
-from benchmarks.training.ours import config_of, scratch
+from benchmarks.training.ours import cache_beside, config_of, scratch
 
 
 def search(case: Case, data: Path, file: Path) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def search(case: Case, data: Path, file: Path) -> dict[str, Any]:
 
     with scratch() as folder:
         runs = Path(folder, "runs")
-        config = config_of(case, NUM_PLANNED_EPOCHS, cache=Path(folder, "cache"))
+        config = config_of(case, NUM_PLANNED_EPOCHS, cache=cache_beside(file))
         try:
             app.train(config, data=raw(case, data), runs=runs, quiet=True, observers=[_stop])
         except InterruptedRunError:
@@ -58,6 +58,7 @@ def exhaust(case: Case, data: Path, file: Path) -> dict[str, Any]:
 @contextmanager
 def _planner(case: Case, data: Path, folder: Path) -> Iterator[tuple[Any, int]]:
     """What plans the run of `case`, as `app` makes it, and the steps of that run."""
+    from corelane.app.compiling import compile_cache
     from corelane.app.config import from_values, pool_settings
     from corelane.app.tiers import disk_tier
     from corelane.app.training import budget_of, initial_module, prepare_run
@@ -75,7 +76,7 @@ def _planner(case: Case, data: Path, folder: Path) -> Iterator[tuple[Any, int]]:
     source = InMemorySource(raw(case, data))
     prepared = prepare_run(root, (source, None), folder, disk_tier(root, logger), logger)
     threads = budget_of(root).threads
-    with CPUDataProcessor(num_workers=threads, pipeline=prepared.pipeline) as processor:
+    with compile_cache(root), CPUDataProcessor(num_workers=threads, pipeline=prepared.pipeline) as processor:
         planner = Planner(
             root.train,
             module=initial_module(root, prepared),

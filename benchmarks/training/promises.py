@@ -37,11 +37,11 @@ def plan_loss(case: str, data: Path, num_rounds: int) -> Row:
 
 def first_step(name: str, data: Path, num_rounds: int) -> Row:
     """Seconds from the imports to the first step, everything that can be kept having been kept by an earlier run."""
-    with plan_of("mlp-b64", data) as plan, TemporaryDirectory(prefix="corelane-benchmark-") as cache:
+    with plan_of("mlp-b64", data) as plan:
         values = json.loads(plan.read_bytes())
         values["chosen"]["engine"] = _engine(name, values["chosen"]["engine"])
         plan.write_text(json.dumps(values))
-        command = [*as_trainer(), "-m", "benchmarks.training.first_step", str(data), str(plan), cache]
+        command = [*as_trainer(), "-m", "benchmarks.training.first_step", str(data), str(plan)]
         seen = [run_json(command, timeout_s=TIMEOUT_S)["seconds"] for _ in range(num_rounds + 1)]
     say(f"  {name} ({values['chosen']['engine']}): " + "  ".join(f"{seconds:.2f}" for seconds in seen))
     ours, most = statistics.median(seen[1:]), FIRST_STEP_S[name]

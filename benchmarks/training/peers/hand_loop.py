@@ -115,9 +115,10 @@ def _fused_step(module: Any, inputs: Any, targets: Any, chosen: dict[str, Any]) 
 def _graph_step(module: Any, inputs: Any, targets: Any, chosen: dict[str, Any]) -> TakeStep:
     """The whole step as one graph over weights and moments."""
     import torch
+    from torch.nn.functional import cross_entropy
+
     from corelane.train.engines.graph import Rules, _compile
     from corelane.train.forward import Forward
-    from torch.nn.functional import cross_entropy
 
     forward = Forward(module, cross_entropy, is_bfloat16=chosen["precision"] == "bf16")
     weights = [parameter.detach() for parameter in module.parameters()]
