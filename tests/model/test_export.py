@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from corelane.core.errors import ConfigError
+from corelane.core.types import StatedTask
 from corelane.data.pipeline import TensorSpec
 from corelane.model.config import ModelConfig
 from corelane.model.export import export_graph, provenance, weights_of
 from corelane.model.nets.build import build
+from corelane.model.nets.tabm import COMBINE
 from corelane.model.runtimes.onnx import OnnxRuntime
 from corelane.model.runtimes.torch import TorchRuntime
 from tests.model import examples
@@ -78,6 +80,29 @@ def test_several_inputs_keep_their_names_and_order(tmp_path: Path) -> None:
     x = {name: random.normal(size=(5, *spec.shape)).astype(np.float32) for name, spec in TWO.items()}
     expected = TorchRuntime(module).run(x)["logits"]
     np.testing.assert_allclose(runtime.run(x)["logits"], expected, rtol=1e-4, atol=1e-6)
+
+
+class Members(nn.Module):
+    """The end of a tabm: three members' outputs for two labels each, joined."""
+
+    def __init__(self, task: StatedTask) -> None:
+        super().__init__()
+        self.task = task
+
+    def forward(self, features: Tensor) -> Tensor:
+        return COMBINE[self.task](features.view(-1, 3, 2))
+
+
+@pytest.mark.parametrize("task", ["binary", "multi_class", "multi_label", "regression"])
+def test_members_that_are_certain_keep_finite_logits(tmp_path: Path, task: StatedTask) -> None:
+    """Where all members have logits up to +-200, ONNX Runtime answers what torch does."""
+    inputs = {"features": TensorSpec("float32", (6,))}
+    path = tmp_path / "net.onnx"
+    path.write_bytes(export_graph(Members(task), inputs))
+    x = {"features": np.linspace(-200.0, 200.0, 21, dtype=np.float32)[:, None] * np.ones(6, dtype=np.float32)}
+    x["features"][:, ::2] *= -1.0
+    expected = TorchRuntime(Members(task)).run(x)["logits"]
+    np.testing.assert_allclose(OnnxRuntime(path).run(x)["logits"], expected, rtol=1e-5, atol=1e-5)
 
 
 class FixedRows(nn.Module):

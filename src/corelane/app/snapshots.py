@@ -20,6 +20,7 @@ from corelane.model.export import Export, export_graph, weights_of
 from corelane.store.tiers.tier import CacheTier
 
 FOLDER = "graphs"  # the kind of entry in the cache
+_VERSION = 2  # of how nets are computed: raised when one of the same weights gets another graph
 _LIBRARIES = ("corelane", "torch", "onnx", "onnx_ir", "onnxscript")
 
 
@@ -45,6 +46,7 @@ def kept_export(config: ModelConfig, cache: CacheTier, pipeline_digest: str = ""
 
 def _digest(config: ModelConfig, module: nn.Module, inputs: Mapping[str, TensorSpec], pipeline_digest: str) -> str:
     facts = {
+        "version": _VERSION,
         "versions": {name: version(name) for name in _LIBRARIES},
         "model": config.model_dump(mode="json"),
         "pipeline": pipeline_digest,

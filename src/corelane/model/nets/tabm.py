@@ -25,7 +25,7 @@ from math import log
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, log_softmax, logsigmoid, relu
+from torch.nn.functional import linear, log_softmax, relu, softplus
 
 from corelane.core.types import NamedArrays
 from corelane.model.nets.numbers import NumberEmbedding
@@ -118,8 +118,11 @@ def softmax_mean(members: Tensor) -> Tensor:
 
 
 def sigmoid_mean(members: Tensor) -> Tensor:
-    """Logits whose sigmoid is the mean of the members': log p - log (1 - p)."""
-    return logsigmoid(members).logsumexp(dim=1) - logsigmoid(-members).logsumexp(dim=1)
+    """Logits whose sigmoid is the mean of the members': log p - log (1 - p).
+
+    By softplus: logsigmoid is exported as the logarithm of a sigmoid, which ONNX Runtime rounds to 0 or 1 beyond 18.
+    """
+    return (-softplus(-members)).logsumexp(dim=1) - (-softplus(members)).logsumexp(dim=1)
 
 
 COMBINE: Mapping[str, Combine] = {
