@@ -27,7 +27,7 @@ from corelane.train.plan_cache import PlanCache
 from corelane.train.planning import Planner, Site, network_facts
 from tests.train.examples import classification, dropout_net, fixed_plan, picture_net, pictures, run, weights
 
-LONG = {"epochs": 5000, "batch_size": 32}  # tens of thousands of steps: enough to be searched, and never taken here
+LONG = {"epochs": 2100, "batch_size": 32}  # thousands of steps: enough to be searched, and never taken here
 
 
 @contextmanager
@@ -175,7 +175,7 @@ def test_a_plan_is_searched_once(tmp_path: Path) -> None:
     kept = tmp_path / "cache/plans" / f"{plan.key}.json"
     marked = fixed_plan(Candidate(1))
     write_plan(kept, marked)
-    with planner(tmp_path, net, classification(), epochs=5100, learning_rate=0.1) as chooser:
+    with planner(tmp_path, net, classification(), epochs=2150, learning_rate=0.1) as chooser:
         assert chooser.plan(directory(tmp_path, "second")) == marked
         kept.write_bytes(kept.read_bytes()[:-20])
         again = chooser.plan(directory(tmp_path, "third"))
@@ -209,7 +209,7 @@ def test_the_key_tells_apart_what_moves_a_time(tmp_path: Path) -> None:
     with planner(tmp_path, dropout_net(num_outputs=4), classification()) as chooser:
         keys.append(chooser.fixed().key)
     assert len(set(keys)) == len(keys)
-    for same in ({"learning_rate": 0.5}, {"save_interval": 7}, {"scheduler": "constant"}, {"epochs": 5200}):
+    for same in ({"learning_rate": 0.5}, {"save_interval": 7}, {"scheduler": "constant"}, {"epochs": 2200}):
         with planner(tmp_path, dropout_net(), classification(), **same) as chooser:
             assert chooser.fixed().key == keys[0]
 

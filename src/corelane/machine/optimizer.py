@@ -273,10 +273,10 @@ class CPUOptimizer(Generic[CandidateT]):
         return f"not more than {margin:.0%} faster than {winner.candidate}, which stays"
 
     def _reason(self, best: _Entry[CandidateT]) -> str:
-        timed = [entry for entry in self._entries.values() if not math.isinf(entry.step_s)]
-        others = [entry.total_s(self._num_steps) for entry in timed if entry is not best]
-        lead = f", {min(others) / best.total_s(self._num_steps) - 1.0:.0%} ahead of the next" if others else ""
-        return f"{best.candidate}: the fastest of {len(timed)} timed, {best.step_s * 1e3:.3g} ms a step{lead}"
+        timed = [entry for entry in self._entries.values() if entry.slices]
+        first = timed[0]
+        beside = "" if first is best else f"; {first.candidate} took {first.step_s * 1e3:.3g} ms"
+        return f"{best.candidate}: {best.step_s * 1e3:.3g} ms a step, the best of {len(timed)} timed{beside}"
 
     def _found(self, best: _Entry[CandidateT], reason: str) -> Found[CandidateT]:
         best.verdict = best.verdict or f"chosen: {best.step_s * 1e3:.3g} ms a step"

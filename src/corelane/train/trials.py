@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import cycle
 from weakref import WeakValueDictionary
 
@@ -29,6 +29,7 @@ from corelane.train.timing import StopWatch
 
 COMPARED_STEPS = 4  # losses are compared over so many: enough for a wrong gradient to show in the next loss
 DRAWS_ALLOWANCE = 3.0  # times what other random numbers change the loss: where dropout draws in another order
+SMALLEST_LOSS = 1e-6  # where the loss is nought, as nothing is left to learn, its last bits decide nothing
 SEED = 0
 
 
@@ -59,8 +60,7 @@ class Trials:
         self._clock = clock
         self._should_stop = should_stop
         self._copies: WeakValueDictionary[Candidate, _Copy] = WeakValueDictionary()
-        self._reference: list[float] | None = None
-        self._allowance = 0.0
+        self._agreement: _Agreement | None = None
         self.running: _TrainingRig | None = None
 
     def prepare(self, candidate: Candidate, limit_s: float) -> _TrainingRig:
@@ -68,9 +68,9 @@ class Trials:
         self.check_stop()
         torch.set_num_threads(candidate.threads)
         copied = self._copy_for(candidate, limit_s)
-        if self._reference is None:
-            self._refer_to(copied, candidate)
-        return _TrainingRig(candidate, copied, self._distance(copied.losses), self)
+        if self._agreement is None:
+            self._agreement = self._agreement_with(copied, candidate)
+        return _TrainingRig(candidate, copied, self._agreement.distance(copied.losses), self)
 
     def check_stop(self) -> None:
         """Raises `InterruptedRunError` when the run was asked to stop."""
@@ -128,21 +128,31 @@ class Trials:
             return cycle(self._batches)
         return cycle([([_channels_last(tensor) for tensor in inputs], target) for inputs, target in self._batches])
 
-    def _refer_to(self, copied: _Copy, candidate: Candidate) -> None:
-        """Compare with `copied` from now on; where it draws random numbers, find out how much they matter."""
-        self._reference = copied.losses
+    def _agreement_with(self, copied: _Copy, candidate: Candidate) -> _Agreement:
+        """What losses are compared with from now on; where `copied` draws random numbers, how much they matter."""
         if not all(math.isfinite(loss) for loss in copied.losses):
             raise UnusableError("the first losses are not finite")
-        if copied.draws:
-            other = self._new_copy(candidate, math.inf, SEED + 1)
-            self._allowance = DRAWS_ALLOWANCE * self._distance(other.losses)
+        agreement = _Agreement(copied.losses)
+        if not copied.draws:
+            return agreement
+        other = self._new_copy(candidate, math.inf, SEED + 1)
+        return _Agreement(copied.losses, DRAWS_ALLOWANCE * agreement.distance(other.losses))
 
-    def _distance(self, losses: Sequence[float]) -> float:
-        """The largest relative distance from the reference's losses, beyond what other random numbers make."""
-        assert self._reference is not None  # noqa: S101  (set before anything is compared)
-        pairs = zip(losses, self._reference, strict=True)
-        distance = max(abs(loss - expected) / max(abs(expected), 1e-6) for loss, expected in pairs)
-        return distance if math.isnan(distance) else max(0.0, distance - self._allowance)
+
+@dataclass(frozen=True)
+class _Agreement:
+    """The losses of the reference, and the relative distance from them that other random numbers explain."""
+
+    losses: Sequence[float]
+    allowance: float = 0.0
+
+    def distance(self, losses: Sequence[float]) -> float:
+        """The largest relative distance, beyond what is explained; NaN when a loss is not finite."""
+        if not all(math.isfinite(loss) for loss in losses):
+            return math.nan
+        pairs = zip(losses, self.losses, strict=True)
+        furthest = max(abs(loss - expected) / max(abs(expected), SMALLEST_LOSS) for loss, expected in pairs)
+        return max(0.0, furthest - self.allowance)
 
 
 class _Copy:
