@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from corelane.core.errors import BundleError, ConfigError, DiskFullError
-from corelane.store.bundle import verify_bundle, write_bundle
+from corelane.store.bundle import FileEntry, verify_bundle, write_bundle
 
 
 def _write(target: Path) -> Path:
@@ -157,6 +158,19 @@ def test_a_full_disk_is_said_and_touches_nothing(tmp_path: Path) -> None:
         fill()
     verify_bundle(tmp_path / "old", "checkpoint")
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_write_that_fell_short_is_an_error(tmp_path: Path) -> None:
+    """A file that is shorter than what was written into it is found at once: the bundle does not appear."""
+    known = {"weights": FileEntry(hashlib.sha256(b"whole").hexdigest(), 5)}
+
+    def fall_short() -> None:
+        with write_bundle(tmp_path / "a", "checkpoint", known=known) as directory:
+            (directory / "weights").write_bytes(b"who")
+
+    with pytest.raises(OSError, match=r"must keep the 5 bytes that were written, got 3.*weights"):
+        fall_short()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_parent_that_is_a_file_is_a_config_error(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from corelane.core.errors import BundleError
 from corelane.store import bundle as bundles
-from corelane.store.bundle import Bundle, write_bundle
+from corelane.store.bundle import Bundle, FileEntry, write_bundle
 from corelane.store.seal import LIFETIME_S, SEALED_BYTES, file_system_time, is_settled, seal_written, verify_sealed
 
 NOW_S = 1_700_000_000.0
@@ -125,7 +125,7 @@ def test_a_broken_seal_is_none(sealed: Path, hashed: list[str], content: bytes) 
 def test_what_was_just_written_is_sealed_without_reading(tmp_path: Path, hashed: list[str]) -> None:
     """The digests known from writing hold; files whose stamps are too young are hashed at the next start, once."""
     path = tmp_path / "bundle"
-    with write_bundle(path, "thing", digests={"large": "0" * 64}) as directory:
+    with write_bundle(path, "thing", known={"large": FileEntry("0" * 64, SEALED_BYTES)}) as directory:
         (directory / "large").write_bytes(bytes(SEALED_BYTES))
         _wait_a_tick(directory / "large")
         (directory / "small").write_bytes(b"small")

@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from corelane.core.types import Array
+from corelane.store.bundle import FileEntry
 
 _HEADER_BYTES = 256  # a multiple of 64, so that mapped rows are aligned; room for any shape we make
 
@@ -34,18 +35,18 @@ class Appender(Protocol):
 class FileAppender:
     """Writes an `.npy` file in one sequential pass; a context manager that closes it in any case.
 
-    A full disk is an `OSError` here. Through a memory map it would be a signal that kills the process. `digest` is the
-    file's SHA-256 (hex) when it is finished, None when fewer rows came than were announced: the header, which comes
+    A full disk is an `OSError` here. Through a memory map it would be a signal that kills the process. `entry` has the
+    file's SHA-256 and size when it is finished, None when fewer rows came than were announced: the header, which comes
     first, says how many there are.
     """
 
     def __init__(self, path: Path, dtype: np.dtype[Any], row_shape: tuple[int, ...], *, max_rows: int) -> None:
         self._dtype = dtype
         self._row_shape = row_shape
-        self._num_rows = 0
+        self._num_rows = self._num_bytes = 0
         self._max_rows = max_rows
         self._hash = hashlib.sha256()
-        self.digest: str | None = None
+        self.entry: FileEntry | None = None
         self._file = path.open("wb", buffering=0)  # the rows come in large pieces
         self._write(npy_header(dtype, (max_rows, *row_shape)))
 
@@ -57,7 +58,7 @@ class FileAppender:
     def finish(self) -> None:
         """Write the true number of rows into the header, where it is another, and close the file."""
         if self._num_rows == self._max_rows:
-            self.digest = self._hash.hexdigest()
+            self.entry = FileEntry(self._hash.hexdigest(), self._num_bytes)
         else:
             self._file.seek(0)
             self._write(npy_header(self._dtype, (self._num_rows, *self._row_shape)))
@@ -65,6 +66,7 @@ class FileAppender:
 
     def _write(self, data: bytes | memoryview) -> None:
         self._hash.update(data)
+        self._num_bytes += len(data)
         left = memoryview(data)
         while left:
             left = left[self._file.write(left) :]

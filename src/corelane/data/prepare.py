@@ -53,6 +53,7 @@ from corelane.data.spool import spooled
 from corelane.data.taken_over import Fittable, TakenOver
 from corelane.machine.cpu import Machine
 from corelane.observe.log import SystemLogger
+from corelane.store.bundle import FileEntry
 from corelane.store.durable import temporary_file
 from corelane.store.tiers.disk import DiskTier
 
@@ -187,8 +188,8 @@ def _find_schema(
 # --- building ---------------------------------------------------------------------------------------------------------
 
 
-def _build(job: Job, directory: Path, cache: DiskTier, quarantine: Path, logger: SystemLogger) -> dict[str, str]:
-    """Write the files of a prepared bundle into `directory`; gives the digests of the arrays."""
+def _build(job: Job, directory: Path, cache: DiskTier, quarantine: Path, logger: SystemLogger) -> dict[str, FileEntry]:
+    """Write the files of a prepared bundle into `directory`; gives what was written of the arrays."""
     appenders: dict[str, FileAppender] = {}
     with open_quarantine(quarantine, job.rules.dropping) as refused:
         found = survey(job, refused)
@@ -215,7 +216,7 @@ def _build(job: Job, directory: Path, cache: DiskTier, quarantine: Path, logger:
     (directory / PROFILE_FILE).write_text(json.dumps(kept.profile.to_json(), allow_nan=False), encoding="utf-8")
     (directory / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
     shutil.copyfile(quarantine, directory / QUARANTINE_FILE)
-    return {name: appender.digest for name, appender in appenders.items() if appender.digest is not None}
+    return {name: appender.entry for name, appender in appenders.items() if appender.entry is not None}
 
 
 def _build_in_memory(job: Job, quarantine: Path, logger: SystemLogger, cache_directory: Path) -> PreparedData:

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
@@ -62,13 +62,14 @@ def write_bundle(
     target: Path,
     kind: str,
     *,
-    digests: Mapping[str, str] = MappingProxyType({}),
+    known: Mapping[str, FileEntry] = MappingProxyType({}),
     needed_bytes: int | None = None,
     guard: Callable[[], None] = lambda: None,
 ) -> Iterator[Path]:
     """Yield a temporary directory beside `target`; what is written into it becomes the bundle `target`.
 
-    `digests` may hold the SHA-256 (hex) of files by name, known from writing them; they are not read for it again.
+    `known` may hold what was written of files by name; they are not read for their SHA-256 again, but a file of another
+    size than was written is an error: what a disk kept only a part of must not be published.
     `needed_bytes` is for the message on a full disk, where the caller knows how much it will write. `guard` is called
     last before the bundle appears, and what it raises prevents that.
 
@@ -83,7 +84,7 @@ def write_bundle(
         raise _existing(target)
     with full_disk_reported(target, needed_bytes), temporary_directory(target) as temporary:
         yield temporary
-        _seal(temporary, kind, digests)
+        _seal(temporary, kind, known)
         guard()
         _publish(temporary, target)
 
@@ -126,12 +127,12 @@ def _verify(path: Path, kind: str, believed: Callable[[str], bool]) -> Bundle:
     return Bundle(path, hashlib.sha256(manifest).hexdigest(), MappingProxyType(files))
 
 
-def make_manifest(kind: str, files: Mapping[str, Path], digests: Mapping[str, str] = MappingProxyType({})) -> bytes:
-    """The manifest of a bundle of `files`, by their names in it; those in `digests` are not read for their SHA-256."""
-    entries = {
-        name: {"sha256": digests.get(name) or file_digest(path), "size": path.stat().st_size}
-        for name, path in files.items()
-    }
+def make_manifest(kind: str, files: Mapping[str, Path], known: Mapping[str, FileEntry] = MappingProxyType({})) -> bytes:
+    """The manifest of a bundle of `files`, by their names in it; those in `known` are not read for their SHA-256.
+
+    Raises `OSError` naming a file whose size is not the known one.
+    """
+    entries = {name: asdict(_entry_of(path, known.get(name))) for name, path in files.items()}
     return _canonical({"format_version": FORMAT_VERSION, "kind": kind, "files": entries})
 
 
@@ -159,11 +160,20 @@ def bundle_kind(manifest: bytes) -> str:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def _seal(directory: Path, kind: str, digests: Mapping[str, str]) -> None:
+def _entry_of(path: Path, known: FileEntry | None) -> FileEntry:
+    size = path.stat().st_size
+    if known is not None and known.size != size:
+        raise OSError(
+            errno.EIO, f"the disk must keep the {known.size:,} bytes that were written, got {size:,}", str(path)
+        )
+    return known or FileEntry(file_digest(path), size)
+
+
+def _seal(directory: Path, kind: str, known: Mapping[str, FileEntry]) -> None:
     files = {name: directory / name for name in sorted(_list_files(directory))}
     for path in files.values():
         sync_file(path)
-    content = make_manifest(kind, files, digests)
+    content = make_manifest(kind, files, known)
     for folder in sorted((path for path in directory.rglob("*") if path.is_dir()), reverse=True):
         sync_directory(folder)
     with (directory / MANIFEST).open("wb") as file:

@@ -21,6 +21,7 @@ from torch import Tensor
 from corelane.core.errors import CorelaneError
 from corelane.core.types import Array, IntArray, JsonObject
 from corelane.data.appender import FileAppender
+from corelane.store.bundle import FileEntry
 from corelane.store.tiers.arrays import write_names
 from corelane.store.tiers.disk import DiskTier
 from corelane.train.augment import Augmenting
@@ -90,7 +91,7 @@ class _Recording:
     def __init__(
         self,
         change: Change,
-        begin: Callable[[int, dict[str, str]], AbstractContextManager[Path]],
+        begin: Callable[[int, dict[str, FileEntry]], AbstractContextManager[Path]],
         num_rows: int,
     ) -> None:
         self._change = change
@@ -98,7 +99,7 @@ class _Recording:
         self._num_left = self._num_rows = num_rows
         self._files = ExitStack()
         self._appenders: list[FileAppender] = []
-        self._digests: dict[str, str] = {}
+        self._known: dict[str, FileEntry] = {}
         self._is_over = False
 
     def __call__(self, inputs: list[Tensor], target: Tensor, rows: IntArray) -> TensorBatch:
@@ -126,14 +127,14 @@ class _Recording:
         if self._num_left == 0:
             for index, appender in enumerate(self._appenders):
                 appender.finish()
-                if appender.digest is not None:
-                    self._digests[f"{index}.npy"] = appender.digest
+                if appender.entry is not None:
+                    self._known[f"{index}.npy"] = appender.entry
             self._is_over = True
             self._files.close()
 
     def _open(self, arrays: list[Array]) -> None:
         num_bytes = sum(array.nbytes // len(array) for array in arrays) * self._num_rows
-        directory = self._files.enter_context(self._begin(num_bytes, self._digests))
+        directory = self._files.enter_context(self._begin(num_bytes, self._known))
         write_names(directory, [*map(str, range(len(arrays) - 1)), _TARGET])
         for index, array in enumerate(arrays):
             file = FileAppender(directory / f"{index}.npy", array.dtype, array.shape[1:], max_rows=self._num_rows)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from corelane.core.errors import BundleError, DiskFullError, NonFiniteLossError, StateError
 from corelane.core.types import JsonObject
-from corelane.store.bundle import Bundle, verify_bundle, write_bundle
+from corelane.store.bundle import Bundle, FileEntry, verify_bundle, write_bundle
 from corelane.train import skeleton
 from corelane.train.tensor_file import TensorFile, layout_of, read_tensors
 
@@ -135,10 +135,10 @@ class Snapshot:
         """
         files = {name: file.content for name, file in self._files.items()}
         files |= {HISTORY: memoryview(self._history), STATE: memoryview(json.dumps(self._state).encode())}
-        digests = {name: file.sha256 for name, file in self._files.items()}
+        known = {name: FileEntry(file.sha256, file.content.nbytes) for name, file in self._files.items()}
         self.num_bytes = sum(content.nbytes for content in files.values())
         try:
-            with write_bundle(target, KIND, digests=digests, guard=guard, needed_bytes=self.num_bytes) as directory:
+            with write_bundle(target, KIND, known=known, guard=guard, needed_bytes=self.num_bytes) as directory:
                 for name, content in files.items():
                     (directory / name).write_bytes(content)
         except DiskFullError as error:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import BundleError, ConfigError, DiskFullError, NotFoundError
-from corelane.store.bundle import Bundle, verify_bundle, write_bundle
+from corelane.store.bundle import Bundle, FileEntry, verify_bundle, write_bundle
 from corelane.store.durable import remove_temporaries
 from corelane.store.entry import Entry, EntryPlace, entry_bytes, evict_entry, mark_used, open_entry, take_away
 from corelane.store.hold import POLL_S, builder_lock, hold, sweep_locks
@@ -38,8 +38,8 @@ LIMIT_BYTES = 10 << 30
 WAIT_S = 3600.0  # for another process that builds the same; preparing hundreds of gigabytes may take as long
 PUT_WAIT_S = 30.0  # for another process that writes the same arrays, which are in memory there already
 
-Build = Callable[[Path], "Mapping[str, str] | None"]
-"""Writes the files of an entry into a directory; may give the SHA-256 of some, by name, that it knows from writing."""
+Build = Callable[[Path], "Mapping[str, FileEntry] | None"]
+"""Writes the files of an entry into a directory; may give, by name, what it knows of some from writing them."""
 
 ARCHIVED = "downloads"  # the kind of entry that is archived: raw data cannot be made again when its source is gone
 LOCKS = "locks"
@@ -128,17 +128,17 @@ class DiskTier:
         return self._build_alone(self.room.place(folder, name), build, self._wait_s) if entry is None else entry
 
     @contextmanager
-    def recording(self, folder: str, name: str, num_bytes: int, digests: Mapping[str, str]) -> Iterator[Path]:
+    def recording(self, folder: str, name: str, num_bytes: int, known: Mapping[str, FileEntry]) -> Iterator[Path]:
         """A directory that becomes the entry `name` at the end of the block, for who cannot hand over a `build`.
 
-        `num_bytes` are made room for. Nobody is kept from recording the same: the first to finish wins. `digests` may
-        be filled, during the block, with the SHA-256 of files by name. Raises `DiskFullError` and `OSError`, which are
-        told, and `ConfigError` when the entry is there before the block begins.
+        `num_bytes` are made room for. Nobody is kept from recording the same: the first to finish wins. `known` may be
+        filled, during the block, with what was written of files by name. Raises `DiskFullError` and `OSError`, which
+        are told, and `ConfigError` when the entry is there before the block begins.
         """
         place, directory = self.room.place(folder, name), None
         remove_temporaries(place.path.parent)
         try:
-            with write_bundle(place.path, place.kind, digests=digests) as directory:
+            with write_bundle(place.path, place.kind, known=known) as directory:
                 self.room.make(num_bytes)
                 yield directory
         except (DiskFullError, OSError) as error:
@@ -220,11 +220,11 @@ class DiskTier:
 
     def _write(self, place: EntryPlace, build: Build) -> bool:
         """Whether the entry that lies there now is the one that was built here; another may have been faster."""
-        digests: dict[str, str] = {}
+        known: dict[str, FileEntry] = {}
         try:
-            with write_bundle(place.path, place.kind, digests=digests) as directory:
+            with write_bundle(place.path, place.kind, known=known) as directory:
                 if not self._fetch_archived(place, directory):
-                    digests.update(build(directory) or {})
+                    known.update(build(directory) or {})
         except ConfigError:
             if not os.path.lexists(place.path):
                 raise  # not a lost race, but the build's own complaint
