@@ -19,7 +19,7 @@ import pytest
 
 from corelane.store.bundle import verify_bundle
 from tests.faults.power import Disk, powered
-from tests.faults.test_kill_resume import ROOT, differing, finish
+from tests.faults.test_kill_resume import ROOT, differing
 
 EPOCHS = 30  # about 1,000 steps: longer than all the cuts take
 NUM_CUTS = 5
@@ -31,20 +31,23 @@ def test_a_trainer_goes_on_after_a_power_cut(tmp_path: Path) -> None:
     """A2: At each of five cuts what was logged as saved is on the disk, whole; resumed from the last one, the run ends
     with the bytes of one that nobody touched.
     """
-    finish(tmp_path / "calm", EPOCHS, 1)
+    subprocess.run(_argv(tmp_path / "calm"), cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
     with powered(tmp_path, "ext4") as disk:
         _cut_power(disk, tmp_path / "cut")
-    finish(tmp_path / "cut", EPOCHS, 1)
+    subprocess.run(_argv(tmp_path / "cut"), cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
     assert differing(tmp_path / "cut", tmp_path / "calm") == []
+
+
+def _argv(directory: Path) -> list[str]:
+    return [sys.executable, "-m", "tests.faults.train_child", str(directory), str(EPOCHS), "1"]
 
 
 def _cut_power(disk: Disk, copy: Path) -> None:
     """Train on the disk, look at it after each of the cuts, and leave the run of the last one in `copy`."""
     draw = random.Random(5)
     log = copy.with_suffix(".log")
-    argv = [sys.executable, "-m", "tests.faults.train_child", str(disk.path / "run"), str(EPOCHS), "1"]
     with log.open("wb") as stream:
-        trainer = subprocess.Popen(argv, cwd=ROOT, stdout=stream)
+        trainer = subprocess.Popen(_argv(disk.path / "run"), cwd=ROOT, stdout=stream)
     try:
         while not _announced(log):
             assert trainer.poll() is None
