@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
-from corelane.core.errors import StateError
+from corelane.core.errors import BundleError, StateError
 from corelane.observe.log import SystemLogger
 from corelane.store.tiers.shared import SharedTier
 from corelane.train.mirror import SharedMirror
+from corelane.train.retention import Retention, saved_steps
 from tests.train.examples import weights
 from tests.train.test_state import Bench, manager, save
 
@@ -86,3 +88,73 @@ def test_nothing_local_and_no_copy(tmp_path: Path) -> None:
     assert not state.resume(*Bench().parts)
     with pytest.raises(StateError, match="must hold a whole checkpoint"):
         state.load_best()
+
+
+class BlockedStore:
+    """A shared store whose uploads wait until they are let, and that raises what `faults` say first."""
+
+    def __init__(self, tier: SharedTier, *faults: Exception) -> None:
+        self.may_copy = threading.Event()
+        self.num_listings = 0
+        self._tier = tier
+        self._faults = list(faults)
+
+    def keep(self, folder: str, name: str, bundle: Path) -> bool:
+        self.may_copy.wait()
+        if self._faults:
+            raise self._faults.pop(0)
+        return self._tier.keep(folder, name, bundle)
+
+    def fetch(self, folder: str, name: str, kind: str, target: Path) -> bool:
+        return self._tier.fetch(folder, name, kind, target)
+
+    def check(self, name: str) -> BundleError | None:
+        return self._tier.check(name)
+
+    def entries(self) -> dict[str, int]:
+        self.num_listings += 1
+        return self._tier.entries()
+
+    def discard(self, name: str) -> bool:
+        return self._tier.discard(name)
+
+
+def blocked(tmp_path: Path, *faults: Exception) -> tuple[BlockedStore, SharedMirror]:
+    store = BlockedStore(SharedTier(f"file://{tmp_path}/shared"), *faults)
+    return store, SharedMirror(store, "digits-001-k", SystemLogger(stream=io.StringIO()))
+
+
+def test_what_stayed_to_be_copied_goes_at_the_end(tmp_path: Path) -> None:
+    """A checkpoint that was still being copied at the last pruning is removed before the run ends: as many stay as
+    without a mirror.
+    """
+    store, copies = blocked(tmp_path)
+    with manager(tmp_path, mirror=copies, retention=Retention(last=2)) as state:
+        for step in range(1, 5):
+            save(state, Bench(), step)
+        assert saved_steps(state.checkpoint_dir) == [1, 3, 4]
+        store.may_copy.set()
+    assert saved_steps(state.checkpoint_dir) == [3, 4]
+
+
+def test_an_error_of_the_stores_driver_stops_no_copies(tmp_path: Path) -> None:
+    """Whatever a driver raises is told; the next checkpoint is copied all the same."""
+    store, copies = blocked(tmp_path, RuntimeError("a driver's own"))
+    store.may_copy.set()
+    with manager(tmp_path, mirror=copies) as state:
+        for step in (1, 2):
+            save(state, Bench(), step)
+            copies._thread.wait()
+    assert copies.mirrored_step == 2
+
+
+def test_the_store_is_listed_once(tmp_path: Path) -> None:
+    """A store holds other runs' entries too, so a copy does not list all of it again."""
+    store, copies = blocked(tmp_path)
+    store.may_copy.set()
+    with manager(tmp_path, mirror=copies) as state:
+        for step in range(1, 6):
+            save(state, Bench(), step)
+            copies._thread.wait()
+    assert store.num_listings == 1
+    assert copies.steps() == [4, 5]

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
-from corelane.core.errors import BundleError
+from corelane.core.errors import BundleError, RunLockedError
 from corelane.core.types import JsonObject
 from corelane.observe.log import SystemLogger
 from corelane.store.bundle import remove_temporaries, verify_bundle, write_bundle
@@ -36,6 +37,7 @@ class CheckpointFolder:
         self._fence = fence
         self._logger = logger
         self._mirror = mirror or NoMirror()
+        self._is_to_prune = False
         self._whole: set[int] = set()
         self._losses: dict[int, float | None] = {}
 
@@ -66,11 +68,12 @@ class CheckpointFolder:
         self._whole.add(step)
         self._losses[step] = loss_in(snapshot.metrics)
         self.pinned.add(step)
-        self._mirror.keep(step, self.path / str(step), self.pinned.discard)
+        self._mirror.keep(step, self.path / str(step), self._release)
 
     def prune(self) -> list[int]:
         """Remove what need not stay, and give its steps. What cannot be removed costs a warning and its space."""
         gone: list[int] = []
+        self._is_to_prune = False
         try:
             for step in self._doomed():
                 self._fence.check()
@@ -81,8 +84,11 @@ class CheckpointFolder:
         return gone
 
     def close(self, timeout_s: float) -> None:
-        """Wait, at most so long, for what is still to be mirrored."""
+        """Wait, at most so long, for what is still to be mirrored, and remove what only stayed for that."""
         self._mirror.close(timeout_s)
+        if self._is_to_prune:
+            with suppress(RunLockedError):  # the folder is another trainer's now, and so is the clearing up
+                self.prune()
 
     def is_whole(self, step: int) -> bool:
         """Whether the checkpoint of `step` was written or verified by us; else it is verified now."""
@@ -93,6 +99,10 @@ class CheckpointFolder:
                 return False
             self._whole.add(step)
         return True
+
+    def _release(self, step: int) -> None:
+        self.pinned.discard(step)
+        self._is_to_prune = True
 
     def _newest_copy(self) -> Checkpoint | None:
         """The newest whole checkpoint of the mirror, put back into the folder; None where there is none."""
@@ -112,8 +122,8 @@ class CheckpointFolder:
         return None
 
     def _doomed(self) -> list[int]:
-        losses = {step: self._loss_of(step) for step in saved_steps(self.path) if step not in self.pinned}
-        return self._retention.doomed(losses, self.is_whole)
+        losses = {step: self._loss_of(step) for step in saved_steps(self.path)}
+        return [step for step in self._retention.doomed(losses, self.is_whole) if step not in self.pinned]
 
     def _loss_of(self, step: int) -> float | None:
         if self._retention.best and step not in self._losses:

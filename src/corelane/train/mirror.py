@@ -99,6 +99,7 @@ class SharedMirror:
         self._lock = threading.Lock()
         self._next: tuple[int, Path, Callable[[int], None]] | None = None
         self._is_copying = False
+        self._copies: list[int] | None = None  # what the store has of us, listed once: it may hold a million others
 
     def keep(self, step: int, checkpoint: Path, release: Callable[[int], None]) -> None:
         """Make it the next to be copied; one that waited is let go."""
@@ -112,14 +113,7 @@ class SharedMirror:
 
     def steps(self) -> list[int]:
         """The steps of the run's copies; a store that does not answer has none, which is told."""
-        try:
-            names = self._store.entries()
-        except (OSError, CorelaneError) as error:
-            self._tell("mirror_not_read", 0, str(error))
-            return []
-        start = f"{FOLDER}/{self._run}-"
-        found = [name.removeprefix(start) for name in names if name.startswith(start)]
-        return sorted(int(step) for step in found if step.isascii() and step.isdecimal())
+        return self._listed() or []
 
     def fetch(self, step: int, target: Path) -> bool:
         """The files of a copy that is whole."""
@@ -141,8 +135,8 @@ class SharedMirror:
             step, checkpoint, release = due
             try:
                 self._copy(step, checkpoint)
-            except (OSError, CorelaneError) as error:
-                self._tell("checkpoint_not_mirrored", step, str(error))
+            except Exception as error:  # noqa: BLE001  (a store's driver may raise anything, and no run ends for a copy)
+                self._tell("checkpoint_not_mirrored", step, f"{type(error).__name__}: {error}")
             finally:
                 release(step)
 
@@ -156,8 +150,25 @@ class SharedMirror:
             return
         self.mirrored_step = step
         self._logger.training.info("checkpoint_mirrored", mirrored_step=step)
-        for old in self.steps()[:-NUM_KEPT]:
+        self._discard_older(step)
+
+    def _discard_older(self, step: int) -> None:
+        """Leave `NUM_KEPT` copies. What a store does not list now is looked for again after the next copy."""
+        copies = self._listed() if self._copies is None else sorted({*self._copies, step})
+        for old in (copies or [])[:-NUM_KEPT]:
             self._store.discard(f"{FOLDER}/{self._name(old)}")
+        self._copies = None if copies is None else copies[-NUM_KEPT:]
+
+    def _listed(self) -> list[int] | None:
+        """The steps of the run's copies, oldest first; None, which is told, where the store does not answer."""
+        try:
+            names = self._store.entries()
+        except (OSError, CorelaneError) as error:
+            self._tell("mirror_not_read", 0, str(error))
+            return None
+        start = f"{FOLDER}/{self._run}-"
+        found = [name.removeprefix(start) for name in names if name.startswith(start)]
+        return sorted(int(step) for step in found if step.isascii() and step.isdecimal())
 
     def _name(self, step: int) -> str:
         return f"{self._run}-{step}"
