@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from corelane.train.heartbeat import FILE, NO_HEART, Beat, heart_of, phase_beats, watched_file
+from corelane.train.heartbeat import FILE, NO_HEART, Beat, Heartbeat, heart_of, phase_beats, watched_file
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -72,3 +72,16 @@ def test_every_item_of_a_phase_is_a_sign(tmp_path: Path) -> None:
         assert watched is not None
         assert list(phase_beats(watched, "evaluate", "abc")) == ["a", "b", "c"]
         assert (watched.read().phase, watched.read().beats) == ("evaluate", 3)
+
+
+def test_the_file_of_another_watcher_stays(tmp_path: Path) -> None:
+    """A watcher whose run was taken over neither cuts short nor removes the file of its successor, and reads its own."""
+    with watched_file(tmp_path) as first, heart_of(tmp_path) as heart:
+        assert first is not None
+        second = Heartbeat.make(tmp_path / FILE)
+        heart.beat(7, 1, 2)
+        assert (first.read().step, second.read().step) == (7, 0)
+    assert (tmp_path / FILE).exists()
+    second.close()
+    second.remove()
+    assert not (tmp_path / FILE).exists()

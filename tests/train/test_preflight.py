@@ -81,3 +81,20 @@ def test_another_owners_directory_is_refused(tmp_path: Path) -> None:
         folder.chmod(0o755)
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
     assert "must be a directory that can be written" in done.stdout
+
+
+@pytest.mark.needs("mount")
+def test_a_run_that_goes_on_needs_room_for_one(tmp_path: Path) -> None:
+    """Where there are checkpoints already, pruning makes room for all but the next: one must fit, and two need not."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=True)
+    try:
+        with pytest.raises(DiskFullError, match="two checkpoints"):
+            check_directory(disk / "checkpoints", 40 << 10)
+        (disk / "checkpoints/5").mkdir()
+        check_directory(disk / "checkpoints", 40 << 10)
+        with pytest.raises(DiskFullError, match="one more checkpoint"):
+            check_directory(disk / "checkpoints", 80 << 10)
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from corelane.core.errors import RunLockedError
 from corelane.observe.config import ObserveConfig
 from corelane.observe.log import SystemLogger
+from corelane.train.heartbeat import NoHeart, Phase
 from corelane.train.state import TrainingStateManager
 from corelane.train.timing import PHASES
 from tests.train.examples import classification, dropout_net, picture_net, pictures, regression, run, weights
@@ -91,3 +93,21 @@ def test_a_test_loss_that_is_not_finite_ends_the_run_well(tmp_path: Path) -> Non
     assert result.not_finite == ["test_loss"]
     assert "test_accuracy" in json.loads((tmp_path / "result.json").read_text())["metrics"]
     assert '"left_out":["test_loss"]' in (tmp_path / "logs/training.jsonl").read_text()
+
+
+class TakenOver(NoHeart):
+    """Another trainer takes the run over when its last evaluation begins."""
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+
+    def enter(self, phase: Phase) -> None:
+        if phase == "finish":
+            (self._run / "lock/99.json").write_text("{}")
+
+
+def test_a_trainer_that_was_succeeded_publishes_no_result(tmp_path: Path) -> None:
+    """A7: taken over after its last checkpoint, it writes neither report nor result: they are the successor's."""
+    with pytest.raises(RunLockedError):
+        run(tmp_path, classification(), dropout_net(), epochs=1, heart=TakenOver(tmp_path))
+    assert not {"report.html", "result.json"} & {path.name for path in tmp_path.iterdir()}

@@ -82,14 +82,20 @@ class Heartbeat:
     """Owns the mapped file of one run and nothing else. `read` and the writing methods may be in two processes."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         with path.open("r+b") as file:
+            self._status = os.fstat(file.fileno())
             self._map = mmap.mmap(file.fileno(), _BYTES)
         self._words = memoryview(self._map).cast("q")
 
     @classmethod
     def make(cls, path: Path) -> Self:
-        """A new file at `path`. Raises `OSError` when there is no room: a hole in a mapped file would be a SIGBUS."""
-        with path.open("wb") as file:
+        """A new file at `path`. Raises `OSError` when there is no room: a hole in a mapped file would be a SIGBUS.
+
+        One that is there is not cut short, which would be a SIGBUS too in the process that has it mapped.
+        """
+        path.unlink(missing_ok=True)
+        with path.open("xb") as file:
             os.posix_fallocate(file.fileno(), 0, _BYTES)
         return cls(path)
 
@@ -126,6 +132,12 @@ class Heartbeat:
         self._words.release()
         self._map.close()
 
+    def remove(self) -> None:
+        """Remove the file; one that another watcher has put in its place is left alone."""
+        with suppress(FileNotFoundError):
+            if os.path.samestat(self._path.stat(), self._status):
+                self._path.unlink()
+
 
 @contextmanager
 def heart_of(directory: Path) -> Iterator[Heart]:
@@ -156,7 +168,7 @@ def watched_file(directory: Path) -> Iterator[Heartbeat | None]:
         yield heartbeat
     finally:
         heartbeat.close()
-        path.unlink(missing_ok=True)
+        heartbeat.remove()
 
 
 def phase_beats(heart: Heart, phase: Phase, items: Iterable[ItemT]) -> Iterator[ItemT]:

@@ -12,17 +12,20 @@ import torch
 
 from corelane.core.errors import ConfigError, DiskFullError, SaveError
 from corelane.store.durable import remove_temporaries, write_atomic
+from corelane.train.retention import saved_steps
 
 PROBE = ".probe"
 STATES_PER_WEIGHT = 2  # the two moments of AdamW, the largest of our optimisers
 OTHER_BYTES = 256 << 10  # state and history of a young run
 
 
-def check_directory(path: Path, needed_bytes: int) -> None:
-    """Make the directory `path` where it is not there, and see that checkpoints can be written into it.
+def check_directory(path: Path, size_bytes: int) -> None:
+    """Make the directory `path` where it is not there, and see that checkpoints of `size_bytes` can be written into it.
 
-    Raises `ConfigError` when it is no directory or cannot be written, `DiskFullError` when there is less than
-    `needed_bytes` free, `SaveError` when the disk fails.
+    A run that begins needs room for two; one that goes on has some, which make room for the next but one.
+
+    Raises `ConfigError` when it is no directory or cannot be written, `DiskFullError` when there is less than that
+    free, `SaveError` when the disk fails.
     """
     if path.is_symlink() and not path.exists():
         raise ConfigError(
@@ -37,9 +40,10 @@ def check_directory(path: Path, needed_bytes: int) -> None:
             f"{path} must take a file, got {error.strerror or error}; see to the disk", detail=str(error)
         ) from error
     free = shutil.disk_usage(path).free
-    if free < needed_bytes:
+    num, what = (1, "one more checkpoint") if saved_steps(path) else (2, "two checkpoints")
+    if free < num * size_bytes:
         raise DiskFullError(
-            f"the disk must have {needed_bytes:,} bytes free for two checkpoints in {path}, got {free:,}; free some "
+            f"the disk must have {num * size_bytes:,} bytes free for {what} in {path}, got {free:,}; free some "
             "space or choose another directory"
         )
 

@@ -141,15 +141,17 @@ def run_training(
         return replace(result, test=_look_at_test_part(module, data, processor, plan))
 
     with state:  # before anything is written
-        check_directory(checkpoints, 2 * checkpoint_bytes(module))
+        check_directory(checkpoints, checkpoint_bytes(module))
         result = run_in_torch_thread(work, num_threads=plan.chosen.threads, should_stop=should_stop)
-    in_layout(module, torch.contiguous_format).eval()
-    if result.not_finite:
-        logger.training.warning("result_not_finite", left_out=result.not_finite, action="look for extreme values")
-    concerns = [concern.reason for concern in concerns_of(data.profile)]
-    write_report(directory / "report.html", title, result, state.history, data.pipeline, plan, concerns)
-    outcome = {"task": data.pipeline.target.task, **result.to_json()}
-    write_atomic(directory / "result.json", json.dumps(outcome, indent=2, allow_nan=False).encode())
+        in_layout(module, torch.contiguous_format).eval()
+        if result.not_finite:
+            logger.training.warning("result_not_finite", left_out=result.not_finite, action="look for extreme values")
+        concerns = [concern.reason for concern in concerns_of(data.profile)]
+        state.check_alone()  # the report and the result are published too
+        write_report(directory / "report.html", title, result, state.history, data.pipeline, plan, concerns)
+        outcome = {"task": data.pipeline.target.task, **result.to_json()}
+        state.check_alone()
+        write_atomic(directory / "result.json", json.dumps(outcome, indent=2, allow_nan=False).encode())
     logger.training.info("training_finished", **result.metrics, examples_per_s=result.examples_per_s)
     return result
 

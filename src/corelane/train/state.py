@@ -177,6 +177,10 @@ class TrainingStateManager:
         """
         self._writer.settle(timeout_s)
 
+    def check_alone(self) -> None:
+        """Raise `RunLockedError` when another trainer has taken over: nothing may be published any more."""
+        self._lease.check()
+
     def load_latest(self) -> Checkpoint | None:
         """The newest whole checkpoint, or None. A broken one is set aside as `<step>.broken`, with a warning.
 
