@@ -11,6 +11,7 @@ import json
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +40,7 @@ def search(case: Case, data: Path, file: Path) -> dict[str, Any]:
 
 def _stop(record: object) -> None:
     del record
-    signal.raise_signal(signal.SIGTERM)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)  # which waits for this thread meanwhile
 
 
 def exhaust(case: Case, data: Path, file: Path) -> dict[str, Any]:

@@ -89,7 +89,9 @@ def _fused_step(module: Any, inputs: Any, targets: Any, chosen: dict[str, Any]) 
     from torch.nn.functional import cross_entropy
 
     parameters = list(module.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, fused=True)
+    means, squares = ([torch.zeros_like(parameter) for parameter in parameters] for _ in range(2))
+    steps = [torch.zeros(()) for _ in parameters]
+    rules = {"lr": LEARNING_RATE, "beta1": BETAS[0], "beta2": BETAS[1], "weight_decay": WEIGHT_DECAY, "eps": EPSILON}
 
     def loss_of(inputs: Any, targets: Any) -> Any:
         with torch.autocast("cpu", torch.bfloat16, enabled=chosen["precision"] == "bf16"):
@@ -103,11 +105,20 @@ def _fused_step(module: Any, inputs: Any, targets: Any, chosen: dict[str, Any]) 
     def take_step() -> None:
         loss_of(inputs, targets).backward()
         # Clipping inside the fused step: it divides the gradients by `grad_scale` on its way.
-        norms = torch._foreach_norm([parameter.grad for parameter in parameters])
-        norm = torch.linalg.vector_norm(torch.stack(norms))
-        optimizer.grad_scale = torch.clamp(norm / CLIP_NORM, min=1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        gradients = [parameter.grad for parameter in parameters]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        scale = torch.clamp(norm / CLIP_NORM, min=1.0)
+        with torch.no_grad():
+            torch._foreach_add_(steps, 1.0)
+            torch._fused_adamw_(
+                *(parameters, gradients, means, squares, [], steps),
+                **rules,
+                amsgrad=False,
+                maximize=False,
+                grad_scale=scale,
+            )
+        for parameter in parameters:
+            parameter.grad = None
 
     return take_step
 
@@ -117,15 +128,17 @@ def _graph_step(module: Any, inputs: Any, targets: Any, chosen: dict[str, Any]) 
     import torch
     from torch.nn.functional import cross_entropy
 
+    from corelane.train.batches import by_columns
     from corelane.train.engines.graph import Rules, _compile
     from corelane.train.forward import Forward
+    from corelane.train.precision import in_precision
 
-    forward = Forward(module, cross_entropy, is_bfloat16=chosen["precision"] == "bf16")
+    forward = Forward(in_precision(by_columns(module), chosen["precision"]), cross_entropy)
     weights = [parameter.detach() for parameter in module.parameters()]
     means, squares = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
     rates = torch.tensor([LEARNING_RATE, 0.1, 0.001])
-    arguments = (weights, means, squares, [inputs], targets, rates)
-    graph = _compile(forward, Rules(*BETAS, EPSILON, WEIGHT_DECAY, CLIP_NORM), arguments)
+    arguments = [*weights, *means, *squares, inputs, targets, rates]
+    graph = _compile(forward, Rules(*BETAS, EPSILON, WEIGHT_DECAY, CLIP_NORM), len(weights), arguments)
     corrections, step = rates.numpy(), 0
 
     def take_step() -> None:

@@ -65,5 +65,17 @@ class TensorBatches:
 
 
 def in_layout(module: torch.nn.Module, layout: torch.memory_format) -> torch.nn.Module:
-    """`module` itself, its 4-d parameters and buffers laid out as `layout` says."""
-    return module.to(memory_format=layout)  # type: ignore[call-overload,no-any-return]
+    """`module` itself, its 4-d parameters and buffers laid out as `layout` says; all of them where contiguous."""
+    module = module.to(memory_format=layout)  # type: ignore[call-overload]
+    if layout is torch.contiguous_format:
+        for tensor in (*module.parameters(), *module.buffers()):
+            tensor.data = tensor.data.contiguous()
+    return module
+
+
+def by_columns(module: torch.nn.Module) -> torch.nn.Module:
+    """`module` itself, the weights of its linear layers column by column in memory; shapes, names and values stay."""
+    for part in module.modules():
+        if isinstance(part, torch.nn.Linear):
+            part.weight.data = part.weight.data.t().contiguous().t()
+    return module

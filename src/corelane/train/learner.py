@@ -11,7 +11,7 @@ import torch
 
 from corelane.core.errors import ConfigError
 from corelane.train.averaging import averaging_for
-from corelane.train.batches import TensorBatch, in_layout
+from corelane.train.batches import TensorBatch, by_columns, in_layout
 from corelane.train.config import TrainConfig
 from corelane.train.engines.engine import make_step
 from corelane.train.freezing import freeze, to_training_mode
@@ -51,8 +51,7 @@ class Learner:
                 f"the network must have parameters to train, got none in {type(module).__name__}; "
                 "add some, or freeze fewer"
             )
-        is_channels_last = candidate.memory_format == "channels_last"
-        self.module = in_layout(module, torch.channels_last) if is_channels_last else module
+        self.module = _laid_out(module, candidate)
         self.parameters = parameters
         self.optimizer = make_optimizer(config, parameters)
         self.schedule = Schedule(self.optimizer, config, total_steps)
@@ -87,3 +86,10 @@ class Learner:
         """Inside, the network has the weights that are evaluated and kept: the averaged ones, where there are any."""
         context: AbstractContextManager[None] = self.average.swapped_in()
         return context
+
+
+def _laid_out(module: torch.nn.Module, candidate: Candidate) -> torch.nn.Module:
+    """`module` in the layout that suits the candidate best, before anything refers to its memory."""
+    if candidate.memory_format == "channels_last":
+        module = in_layout(module, torch.channels_last)
+    return by_columns(module) if candidate.engine == "graph" else module

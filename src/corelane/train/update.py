@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from corelane.train.averaging import Averaging
 from corelane.train.clipping import clip_at_step, clip_values, gradients_of, norm_of
 from corelane.train.config import TrainConfig
+from corelane.train.fused import step_of
 from corelane.train.nonfinite import Guard
 from corelane.train.schedule import Schedule
 
@@ -39,6 +40,7 @@ class Update:
     ) -> None:
         self._guard = guard
         self._optimizer = optimizer
+        self._take_step = step_of(optimizer)
         self._schedule = schedule
         self._average = average
         self._clip_norm = config.clip_norm
@@ -50,7 +52,7 @@ class Update:
         norm = self._clip()
         is_good = self._guard.is_good(loss, norm if self._clip_norm is not None else None)
         if is_good:
-            self._optimizer.step()
+            self._take_step()
         self._optimizer.zero_grad()
         self._schedule.step()
         if is_good:
