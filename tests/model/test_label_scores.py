@@ -110,12 +110,21 @@ class TestLabels:
 
 class TestHistogram:
     def test_does_not_grow(self) -> None:
-        """Ten thousand labels share what one has, and still rank."""
+        """Labels share what one has; ten thousand, the most there may be, have few bins each, and still rank."""
         wide = ScoreHistogram(10_000)
         assert wide.num_bins == 256
+        assert ScoreHistogram(4096).num_bins * 4096 == ScoreHistogram(64).num_bins * 64 == 1 << 20
         is_positive = np.tile([[True], [False]], (1, 10_000))
         wide.add(is_positive, np.where(is_positive, 1.0, -1.0))
         assert (wide.auroc() == 1.0).all()
+
+    def test_a_net_that_is_sure_ranks_too(self) -> None:
+        """Logits about -25, far from where a probability of float32 is 0 or 1 to a reader, keep their order."""
+        actual, logits = rows()
+        sure = logits - 25.0
+        histogram = ScoreHistogram(1)
+        histogram.add((actual > 0)[:, None], sure[:, None])
+        assert histogram.auroc()[0] == pytest.approx(auroc(actual, sure), abs=2e-3)
 
     def test_what_is_beyond_the_bins_or_no_number(self) -> None:
         """Infinite logits are in the last bins, NaN with those that say nothing."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from corelane.core.errors import ConfigError
 from corelane.core.types import Array, Task
@@ -113,7 +114,7 @@ def test_an_ensemble_costs_the_mean_of_its_members(target: TargetEncoder) -> Non
 
 
 def test_mixed_targets() -> None:
-    """A row that is 30 % of one class and 70 % of another costs so much of each; weights count by the same shares."""
+    """A row that is 30 % of one class and 70 % of another costs so much of each, without weights."""
     outputs, _ = batch(CLASSES)
     shares = torch.tensor([0.3, 0.0, 0.7]).expand(N, 3)
     first, last = torch.zeros(N, dtype=torch.int64), torch.full((N,), 2)
@@ -121,10 +122,25 @@ def test_mixed_targets() -> None:
     assert loss(outputs, shares).item() == pytest.approx(
         0.3 * loss(outputs, first).item() + 0.7 * loss(outputs, last).item(), rel=1e-5
     )
-    weights = class_weights(CLASSES, "balanced")
-    assert built(CLASSES, class_weights="balanced")(outputs, shares).item() == pytest.approx(
-        (0.3 * weights[0] + 0.7 * weights[2]) * loss(outputs, shares).item(), rel=1e-5
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("target", [CLASSES, TWO, SEVERAL], ids=lambda target: target.task)
+def test_mixed_targets_keep_the_weight_of_each_part(target: TargetEncoder, smoothing: float) -> None:
+    """A row that is 30 % of one and 70 % of another costs so much of each, weighted: mixing rows leaves the classes in
+    balance.
+    """
+    outputs, one = batch(target)
+    other = one.flip(0)
+    loss = built(target, label_smoothing=smoothing, class_weights="balanced")
+    parts = [(0.3, one), (0.7, other)]
+    soft = sum(
+        share * (one_hot(labels, 3).float() if labels.ndim == 1 and target is CLASSES else labels)
+        for share, labels in parts
     )
+    assert isinstance(soft, Tensor)
+    expected = sum(share * loss(outputs, labels).item() for share, labels in parts)
+    assert loss(outputs, soft).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("target", [CLASSES, TWO, SEVERAL, VALUE], ids=lambda target: target.task)

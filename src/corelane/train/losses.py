@@ -42,7 +42,8 @@ class CrossEntropy:
     """Multi-class: outputs are logits of `num_outputs` classes, the target int64 [n] or a distribution float32 [n, k].
 
     With label `smoothing` s the target is (1 - s) of itself and s / k of every class (Szegedy et al., 2016, section 7).
-    A row counts with the weight of its class, `weights` float32 [k].
+    A row counts with the weight of its class, `weights` float32 [k]; of a row that is a mixture each class's share of
+    the loss counts with its own.
     """
 
     num_outputs: int
@@ -54,31 +55,39 @@ class CrossEntropy:
         outputs, target = _by_row(outputs, target, self.num_outputs)
         if self.weights is None:
             return cross_entropy(outputs, target, label_smoothing=self.smoothing)
+        if target.ndim == 2:
+            return cross_entropy(outputs, self._weighted(target, self.weights))
         rows = cross_entropy(outputs, target, label_smoothing=self.smoothing, reduction="none")
-        own = self.weights[target] if target.ndim == 1 else target @ self.weights
-        return torch.dot(rows, own) / len(rows)
+        return torch.dot(rows, self.weights[target]) / len(rows)
+
+    def _weighted(self, target: Tensor, weights: Tensor) -> Tensor:
+        """Distributions [n, k] as what each logarithm counts with: they no longer sum to 1."""
+        own = target * weights
+        return own * (1.0 - self.smoothing) + own.sum(1, keepdim=True) * (self.smoothing / self.num_outputs)
 
 
 @dataclass(frozen=True, eq=False)
 class BinaryCrossEntropy:
     """Binary and multi-label: outputs are `num_outputs` logits, the target float32 [n] or [n, k] of 0, 1 or between.
 
-    With label `smoothing` s a target t is t (1 - s) + s / 2. A target counts with the weight `negative` + t x `gain`,
-    float32 [k] each. The mean is over rows and labels.
+    With label `smoothing` s a target t is t (1 - s) + s / 2. A label counts with the weight `positive` where a row has
+    it, `negative` where not, float32 [k] each; of a mixture each part counts with its own. The mean is over rows and
+    labels.
     """
 
     num_outputs: int
     smoothing: float = 0.0
     negative: Tensor | None = None
-    gain: Tensor | None = None
+    positive: Tensor | None = None
 
     def __call__(self, outputs: Tensor, target: Tensor, /) -> Tensor:
         """See `Loss`."""
         outputs, target = _by_row(outputs, target, self.num_outputs)
         target = target.reshape(outputs.shape)
         weight = None
-        if self.negative is not None and self.gain is not None:
-            weight = torch.addcmul(self.negative, target, self.gain)
+        if self.negative is not None and self.positive is not None:
+            weight = torch.lerp(self.negative, self.positive, target)  # exact at 0 and at 1
+            target = target * self.positive / weight
         if self.smoothing:
             target = target * (1.0 - self.smoothing) + self.smoothing / 2
         return binary_cross_entropy_with_logits(outputs, target, weight)
@@ -121,11 +130,11 @@ def loss_for(target: TargetEncoder, config: TrainConfig) -> Loss:
         return (CrossEntropy if is_multi_class else BinaryCrossEntropy)(target.num_outputs, smoothing)
     if target.task == "multi_label":
         negative, positive = label_weights(target, config.class_weights)
-        return BinaryCrossEntropy(target.num_outputs, smoothing, _tensor(negative), _tensor(positive - negative))
+        return BinaryCrossEntropy(target.num_outputs, smoothing, _tensor(negative), _tensor(positive))
     weights = class_weights(target, config.class_weights)
     if target.task == "multi_class":
         return CrossEntropy(target.num_outputs, smoothing, _tensor(weights))
-    return BinaryCrossEntropy(1, smoothing, _tensor(weights[:1]), _tensor(weights[1:] - weights[:1]))
+    return BinaryCrossEntropy(1, smoothing, _tensor(weights[:1]), _tensor(weights[1:]))
 
 
 def class_weights(target: TargetEncoder, wanted: str | Mapping[str, float]) -> Array:
