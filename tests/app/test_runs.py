@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from corelane.app.runs import find_run, held, new_run, open_run_data, raise_recorded_error, recorded_errors
+from corelane.cli.outcome import worker_exit_code
 from corelane.core.errors import (
     ConfigError,
     DataError,
@@ -15,6 +16,7 @@ from corelane.core.errors import (
     RunLockedError,
     WorkerLostError,
 )
+from corelane.machine.health import EXIT_OK
 
 
 def test_runs_are_numbered_and_the_newest_is_found(tmp_path: Path) -> None:
@@ -85,6 +87,22 @@ def test_an_old_error_does_not_outlive_a_good_start(tmp_path: Path) -> None:
         pass
     raise_recorded_error(tmp_path, 0)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_error_that_was_left_behind_fails_nothing(tmp_path: Path) -> None:
+    """The exit code comes first: a child that ended well has ended well."""
+    with pytest.raises(DataError), recorded_errors(tmp_path):
+        raise DataError("no rows")
+    raise_recorded_error(tmp_path, EXIT_OK)
+
+
+def test_a_run_of_anothers_is_left_as_it_is(tmp_path: Path) -> None:
+    """A child that lost its run to another host writes nothing into it; its exit code tells the parent."""
+    with pytest.raises(RunLockedError) as raised, recorded_errors(tmp_path):
+        raise RunLockedError("the run must be ours")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(RunLockedError, match="taken it over"):
+        raise_recorded_error(tmp_path, worker_exit_code(raised.value))
 
 
 def test_a_death_without_a_word_is_reported(tmp_path: Path) -> None:

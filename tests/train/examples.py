@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -210,3 +211,33 @@ def on_disk(data: PreparedData, folder: Path) -> PreparedData:
 def _part(pipeline: Pipeline, rows: pa.RecordBatch) -> PreparedPart:
     target = pipeline.target.encode(rows)
     return PreparedPart(pipeline.transform(rows), target, np.arange(rows.num_rows))
+
+
+class NoFolder:
+    """Puts a file in the place of a run's checkpoints, once: saves fail until `end`, which waits for the first.
+
+    The run logs to `<directory>/logs`.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._folder = directory / "checkpoints"
+        self._aside = directory / "aside"
+        self._log = directory / "logs/training.jsonl"
+
+    def begin(self) -> None:
+        """From now on saves fail."""
+        if not self._has_failed():
+            self._folder.rename(self._aside)
+            self._folder.touch()
+
+    def end(self) -> None:
+        """Saves succeed again."""
+        deadline_s = time.monotonic() + 20.0
+        while not self._has_failed() and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        if self._aside.exists():
+            self._folder.unlink()
+            self._aside.rename(self._folder)
+
+    def _has_failed(self) -> bool:
+        return self._log.exists() and "checkpoint_failed" in self._log.read_text()

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from corelane.train.live import LiveProgress, figures_text
+from corelane.train.progress import Extent
 from corelane.train.record import StepRecord
 from corelane.train.watching import MAX_POINTS, Curve, Curves, NoCurves
 from tests.train.test_progress import drive
@@ -51,3 +52,17 @@ def test_a_curve_is_bounded() -> None:
     assert MAX_POINTS / 2 <= len(curve.points) <= MAX_POINTS
     assert [y for _, y in curve.points] == pytest.approx([0.5] * len(curve.points))
     assert curve.points[-1][0] > 99_000
+
+
+def test_a_step_that_was_left_out_is_not_drawn() -> None:
+    """Its loss is NaN or infinite, which has no place on a curve; the display goes on."""
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=100, color_system=None)
+    curves = Curves()
+    progress = LiveProgress(console, curves=curves, redraw_s=0.5, read_memory_bytes=lambda: 0)
+    progress.start(Extent("digits", total_steps=4, epochs=1, batch_size=10, step=0), now=0.0)
+    for step, loss in enumerate([2.0, float("nan"), float("inf"), 1.0], start=1):
+        progress.update(StepRecord(step, 0, 10, loss, 0.1, 1.0, float(step)))
+    progress.close()
+    assert curves.training.points == [(1, 2.0), (4, 1.0)]
+    assert "loss nan" in stream.getvalue()

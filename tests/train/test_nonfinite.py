@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from corelane.core.errors import InterruptedRunError, NonFiniteLossError
 from corelane.observe.log import SystemLogger
 from corelane.train.config import TrainConfig
 from corelane.train.nonfinite import Guard, NonFiniteSteps
-from tests.train.examples import classification, run, weights
+from corelane.train.record import StepRecord
+from tests.train.examples import NoFolder, classification, run, weights
 
 
 class Sensitive(nn.Module):
@@ -68,6 +71,101 @@ def test_one_bad_row_costs_its_step_each_epoch(tmp_path: Path) -> None:
     told = [line for line in lines if line["event"] == "step_skipped"]
     assert [line["step"] for line in told] == [entry["step"] for entry in skipped]
     assert all(100 in line["positions"] and "nan" in line["reason"] for line in told)
+
+
+class _NaNBack(torch.autograd.Function):
+    """Finite forward, NaN backward."""
+
+    @staticmethod
+    def forward(context: object, values: Tensor) -> Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(context: object, gradient: Tensor) -> Tensor:
+        return gradient * float("nan")
+
+
+class BadGradient(Sensitive):
+    """The gradient is NaN, and the loss is not, for every batch that holds the row `bad`."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        outputs = self.inner(values)
+        is_bad = self.training and bool((values[:, 0] == self.bad).any())
+        return _NaNBack.apply(outputs) if is_bad else outputs  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("settings", [{"clip_norm": None}, {"clip_norm": None, "clip_value": 1.0}, {}])
+def test_a_bad_gradient_alone_is_left_out_too(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Whether gradients are clipped or not, one that is not finite never reaches the weights."""
+    net = BadGradient(first_value(100))
+    run(tmp_path, classification(), net, epochs=2, **settings)
+    assert [entry["epoch"] for entry in entries(tmp_path, "skipped")] == [0, 1]
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in net.state_dict().values())
+
+
+class BadEpoch(Sensitive):
+    """Its answers in evaluation number `number` (from 0) are NaN."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(None)
+        self.number = number
+        self.evaluations = 0
+
+    def forward(self, values: Tensor) -> Tensor:
+        if self.training:
+            return self.inner(values)
+        self.evaluations += 1  # the validation part is one batch
+        return self.inner(values) * (float("nan") if self.evaluations == self.number + 1 else 1.0)
+
+
+def test_a_bad_validation_loss_is_a_bad_epoch(tmp_path: Path) -> None:
+    """It is told, has no value in the history, is never the best, and the run goes on; weights are those of others."""
+    with SystemLogger(directory=tmp_path / "logs", terminal_level="error") as logger:
+        result = run(tmp_path, classification(), BadEpoch(1), logger=logger, learning_rate=0.01)
+    assert result.num_epochs == 4
+    told = [entry for entry in entries(tmp_path, "epoch") if "validation_loss" not in entry]
+    assert [entry["epoch"] for entry in told] == [1]
+    assert result.best_step != told[0]["step"]
+    assert "validation_not_finite" in (tmp_path / "logs/training.jsonl").read_text()
+
+
+def test_a_bad_validation_loss_follows_the_policy(tmp_path: Path) -> None:
+    """Where steps end the run or go back, it does too."""
+    with pytest.raises(NonFiniteLossError, match="validation loss at step 8"):
+        run(tmp_path / "stop", classification(), BadEpoch(0), on_nonfinite="stop")
+    result = run(tmp_path / "rollback", classification(), BadEpoch(0), on_nonfinite="rollback")
+    assert [entry["from_step"] for entry in entries(tmp_path / "rollback", "rollback")] == [8]
+    assert result.num_epochs == 4
+
+
+def test_without_a_checkpoint_there_is_no_way_back(tmp_path: Path) -> None:
+    """Where none is whole any more the run ends, with the error that made it go back."""
+
+    def remove(_record: StepRecord) -> None:
+        for checkpoint in (tmp_path / "checkpoints").glob("[0-9]*"):
+            shutil.rmtree(checkpoint)
+
+    with pytest.raises(NonFiniteLossError, match="loss at step"):
+        run(tmp_path, classification(), Sensitive(first_value(3)), on_nonfinite="rollback", observers=[remove])
+
+
+def test_a_way_back_bears_a_save_that_failed(tmp_path: Path) -> None:
+    """The newest checkpoint that there is will do: a failure that the run tolerates does not end it."""
+    with SystemLogger(directory=tmp_path / "logs", terminal_level="error") as logger:
+        trouble = NoFolder(tmp_path)
+
+        def observe(record: StepRecord) -> None:
+            if record.step == 4:
+                while not (tmp_path / "checkpoints/0").exists():
+                    time.sleep(0.01)
+                trouble.begin()
+            if record.step == 7:
+                trouble.end()
+
+        settings: dict[str, Any] = {"on_nonfinite": "rollback", "logger": logger, "observers": [observe]}
+        run(tmp_path, classification(), BadEpoch(0), **settings)
+    (rollback,) = entries(tmp_path, "rollback")
+    assert (rollback["step"], rollback["from_step"]) == (0, 8)
 
 
 def test_skipped_steps_resume_exactly(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from corelane.observe.log import SystemLogger
 from corelane.train.config import TrainConfig
 from corelane.train.heartbeat import FILE
 from corelane.train.micro_batch import recorded_rows
-from corelane.train.recover import FaultTolerantTrainer, read_restarts
+from corelane.train.recover import RECORD, FaultTolerantTrainer, read_restarts
 from corelane.train.suspects import read_suspects
 
 AT_STEP_6 = (
@@ -36,6 +36,7 @@ def supervise(
     max_retries: int = 3,
     should_stop: Callable[[], bool] = lambda: False,
     should_leave: Callable[[], bool] = lambda: False,
+    before_start: Callable[[], None] = lambda: None,
     **settings: Any,
 ) -> tuple[int, list[str], str]:
     """Run `script` under the trainer: exit code, the arguments of each start, the log.
@@ -57,6 +58,7 @@ def supervise(
             clock=SystemClock(),
             should_stop=should_stop,
             should_leave=should_leave,
+            before_start=before_start,
             retry_policy=ExponentialBackoff(max_retries, initial_s=0.01, jitter_s=0.0),
         )
         code = trainer.train_with_recovery()
@@ -91,9 +93,9 @@ def test_progress_renews_the_retries(tmp_path: Path) -> None:
     assert len(starts) == 6
 
 
-@pytest.mark.parametrize("code", [0, 2, 70, 75])
+@pytest.mark.parametrize("code", [0, 2, 70, 73, 75])
 def test_an_end_that_would_repeat_is_passed_on(tmp_path: Path, code: int) -> None:
-    """Success, the user's error, one that would repeat and a saved stop are answers, not crashes."""
+    """Success, the user's error, one that would repeat, a run of another's, a saved stop: answers, not crashes."""
     assert supervise(tmp_path, f"sys.exit({code})")[:2] == (code, [""])
 
 
@@ -147,6 +149,22 @@ def test_a_child_that_never_begins_is_silent_too(tmp_path: Path) -> None:
     assert log.count("no sign of life") == 2
 
 
+def test_a_torn_record_is_passed_over(tmp_path: Path) -> None:
+    """A line that a full disk cut, in the middle or at the end, costs itself and not the run's result."""
+    supervise(tmp_path, "if number < 2: os.kill(os.getpid(), signal.SIGSEGV)")
+    whole = (tmp_path / RECORD).read_bytes().splitlines(keepends=True)
+    (tmp_path / RECORD).write_bytes(whole[0] + whole[1][:20] + b"\n\xff\n3\n" + whole[1] + whole[0][:-9])
+    assert [restart.step for restart in read_restarts(tmp_path)] == [0, 0]
+
+
+def test_each_start_is_prepared(tmp_path: Path) -> None:
+    """What one child left can be taken away before the next."""
+    starts: list[bool] = []
+    script = "(run / 'left').touch()\nif number < 2: os.kill(os.getpid(), signal.SIGSEGV)"
+    supervise(tmp_path, script, before_start=lambda: starts.append((tmp_path / "left").exists()))
+    assert starts == [False, True, True]
+
+
 def test_no_memory_halves_the_pieces(tmp_path: Path) -> None:
     """Five refusals in the steps, with one retry: 16, 8, 4, 2, 1 rows, and then an error with a remedy."""
     script = AT_STEP_6.replace("16", "int((run / 'rows').read_text()) if number else 16") + (
@@ -166,6 +184,13 @@ def test_no_memory_before_the_steps_is_tried_again_as_it_was(tmp_path: Path) -> 
     script = AT_STEP_6.replace("'train'", "'prepare'") + f"sys.exit({EXIT_NO_MEMORY} if number == 0 else 0)"
     assert supervise(tmp_path, script)[0] == 0
     assert recorded_rows(tmp_path) is None
+
+
+def test_no_memory_for_the_last_evaluation_halves_too(tmp_path: Path) -> None:
+    """The test part goes through the network in pieces of the same size."""
+    script = AT_STEP_6.replace("'train'", "'finish'") + f"sys.exit({EXIT_NO_MEMORY} if number == 0 else 0)"
+    assert supervise(tmp_path, script)[0] == 0
+    assert recorded_rows(tmp_path) == 8
 
 
 def test_a_crash_loop_is_named_and_ends(tmp_path: Path) -> None:

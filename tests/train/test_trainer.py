@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,15 @@ from torch import Tensor, nn
 
 from corelane.core.errors import ConfigError, DataError, InterruptedRunError, NonFiniteLossError, StateError
 from corelane.machine.memory import MemoryManager
+from corelane.observe.log import SystemLogger
 from corelane.store.tiers.memory import MemoryTier
 from corelane.train.checkpoint import read_checkpoint
 from corelane.train.config import AugmentConfig
+from corelane.train.heartbeat import NoHeart, Phase
+from corelane.train.record import StepRecord
 from corelane.train.state import saved_steps
 from tests.train.examples import (
+    NoFolder,
     binary,
     classification,
     dropout_net,
@@ -248,28 +253,84 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, interval: int) -
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
-    """Without a norm no gradient is judged: one that breaks the weights is found before the checkpoint is written."""
-
-    class Breaking(torch.autograd.Function):
-        @staticmethod
-        def forward(context: object, values: torch.Tensor) -> torch.Tensor:
-            return values.clone()
-
-        @staticmethod
-        def backward(context: object, gradient: torch.Tensor) -> torch.Tensor:
-            return gradient * float("nan")
-
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = dropout_net()
-
-        def forward(self, values: torch.Tensor) -> torch.Tensor:
-            return Breaking.apply(self.inner(values))
-
+    """A rate that throws the weights out of range in one good step is found before the checkpoint is written."""
+    settings = {"optimizer": "sgd", "learning_rate": 1e39, "scheduler": "constant", "warmup_fraction": 0.0}
     with pytest.raises(NonFiniteLossError, match="weights at step 1"):
-        run(tmp_path, classification(), Net(), save_interval=1, clip_norm=None)
+        run(tmp_path, classification(), dropout_net(), save_interval=1, clip_norm=None, **settings)
     assert saved_steps(tmp_path / "checkpoints") == []
+
+
+@pytest.mark.parametrize("stop", [5, 7])
+def test_a_stop_saves_after_a_save_that_failed(tmp_path: Path, stop: int) -> None:
+    """A failure that the run tolerates is none of a stop's: where it was asked to stop, the state is saved."""
+    trouble = NoFolder(tmp_path)
+
+    def observe(record: StepRecord) -> None:
+        if record.step == 4:
+            trouble.begin()
+
+    def end() -> bool:
+        trouble.end()
+        return True
+
+    with SystemLogger(directory=tmp_path / "logs", terminal_level="error") as logger:
+        settings: dict[str, Any] = {"logger": logger, "should_stop": after(stop, end), "observers": [observe]}
+        with pytest.raises(InterruptedRunError, match=f"saved at step {stop}"):
+            run(tmp_path, classification(), dropout_net(), **settings)
+    assert saved_steps(tmp_path / "checkpoints") == [stop]
+
+
+class Phases(NoHeart):
+    """Keeps the phases that a trainer enters, without repetitions; `-` is a step."""
+
+    def __init__(self) -> None:
+        self.seen = [""]
+
+    def beat(self, step: int, epoch: int, batch: int) -> None:
+        """A step."""
+        self._see("-")
+
+    def enter(self, phase: Phase) -> None:
+        """A phase."""
+        self._see(phase)
+
+    def _see(self, what: str) -> None:
+        if self.seen[-1] != what:
+            self.seen.append(what)
+
+
+def test_waiting_for_the_last_save_is_a_save(tmp_path: Path) -> None:
+    """At the end, and when asked to stop: whoever watches for hangs does not take a slow disk for a slow step."""
+    phases = Phases()
+    run(tmp_path / "whole", classification(), dropout_net(), epochs=1, save_interval=100, heart=phases)
+    last_step = len(phases.seen) - phases.seen[::-1].index("-")
+    assert phases.seen[last_step:] == ["save", "finish", "evaluate", "finish"]
+    phases = Phases()
+    stop = after(2, lambda: True)
+    with pytest.raises(InterruptedRunError):
+        run(tmp_path / "stopped", classification(), dropout_net(), should_stop=stop, heart=phases)
+    assert phases.seen[-1] == "save"
+
+
+class Wide(nn.Module):
+    """Notes how many rows go through it at once when it is evaluated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = dropout_net()
+        self.most = 0
+
+    def forward(self, values: Tensor) -> Tensor:
+        self.most = max(self.most, 0 if self.training else len(values))
+        return self.inner(values)
+
+
+def test_evaluations_take_no_more_rows_than_steps(tmp_path: Path) -> None:
+    """Where the memory is small, the validation part and the test part go through the network in its pieces too."""
+    net = Wide()
+    result = run(tmp_path, classification(), net, epochs=1, micro_batch_size=8)
+    assert result.test is not None
+    assert net.most == 8
 
 
 def test_a_run_is_not_written_over(tmp_path: Path) -> None:

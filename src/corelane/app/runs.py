@@ -35,7 +35,7 @@ from corelane.data.batch import Fingerprint
 from corelane.data.pipeline import Pipeline
 from corelane.data.prepared import PreparedData, read_table, write_table
 from corelane.machine.backoff import ExponentialBackoff
-from corelane.machine.health import EXIT_OK, EXIT_UNKNOWN, HealthChecker
+from corelane.machine.health import EXIT_LOCKED, EXIT_OK, EXIT_UNKNOWN, HealthChecker
 from corelane.machine.limits import limit_reached
 from corelane.store.bundle import verify_bundle, write_atomic, write_bundle
 from corelane.store.durable import sync_directory, temporary_directory
@@ -224,7 +224,8 @@ def recorded_errors(directory: Path) -> Iterator[None]:
     """Leave an error in the run directory on its way out, and none of an earlier start.
 
     What is not ours becomes so: `OutOfMemoryError`, `SystemLimitError` and `DiskFullError` where a limit of the system
-    is behind it, `TrainerFailedError` where it would come again. Other trouble that may pass stays as it is.
+    is behind it, `TrainerFailedError` where it would come again. Other trouble that may pass stays as it is. A
+    `RunLockedError` leaves nothing: the run is another's now.
     """
     forget_error(directory)
     try:
@@ -237,6 +238,8 @@ def recorded_errors(directory: Path) -> Iterator[None]:
             if ours is None and HealthChecker().is_recoverable(error):
                 raise
             raise (ours or _failed(directory, error)) from error
+    except RunLockedError:
+        raise
     except CorelaneError as error:
         record = {"code": error.code, "message": error.message, "detail": error.detail}
         with suppress(OSError, DiskFullError):  # the exit code says the rest
@@ -261,19 +264,25 @@ def raise_recorded_error(directory: Path, returncode: int, *, was_asked: bool = 
     `was_asked` says that it was to stop; then an end by a signal, before it could save, is an interruption.
     """
     path = directory / ERROR_NAME
+    if returncode == EXIT_OK:
+        return
+    if returncode == EXIT_LOCKED:
+        raise RunLockedError(
+            f"{directory} must be trained by one process at a time, but another has taken it over from ours; leave it "
+            "to that one, or end it and run the same command again with --resume"
+        )
     if path.exists():
         record = json.loads(path.read_text(encoding="utf-8"))
         raise _error_class(record["code"])(record["message"], detail=record["detail"])
-    if was_asked and returncode not in (EXIT_OK, EXIT_UNKNOWN):
+    if was_asked and returncode != EXIT_UNKNOWN:
         raise InterruptedRunError(
             f"training must run to its end, got a request to stop; {directory} goes on from its newest checkpoint, "
             "run the same command again with --resume"
         )
-    if returncode != 0:
-        raise WorkerLostError(
-            f"the trainer of {directory} must end well, got exit code {returncode}; see {directory / 'logs'}, "
-            "then run the same command with --resume"
-        )
+    raise WorkerLostError(
+        f"the trainer of {directory} must end well, got exit code {returncode}; see {directory / 'logs'}, "
+        "then run the same command with --resume"
+    )
 
 
 def _error_class(code: str) -> type[CorelaneError]:

@@ -168,8 +168,8 @@ def _train_in_child(directory: Path, root: RootConfig, *, resume: bool, quiet: b
             logger=logger,
             should_stop=signals.is_asked,
             should_leave=signals.is_urgent,
+            before_start=lambda: forget_error(directory),
         )
-        forget_error(directory)
         code, was_asked = trainer.train_with_recovery(), signals.is_asked()
     raise_recorded_error(directory, code, was_asked=was_asked)
 

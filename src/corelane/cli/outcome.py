@@ -18,7 +18,7 @@ import typer
 
 from corelane.core.errors import CorelaneError
 
-EXIT_OURS, EXIT_USER, EXIT_WOULD_REPEAT, EXIT_NO_MEMORY, EXIT_RESUMABLE = 1, 2, 70, 71, 75
+EXIT_OURS, EXIT_USER, EXIT_WOULD_REPEAT, EXIT_NO_MEMORY, EXIT_LOCKED, EXIT_RESUMABLE = 1, 2, 70, 71, 73, 75
 STOPPED = "corelane: stopped before the end; run the same command again"
 
 # The rest follows the class: transient errors can be resumed, permanent ones are the user's to mend.
@@ -35,6 +35,8 @@ def exit_code(error: CorelaneError) -> int:
 
 def worker_exit_code(error: CorelaneError) -> int:
     """The exit code of a process that another one starts again: another than 1 where `error` would come again."""
+    if error.code == "run_locked":
+        return EXIT_LOCKED  # and nothing is left in the run, which is another's
     code = exit_code(error)
     return EXIT_WOULD_REPEAT if code == EXIT_OURS and not error.transient else code
 

@@ -17,6 +17,7 @@ EXIT_UNKNOWN: Final = 1  # Python's own, for an error that nobody caught
 EXIT_USER_ERROR: Final = 2
 EXIT_WOULD_REPEAT: Final = 70  # EX_SOFTWARE: an error that the same work would raise again
 EXIT_NO_MEMORY: Final = 71  # EX_OSERR: the system refused memory, and the process could still say so
+EXIT_LOCKED: Final = 73  # EX_CANTCREAT: another process trains the run
 EXIT_RESUMABLE: Final = 75  # EX_TEMPFAIL of sysexits.h: the run was asked to stop and has saved its state
 _EXIT_NOT_EXECUTABLE: Final = 126  # these two are the shell's
 _EXIT_NOT_FOUND: Final = 127
@@ -52,8 +53,9 @@ class HealthChecker:
         """True when a process that ended so should be started again.
 
         `returncode` as `subprocess` gives it (-9) or as shells do (137). Crashes and kills are: SIGKILL is what running
-        out of memory looks like. Success, a user's error (2), one that would repeat (70), "resumable" (75), a missing
-        program and a request to stop are not. Exit code 1 is a failure of unknown kind: worth the ration of restarts.
+        out of memory looks like. Success, a user's error (2), one that would repeat (70), a run of another's (73),
+        "resumable" (75), a missing program and a request to stop are not. Exit code 1 is a failure of unknown kind:
+        worth the ration of restarts.
         """
         if (number := _signal_of(returncode)) is not None:
             return number not in _ASKED_TO_STOP
@@ -75,11 +77,15 @@ def exit_status(returncode: int) -> int:
     return _SIGNAL_EXIT_BASE - returncode if returncode < 0 else returncode
 
 
-_FINAL = {EXIT_OK, EXIT_USER_ERROR, EXIT_WOULD_REPEAT, EXIT_RESUMABLE, _EXIT_NOT_EXECUTABLE, _EXIT_NOT_FOUND}
+_FINAL = {
+    *(EXIT_OK, EXIT_USER_ERROR, EXIT_WOULD_REPEAT, EXIT_LOCKED, EXIT_RESUMABLE),
+    *(_EXIT_NOT_EXECUTABLE, _EXIT_NOT_FOUND),
+}
 _EXIT_WORDS = {
     EXIT_OK: "finished",
     EXIT_WOULD_REPEAT: "failed with an error that would repeat (exit code 70)",
     EXIT_NO_MEMORY: "was refused memory by the system (exit code 71)",
+    EXIT_LOCKED: "another process trains the run (exit code 73)",
     EXIT_USER_ERROR: "stopped at an error in its input or options (exit code 2)",
     EXIT_RESUMABLE: "stopped on request with its state saved (exit code 75); run it again with --resume",
     _EXIT_NOT_EXECUTABLE: "could not be started: the program is not executable (exit code 126)",

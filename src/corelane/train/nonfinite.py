@@ -35,12 +35,12 @@ class Guard:
         if self._buffers:
             torch._foreach_copy_(self._before, self._buffers)
 
-    def is_good(self, loss: Tensor, gradient_norm: Tensor | None) -> bool:
+    def is_good(self, loss: Tensor, gradient_norm: Tensor) -> bool:
         """Whether the step may change the weights; if not, the statistics are those from before it.
 
-        Reading a scalar takes 0.1 us on a CPU, which has computed it already. Without a norm only the loss is judged.
+        Reading a scalar takes 0.1 us on a CPU, which has computed it already.
         """
-        if math.isfinite(loss.item()) and (gradient_norm is None or math.isfinite(gradient_norm.item())):
+        if math.isfinite(loss.item()) and math.isfinite(gradient_norm.item()):
             return True
         if self._buffers:
             torch._foreach_copy_(self._buffers, self._before)

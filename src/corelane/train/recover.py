@@ -30,7 +30,9 @@ from corelane.train.watched import Ending, WatchedProcess
 RESUME: Final = "--resume"
 RECORD: Final = "recovery.jsonl"
 MAX_SUSPECTS: Final = 8  # steps taken out by quarantine; more poisoned batches than that are no accident
-_GROWS_WITH_ROWS: Final = frozenset({"plan", "train", "evaluate", "save"})  # phases in which smaller pieces help
+_GROWS_WITH_ROWS: Final = frozenset(
+    {"plan", "train", "evaluate", "save", "finish"}
+)  # phases in which smaller pieces help
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,20 @@ class Restart:
 
 
 def read_restarts(directory: Path) -> list[Restart]:
-    """What the run in `directory` recovered from, oldest first."""
+    """What the run in `directory` recovered from, oldest first, as far as it can be read."""
     try:
-        lines = (directory / RECORD).read_text(encoding="utf-8").splitlines()
+        lines = (directory / RECORD).read_bytes().splitlines()
     except FileNotFoundError:
         return []
-    return [Restart(**json.loads(line)) for line in lines]
+    return [restart for line in lines for restart in _restarts_in(line)]
+
+
+def _restarts_in(line: bytes) -> list[Restart]:
+    """The restart that `line` tells; none where a full disk or a power cut tore it (the log has it too)."""
+    try:
+        return [Restart(**json.loads(line))]
+    except (ValueError, TypeError):
+        return []
 
 
 class FaultTolerantTrainer:
@@ -59,7 +69,8 @@ class FaultTolerantTrainer:
     `argv` is the child's command; `--resume` is added to it from the second start on. `directory` is the run's, where
     the child's checkpoints show whether a crash came after new progress: then the count of retries begins anew, so
     that `config.max_retries` limits crashes at one place and not the crashes of a long run. `should_stop` is asked
-    while waiting; a yes is passed on to the child as SIGTERM. A yes of `should_leave` ends it at once.
+    while waiting; a yes is passed on to the child as SIGTERM. A yes of `should_leave` ends it at once. `before_start`
+    is called before each start: what the last child left is not the next one's.
     """
 
     def __init__(
@@ -74,6 +85,7 @@ class FaultTolerantTrainer:
         should_leave: Callable[[], bool] = lambda: False,
         health_checker: HealthChecker | None = None,
         retry_policy: ExponentialBackoff | None = None,
+        before_start: Callable[[], None] = lambda: None,
     ) -> None:
         self.config = config
         self.clock = clock or SystemClock()
@@ -84,6 +96,7 @@ class FaultTolerantTrainer:
         self._logger = logger
         self._should_stop = should_stop
         self._should_leave = should_leave
+        self._before_start = before_start
         self._progress = -1
         self._waits: Iterator[float] = iter(())
         self._ends: list[Ending] = []
@@ -110,6 +123,7 @@ class FaultTolerantTrainer:
                     self._argv.append(RESUME)
 
     def _run_child(self, heartbeat: Heartbeat | None) -> Ending:
+        self._before_start()
         process = WatchedProcess(
             self._argv,
             heartbeat=heartbeat,

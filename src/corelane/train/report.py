@@ -79,6 +79,8 @@ def _curves(steps: Sequence[JsonObject], epochs: Sequence[JsonObject]) -> Iterat
 
 
 def _series(name: str, entries: Sequence[JsonObject], key: str) -> Series:
+    """The values under `key`, where there is one: what was not finite has none."""
+    entries = [entry for entry in entries if key in entry]
     return Series(name, [entry["step"] for entry in entries], [entry[key] for entry in entries])
 
 

@@ -27,7 +27,7 @@ from corelane.train.augment import Augmenting, augmenter_for
 from corelane.train.augmented import CachedAugmenter
 from corelane.train.batches import TensorBatches, in_layout
 from corelane.train.config import TrainConfig
-from corelane.train.evaluate import BATCH_ROWS, evaluate
+from corelane.train.evaluate import evaluate, rows_at_once
 from corelane.train.heartbeat import NO_HEART, Heart
 from corelane.train.metrics import Evaluation
 from corelane.train.mirror import Mirror
@@ -118,8 +118,9 @@ def run_training(
     )
 
     def work(should_stop: Callable[[], bool]) -> TrainResult:
+        fitted = fitted_to_room(config, directory, module, data, room_bytes)
         trainer = Trainer(
-            fitted_to_room(config, directory, module, data, room_bytes),
+            fitted,
             module=module,
             data=data,
             processor=processor,
@@ -138,7 +139,7 @@ def run_training(
             title=title,
         )
         result = trainer.train(resume)
-        return replace(result, test=_look_at_test_part(module, data, processor, plan))
+        return replace(result, test=_look_at_test_part(fitted, module, data, processor, plan))
 
     with state:  # before anything is written
         check_directory(checkpoints, checkpoint_bytes(module))
@@ -175,10 +176,10 @@ def _augmenter(config: TrainConfig, data: PreparedData, seed: int, disk: DiskTie
 
 
 def _look_at_test_part(
-    module: torch.nn.Module, data: PreparedData, processor: CPUDataProcessor, plan: Plan
+    config: TrainConfig, module: torch.nn.Module, data: PreparedData, processor: CPUDataProcessor, plan: Plan
 ) -> Evaluation | None:
     if data.test.num_rows == 0:
         return None
     batches = TensorBatches(processor, channels_last=plan.chosen.memory_format == "channels_last")
     order = np.arange(data.test.num_rows)
-    return evaluate(module, batches.of(data.test, order, BATCH_ROWS), data.pipeline)
+    return evaluate(module, batches.of(data.test, order, rows_at_once(config)), data.pipeline)

@@ -181,6 +181,10 @@ class TrainingStateManager:
         """Raise `RunLockedError` when another trainer has taken over: nothing may be published any more."""
         self._lease.check()
 
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Wait until no save runs, whatever came of it. Raises `SaveError` when it takes longer than `timeout_s`."""
+        self._writer.wait(timeout_s)
+
     def load_latest(self) -> Checkpoint | None:
         """The newest whole checkpoint, or None. A broken one is set aside as `<step>.broken`, with a warning.
 

@@ -19,7 +19,7 @@ from corelane.train import randomness
 from corelane.train.augment import Augmenting
 from corelane.train.batches import TensorBatch, TensorBatches
 from corelane.train.config import TrainConfig
-from corelane.train.evaluate import BATCH_ROWS, evaluate
+from corelane.train.evaluate import evaluate, rows_at_once
 from corelane.train.heartbeat import NO_HEART, Heart, phase_beats
 from corelane.train.learner import Learner
 from corelane.train.losses import loss_for
@@ -107,23 +107,21 @@ class Trainer:
         self._begin(resume)
         try:
             while not self._state.counters.is_finished:
-                if self._is_to_roll_back():
-                    self._roll_back()
+                self._epoch()
+            self._heart.enter("save")  # a slow disk is no hang
             self._state.settle()
         finally:
             self._augment.close()
             self._progress.close()
         return self._result()
 
-    def _is_to_roll_back(self) -> bool:
-        """Take the steps that are left of the epoch; whether something was not finite and the policy is to go back."""
+    def _epoch(self) -> None:
+        """The steps that are left of the epoch; a way back where something is not finite, if the policy has one."""
         try:
             self._steps()
         except NonFiniteLossError:
-            if self._nonfinite.roll_back():
-                return True
-            raise
-        return False
+            if not (self._nonfinite.roll_back() and self._roll_back()):
+                raise
 
     def _steps(self) -> None:
         """The steps that are left of the present epoch, and its end."""
@@ -220,8 +218,9 @@ class Trainer:
         if self._data.validation.num_rows:
             with self._learner.averaged():
                 evaluation = self._validate()
-                entry |= evaluation.named("validation")
-                self._rank(self._finite("validation loss", evaluation.loss))
+                named = evaluation.named("validation")
+                entry |= {name: value for name, value in named.items() if math.isfinite(value)}
+                self._rank(evaluation.loss)
         self._state.metrics = entry
         self._state.history.add("epoch", {"epoch": at.epoch, "step": at.step, **entry})
         self._logger.training.info("epoch_finished", epoch=at.epoch, step=at.step, **entry)
@@ -242,17 +241,28 @@ class Trainer:
                 self._state.keep_best(self._learner.module)
 
     def _validate(self) -> Evaluation:
-        num_rows = min(BATCH_ROWS, self._config.micro_batch_size or BATCH_ROWS)
-        batches = phase_beats(self._heart, "evaluate", self._batches.of_validation(self._kept, num_rows))
+        rows = self._batches.of_validation(self._kept, rows_at_once(self._config))
+        batches = phase_beats(self._heart, "evaluate", rows)
         return evaluate(self._learner.module, batches, self._data.pipeline)
 
     def _rank(self, loss: float) -> None:
         at = self._state.counters
+        if not math.isfinite(loss):
+            self._pass_over(loss)
         if loss < at.best_metric:
             at.best_metric, at.best_step, at.stale_epochs = loss, at.step, 0
             self._state.keep_best(self._learner.module)
         else:
             at.stale_epochs += 1
+
+    def _pass_over(self, loss: float) -> None:
+        """The epoch's validation loss is not finite: the end or a way back where steps have one, else a bad epoch."""
+        at = self._state.counters
+        if self._config.on_nonfinite != "skip":
+            raise self._not_finite("validation loss", loss)
+        self._logger.training.warning(
+            "validation_not_finite", epoch=at.epoch, step=at.step, loss=str(loss), action="never taken for the best"
+        )
 
     def _save(self) -> None:
         watch, learner, state = self._watch, self._learner, self._state
@@ -268,14 +278,20 @@ class Trainer:
 
     def _stop(self) -> None:
         state, step = self._state, self._state.counters.step
-        if state.saved_step != step:
-            state.settle(self._config.stop_wait_s)
+        self._wait_for_save(self._config.stop_wait_s)
+        if state.durable_step != step:
             self._save()
-        state.settle(self._config.stop_wait_s)
+            self._heart.enter("save")
+            state.settle(self._config.stop_wait_s)
         raise InterruptedRunError(
             f"training must run to its end, got a request to stop; its state is saved at step {step}, "
             "run the same command again with --resume"
         )
+
+    def _wait_for_save(self, timeout_s: float | None = None) -> None:
+        """Until the save that runs has ended, well or not: what failed so far is tolerated here."""
+        self._heart.enter("save")
+        self._state.wait(timeout_s)
 
     def _leave_out(self, loss: float, norm: float) -> None:
         """The step just tried was not finite and changed nothing: go on without it, if the policy lets us."""
@@ -292,13 +308,14 @@ class Trainer:
             num_skipped=self._nonfinite.skipped,
         )
 
-    def _roll_back(self) -> None:
-        """Go back to the newest checkpoint, with a lower rate from there on."""
+    def _roll_back(self) -> bool:
+        """Go back to the newest checkpoint, with a lower rate from there on; False where none is whole."""
         state, learner, reached = self._state, self._learner, self._state.counters.step
         decided = self._nonfinite.state_dict()
-        state.settle()
+        self._wait_for_save()
         state.notes.clear()  # the checkpoint has them
-        state.resume(learner.module, learner.optimizer, learner.schedule)
+        if not state.resume(learner.module, learner.optimizer, learner.schedule):
+            return False
         self._nonfinite.load_state_dict({**decided, "in_a_row": 0, "since_log": 0, "in_epoch": 0})
         learner.schedule.lower(self._nonfinite.rate_factor)
         at = state.counters
@@ -306,6 +323,8 @@ class Trainer:
         facts = {"step": at.step, "epoch": at.epoch, "from_step": reached, "rate_factor": self._nonfinite.rate_factor}
         state.history.add("rollback", facts)
         self._logger.training.warning("rolled_back", **facts, num_rollbacks=self._nonfinite.rollbacks)
+        self._heart.enter("train")
+        return True
 
     def _positions(self) -> list[int]:
         """The rows of the present batch, as positions in their source."""
@@ -313,11 +332,6 @@ class Trainer:
         rows = self._rows.batch(at.epoch, at.batch, self._batch_size)
         positions: list[int] = self._data.train.positions[rows].tolist()
         return positions
-
-    def _finite(self, what: str, value: float) -> float:
-        if not math.isfinite(value):
-            raise self._not_finite(what, value)
-        return value
 
     def _not_finite(self, what: str, value: float) -> NonFiniteLossError:
         at = self._state.counters

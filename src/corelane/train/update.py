@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -15,11 +14,9 @@ from corelane.train.fused import step_of
 from corelane.train.nonfinite import Guard
 from corelane.train.schedule import Schedule
 
-NO_NORM = torch.tensor(float("nan"))
-
 
 class Outcome(NamedTuple):
-    """What a step came to: the batch's loss and the gradient's length before clipping (NaN: not asked for), scalars.
+    """What a step came to: the batch's loss and the gradient's length before clipping, scalars.
 
     `was_taken` is false when one of them was not finite: then no weight, average or statistic has changed.
     """
@@ -50,7 +47,7 @@ class Update:
     def apply(self, loss: Tensor) -> Outcome:
         """Take the step that the gradients of `loss` say, unless they or it are not finite; the schedule goes on."""
         norm = self._clip()
-        is_good = self._guard.is_good(loss, norm if self._clip_norm is not None else None)
+        is_good = self._guard.is_good(loss, norm)
         if is_good:
             self._take_step()
         self._optimizer.zero_grad()
@@ -60,10 +57,9 @@ class Update:
         return Outcome(loss, norm, is_good)
 
     def _clip(self) -> Tensor:
-        if self._clip_value is None and self._clip_norm is None:
-            return NO_NORM
+        """The length before clipping, which the guard needs where nothing is clipped too."""
         gradients = gradients_of(self._parameters)
-        norm = norm_of(gradients) if self._clip_norm is not None else NO_NORM
+        norm = norm_of(gradients)
         if self._clip_value is not None:
             clip_values(gradients, self._clip_value)
         if self._clip_norm is not None:

@@ -5,6 +5,8 @@ A `Curve` keeps a bounded number of points, whatever the length of the run. `Liv
 
 from __future__ import annotations
 
+import math
+
 from rich.text import Text
 
 from corelane.observe.terminal_chart import braille_chart
@@ -22,7 +24,9 @@ class Curve:
         self._pending: list[tuple[float, float]] = []
 
     def add(self, x: float, y: float) -> None:
-        """Take one more value; x must not go back."""
+        """Take one more value; x must not go back. One that is not finite (a step that was left out) has no place."""
+        if not math.isfinite(y):
+            return
         self._pending.append((x, y))
         if len(self._pending) == self._per_point:
             self.points.append(_mean(self._pending))

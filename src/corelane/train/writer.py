@@ -82,13 +82,19 @@ class CheckpointWriter:
         """Wait until the last save is durable, at most `timeout_s`. Raises what made it fail, `SaveError` after that
         time.
         """
+        self.wait(timeout_s)
+        if self._last_error is not None:
+            raise self._raised(self._last_error)
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Wait until no save runs, at most `timeout_s`; a failure stays to be raised. Raises `SaveError` after that
+        time.
+        """
         if not self._saver.wait(timeout_s):
             raise SaveError(
                 f"the checkpoint of step {self.saved_step} must be written within {timeout_s:.0f} s, got no end; see "
                 f"to the disk of {self._folder.path}. The last durable one: {self.durable_step}"
             )
-        if self._last_error is not None:
-            raise self._raised(self._last_error)
 
     def close(self, timeout_s: float) -> None:
         """Wait at most `timeout_s` for the save that runs, and take no more."""
