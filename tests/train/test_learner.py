@@ -17,6 +17,7 @@ from corelane.train.learner import Learner
 from corelane.train.losses import CrossEntropy
 from corelane.train.plan import Candidate
 from corelane.train.record import StepRecord
+from corelane.train.step import pieces
 from corelane.train.timing import StopWatch
 from tests.train.examples import classification, dropout_net, picture_net, pictures, run, weights
 
@@ -46,7 +47,7 @@ def plain_net() -> nn.Module:
 
 @pytest.mark.parametrize("micro_batch_size", [1, 5, 16])
 def test_pieces_add_up_to_the_batch(micro_batch_size: int) -> None:
-    """A batch in pieces, the last one short, gives the loss, the norm and the weights of the whole one."""
+    """A batch in pieces, some one row shorter, gives the loss, the norm and the weights of the whole one."""
     values = torch.randn(32, 8, generator=torch.Generator().manual_seed(1))
     target = torch.arange(32) % 3
     whole, cut = learner(plain_net()), learner(plain_net(), micro_batch_size)
@@ -56,6 +57,26 @@ def test_pieces_add_up_to_the_batch(micro_batch_size: int) -> None:
         torch.testing.assert_close(got.gradient_norm, expected.gradient_norm)
     for name, tensor in whole.module.state_dict().items():
         torch.testing.assert_close(cut.module.state_dict()[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def batch_norm_net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+
+
+def test_no_piece_of_a_batch_is_left_with_one_row() -> None:
+    """Pieces differ by one row at most: 32 rows by 31 are two of 16, which batch norm takes."""
+    sizes = [len(target) for _, target in pieces(([torch.zeros(65, 8)], torch.zeros(65)), 8)]
+    assert sizes == [8, 8, 7, 7, 7, 7, 7, 7, 7]
+    assert learner(batch_norm_net(), 31).step(([torch.randn(32, 8)], torch.arange(32) % 3)).was_taken
+
+
+@pytest.mark.parametrize(("num_rows", "micro_batch_size"), [(1, 32), (32, 1)])
+def test_one_row_for_batch_norm_is_told(num_rows: int, micro_batch_size: int) -> None:
+    """Batch norm over a single row is an error of the configuration, which says what to raise."""
+    batch = [torch.randn(num_rows, 8)], torch.zeros(num_rows, dtype=torch.int64)
+    with pytest.raises(ConfigError, match=r"two rows at once, got 1; raise train\.batch_size"):
+        learner(batch_norm_net(), micro_batch_size).step(batch)
 
 
 def test_both_clippings_hold() -> None:

@@ -25,6 +25,8 @@ from corelane.train.step import pieces
 from corelane.train.timing import StopWatch
 from corelane.train.update import Outcome, Update
 
+BATCH_NORM_ERROR = "Expected more than 1 value per channel when training"  # torch has no class of its own for it
+
 
 class Learner:
     """Takes steps on `module` the way `candidate` says, `total_steps` in a whole run; laps go to `watch`.
@@ -77,10 +79,19 @@ class Learner:
         to_training_mode(self.module)
 
     def step(self, batch: TensorBatch) -> Outcome:
-        """One step on `batch`."""
+        """One step on `batch`. Raises `ConfigError` when it gives batch norm one row, which has no variance."""
         self._guard.begin()
-        with self._precision:
-            return self._step.run(pieces(batch, self._micro_batch_size))
+        given = pieces(batch, self._micro_batch_size)
+        try:
+            with self._precision:
+                return self._step.run(given)
+        except ValueError as error:
+            if BATCH_NORM_ERROR not in str(error):
+                raise
+            raise ConfigError(
+                "a network with batch norm must get at least two rows at once, got "
+                f"{min(len(target) for _, target in given)}; raise train.batch_size or train.micro_batch_size"
+            ) from error
 
     def averaged(self) -> AbstractContextManager[None]:
         """Inside, the network has the weights that are evaluated and kept: the averaged ones, where there are any."""

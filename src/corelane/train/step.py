@@ -64,9 +64,13 @@ class EagerStep:
 
 
 def pieces(batch: TensorBatch, num_rows: int) -> list[TensorBatch]:
-    """`batch` in pieces of at most `num_rows` rows, in order, without copies."""
+    """`batch` in the fewest pieces of at most `num_rows` rows, in order, without copies.
+
+    Their sizes differ by one at most: batch norm cannot take a piece of one row.
+    """
     inputs, target = batch
     if len(target) <= num_rows:
         return [batch]
-    starts = range(0, len(target), num_rows)
-    return [([tensor[at : at + num_rows] for tensor in inputs], target[at : at + num_rows]) for at in starts]
+    num_pieces = -(-len(target) // num_rows)
+    cut = zip(*(tensor.tensor_split(num_pieces) for tensor in (*inputs, target)), strict=True)
+    return [(list(piece[:-1]), piece[-1]) for piece in cut]

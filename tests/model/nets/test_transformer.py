@@ -37,10 +37,10 @@ def test_a_layer_is_torchs_encoder_layer() -> None:
 
 
 def test_padding_changes_nothing() -> None:
-    """With `mask_padding` tokens after the text count for nothing; a row of padding alone has a finite answer."""
+    """With `mask_padding` token 0 counts for nothing, wherever it is; a row of padding alone has a finite answer."""
     torch.manual_seed(0)
     net = Transformer(6, 3, vocabulary=10, width=8, num_heads=2, feed_forward=8, mask_padding=True)
-    text = torch.tensor([[4, 5, 6, 0, 0, 0]])
+    text = torch.tensor([[4, 5, 6, 0, 0, 0], [0, 0, 4, 5, 6, 0]])
     before = net(text)
     with torch.no_grad():
         net.embed.weight[0] = 9.0

@@ -59,7 +59,8 @@ class Transformer(nn.Module):
             return logits
         is_token = series != PADDING
         # A row of padding alone attends to its first position, so that its answer is finite.
-        is_token = torch.cat([torch.ones_like(is_token[:, :1]), is_token[:, 1:]], dim=1)
+        first = is_token[:, :1] | ~is_token.any(dim=1, keepdim=True)
+        is_token = torch.cat([first, is_token[:, 1:]], dim=1)
         for layer in self.layers:
             hidden = layer(hidden, is_token)
         weight = is_token.to(hidden.dtype).unsqueeze(2)
