@@ -64,6 +64,7 @@ from corelane.model.nets.build import build_for, fit_inputs
 from corelane.observe.log import SystemLogger
 from corelane.store.bundle import write_atomic
 from corelane.store.tiers.disk import DiskTier
+from corelane.train.freezing import freeze
 from corelane.train.heartbeat import NO_HEART, Heart, heart_of
 from corelane.train.live import make_progress
 from corelane.train.micro_batch import within_memory
@@ -115,7 +116,7 @@ def train(
         root = from_values(_with_memory(config, data, test), base=Path())
     else:
         root = load_root(Path(config))
-    root = with_start(root)
+    root = _with_start(root, Path(runs), resume)
     with _held_run(root, Path(runs), resume) as directory, recorded_run(directory, root.observe):
         run = _train_in(
             directory,
@@ -146,7 +147,7 @@ def train_supervised(
     Raises what `train` raises, `InterruptedRunError` when it was asked to stop, and `WorkerLostError` when its retries
     are used up.
     """
-    root = with_start(load_root(config, overrides))
+    root = _with_start(load_root(config, overrides), runs, resume)
     _refuse_memory(root)
     with _held_run(root, runs, resume) as directory, recorded_run(directory, root.observe):
         if not is_finished(directory):
@@ -226,7 +227,7 @@ def prepare_run(
             processor=processor,
             logger=logger,
             memory_budget_bytes=budget.data_bytes,
-            taken_over=pipeline_of_start(root),
+            taken_over=pipeline_of_start(root, directory),
         )
 
 
@@ -264,7 +265,7 @@ def _train_in(
         save_run_data(directory, data, has_own_module=module is not None)
         module = module if module is not None else initial_module(root, data)
         if root.train.fine_tune is not None:
-            anew = load_start(module, root, data.pipeline)
+            anew = load_start(module, root, data.pipeline, directory)
             logger.training.info("fine_tuning_started", package=root.train.fine_tune.package, reset=anew)
         progress = make_progress(quiet=quiet, watch=watch)
         heart.enter("plan")
@@ -307,6 +308,7 @@ def train_prepared(
     budget, config = budget_of(root), within_memory(root.train, directory)
     until = _Until(until_step, should_stop)
     num_threads = budget.threads
+    freeze(module, config.freeze)  # before memory is counted: what is frozen has no gradient and no moments
     with (
         compile_cache(root),
         managed_memory(budget, logger) as memory,
@@ -378,6 +380,10 @@ class _Until:
 
     def should_stop(self) -> bool:
         return self._is_reached or self._should_stop()
+
+
+def _with_start(root: RootConfig, runs: Path, resume: bool) -> RootConfig:
+    return with_start(root, find_run(runs, root.name) if resume else None)
 
 
 @contextmanager

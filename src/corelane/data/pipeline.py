@@ -111,9 +111,9 @@ class Pipeline:
         """The stages `config` asks for, for `schema`; fit the result to get a pipeline."""
         return UnfittedPipeline(schema, plan_outputs(schema, config))
 
-    def with_target(self, target: TargetEncoder) -> Pipeline:
-        """The same stages for another target of the same column."""
-        return Pipeline(self.schema, self._blocks, target)
+    def with_target(self, target: TargetEncoder, schema: Schema | None = None) -> Pipeline:
+        """The same stages for another target of the same columns; `schema` where it says another task."""
+        return Pipeline(schema or self.schema, self._blocks, target)
 
     def transform(self, rows: pa.RecordBatch) -> dict[str, Array]:
         """The columns way: checked rows (`Schema.check`) to float32 arrays [n, *shape] by output name."""

@@ -99,7 +99,7 @@ def prepare(
             test_source = owned.enter_context(spooled(test_source, cache, tell=tell))
         unfitted: Fittable
         if taken_over is not None:
-            unfitted = TakenOver(taken_over)
+            unfitted = TakenOver(taken_over, config, pipeline)
         else:
             unfitted = Pipeline.build(_find_schema(source, config, pipeline, cache, processor), pipeline)
         schema = unfitted.schema

@@ -33,13 +33,20 @@ class TargetFitter(Protocol):
         ...
 
 
-def target_fitter(schema: Schema) -> TargetFitter:
-    """The fitter for the targets of `schema`, of which there must be one."""
+def target_fitter(schema: Schema, *, is_known: bool = False) -> TargetFitter:
+    """The fitter for the targets of `schema`, of which there must be one.
+
+    Where the target `is_known`, rows are only counted: a label that a column is named after need not occur.
+    """
     if schema.task == "regression":
         return ValueFitter(schema.targets[0])
     if schema.task != "multi_label":
         return ClassFitter(schema)
-    return ColumnsFitter(schema.target_names) if schema.separator is None else JoinedFitter(schema)
+    return (
+        ColumnsFitter(schema.target_names, may_be_constant=is_known)
+        if schema.separator is None
+        else JoinedFitter(schema)
+    )
 
 
 class ValueFitter:
@@ -120,8 +127,9 @@ class ClassFitter:
 class ColumnsFitter:
     """Multi-label: how many rows have the label of each column's name."""
 
-    def __init__(self, names: tuple[str, ...]) -> None:
+    def __init__(self, names: tuple[str, ...], *, may_be_constant: bool) -> None:
         self._names = names
+        self._may_be_constant = may_be_constant
         self._counts: IntArray = np.zeros(len(names), dtype=np.int64)
         self._num_rows = 0
 
@@ -131,10 +139,10 @@ class ColumnsFitter:
         self._num_rows += rows.num_rows
 
     def finish(self) -> TargetEncoder:
-        """See `TargetFitter.finish`: every label is in some training rows and absent from others."""
+        """See `TargetFitter.finish`: unless it may be constant, every label is in some rows and absent from others."""
         counts = tuple(self._counts.tolist())
         for name, count in zip(self._names, counts, strict=True):
-            if count in (0, self._num_rows):
+            if count in (0, self._num_rows) and not self._may_be_constant:
                 got = "none that has it" if count == 0 else "none without it"
                 raise DataError(
                     f"the label {name} must be in some training rows and absent from others, got {got}; "

@@ -6,7 +6,7 @@ statistics and its dropout passes everything on, else "frozen" layers would go o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -19,16 +19,23 @@ def freeze(module: nn.Module, patterns: Sequence[str]) -> None:
 
     Raises `ConfigError` for a pattern that no name fits, naming those there are.
     """
-    names = dict(module.named_parameters())
+    parameters = dict(module.named_parameters())
+    for name in names_fitting(patterns, parameters, "train.freeze"):
+        parameters[name].requires_grad_(False)
+
+
+def names_fitting(patterns: Sequence[str], names: Collection[str], setting: str) -> set[str]:
+    """Those of `names` that fit one of the `patterns` of `setting`. Raises `ConfigError` as `freeze` does."""
+    chosen: set[str] = set()
     for pattern in patterns:
-        chosen = [parameter for name, parameter in names.items() if fnmatchcase(name, pattern)]
-        if not chosen:
+        found = {name for name in names if fnmatchcase(name, pattern)}
+        if not found:
             raise ConfigError(
-                f"train.freeze must name parameters of the network, got {pattern!r}, which fits none of "
+                f"{setting} must name parameters of the network, got {pattern!r}, which fits none of "
                 f"{', '.join(sorted(names))}; change the pattern"
             )
-        for parameter in chosen:
-            parameter.requires_grad_(False)
+        chosen |= found
+    return chosen
 
 
 def to_training_mode(module: nn.Module) -> None:
