@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from corelane.core.clock import ManualClock
 from corelane.machine.memory_kills import VICTIM_SCORE, MemoryKills, offer_as_victim
 from tests.faults.memory_group import memory_group
 from tests.machine.trees import write_tree
@@ -50,12 +51,36 @@ def _tree(root: Path, group_kills: int, machine_kills: int) -> None:
     )
 
 
-@pytest.mark.parametrize(("after", "cause"), [((2, 3), "memory"), ((1, 4), "memory"), ((1, 3), "other")])
-def test_version_2_and_the_machine_are_two_witnesses(tmp_path: Path, after: tuple[int, int], cause: str) -> None:
-    """Either count that rose is a kill for memory; none that rose is another's kill."""
+@pytest.mark.parametrize(("after", "cause"), [((2, 3), "memory"), ((1, 4), "other"), ((1, 3), "other")])
+def test_the_group_is_the_witness(tmp_path: Path, after: tuple[int, int], cause: str) -> None:
+    """Its count that rose is a kill for memory; one elsewhere on the machine, or none, leaves it somebody's kill."""
     _tree(tmp_path, 1, 3)
     kills = MemoryKills(7, tmp_path)
     _tree(tmp_path, *after)
+    assert kills.cause() == cause
+
+
+@pytest.mark.parametrize(("after", "cause"), [(4, "memory"), (3, "other")])
+def test_without_a_group_the_machine_is_the_witness(tmp_path: Path, after: int, cause: str) -> None:
+    """There its count has to do."""
+    _tree(tmp_path, 1, 3)
+    (tmp_path / "proc/7/cgroup").unlink()
+    kills = MemoryKills(7, tmp_path)
+    _tree(tmp_path, 1, after)
+    assert kills.cause() == cause
+
+
+@pytest.mark.parametrize(("age_s", "cause"), [(0, "memory"), (4, "memory"), (11, "other")])
+def test_only_a_count_that_rose_just_now_is_meant(tmp_path: Path, age_s: int, cause: str) -> None:
+    """A kill for memory of another process in the group, earlier in the run, explains no kill by hand."""
+    clock = ManualClock()
+    _tree(tmp_path, 1, 3)
+    kills = MemoryKills(7, tmp_path, clock)
+    for second in range(60):
+        clock.advance(1.0)
+        if second == 59 - age_s:
+            _tree(tmp_path, 2, 3)
+        kills.note()
     assert kills.cause() == cause
 
 

@@ -299,6 +299,19 @@ class Phases(NoHeart):
             self.seen.append(what)
 
 
+def test_each_piece_of_a_batch_is_a_sign_of_life(tmp_path: Path) -> None:
+    """A step in many pieces takes long; whoever watches for hangs sees it move on."""
+
+    class Signs(Phases):
+        def _see(self, what: str) -> None:
+            self.seen.append(what)
+
+    signs = Signs()
+    run(tmp_path, classification(), dropout_net(), epochs=1, micro_batch_size=8, save_interval=100, heart=signs)
+    first = signs.seen.index("-", signs.seen.index("train"))
+    assert signs.seen[first - 4 : first + 6] == [*["train"] * 4, "-", *["train"] * 4, "-"]
+
+
 def test_waiting_for_the_last_save_is_a_save(tmp_path: Path) -> None:
     """At the end, and when asked to stop: whoever watches for hangs does not take a slow disk for a slow step."""
     phases = Phases()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
@@ -31,7 +32,8 @@ BATCH_NORM_ERROR = "Expected more than 1 value per channel when training"  # tor
 class Learner:
     """Takes steps on `module` the way `candidate` says, `total_steps` in a whole run; laps go to `watch`.
 
-    `micro_batch_size` rows go through the network at once; a larger batch goes in pieces, its gradients added up.
+    `micro_batch_size` rows go through the network at once; a larger batch goes in pieces, its gradients added up,
+    and `after_piece` is called after each.
     Raises `ConfigError` when the network has nothing to train.
     """
 
@@ -45,6 +47,7 @@ class Learner:
         total_steps: int,
         micro_batch_size: int,
         watch: StopWatch,
+        after_piece: Callable[[], None] = lambda: None,
     ) -> None:
         freeze(module, config.freeze)
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -72,6 +75,7 @@ class Learner:
             average=self.average,
             update=update,
             watch=watch,
+            after_piece=after_piece,
         )
 
     def start(self) -> None:

@@ -32,12 +32,18 @@ class Step(Protocol):
 
 
 class EagerStep:
-    """Operator by operator: forward, loss, backward, then the fused update. Nothing to compile, nothing to wait for."""
+    """Operator by operator: forward, loss, backward, then the fused update. Nothing to compile, nothing to wait for.
 
-    def __init__(self, loss_of: LossOf, update: Update, watch: StopWatch) -> None:
+    `after_piece` is called for each piece of a batch that comes in several: such a step may take minutes.
+    """
+
+    def __init__(
+        self, loss_of: LossOf, update: Update, watch: StopWatch, after_piece: Callable[[], None] = lambda: None
+    ) -> None:
         self._loss_of = loss_of
         self._update = update
         self._watch = watch
+        self._after_piece = after_piece
 
     def run(self, batches: Sequence[TensorBatch]) -> Outcome:
         """As `Step.run`."""
@@ -59,7 +65,10 @@ class EagerStep:
     def _accumulate(self, batches: Sequence[TensorBatch]) -> Tensor:
         """The loss is a mean over rows, so each piece counts by its share of them."""
         num_rows = sum(len(target) for _, target in batches)
-        parts = [self._backward(inputs, target, len(target) / num_rows) for inputs, target in batches]
+        parts = []
+        for inputs, target in batches:
+            parts.append(self._backward(inputs, target, len(target) / num_rows))
+            self._after_piece()
         return torch.stack(parts).sum()
 
 

@@ -92,6 +92,7 @@ class Trainer:
             total_steps=config.epochs * self._steps_per_epoch,
             micro_batch_size=self._micro_batch_size,
             watch=self._watch,
+            after_piece=lambda: heart.enter("train"),
         )
         state.parts["average"] = self._learner.average
         self._nonfinite = NonFiniteSteps(config)

@@ -63,7 +63,7 @@ class WatchedProcess:
         self._logs = logs
         self._clock = clock
         self._child = Child(argv)
-        self._kills = MemoryKills(self._child.pid)
+        self._kills = MemoryKills(self._child.pid, clock=clock)
         offer_as_victim(self._child.pid)
         timeout_s = math.inf if hang_timeout_s is None or heartbeat is None else hang_timeout_s
         self._watchdog = Watchdog(timeout_s, clock, partial(tree_cpu_seconds, self._child.pid))

@@ -4,6 +4,8 @@ by the search for a plan.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import nn
 from torch.optim import Optimizer
 
@@ -32,6 +34,7 @@ def make_step(
     average: Averaging,
     update: Update,
     watch: StopWatch,
+    after_piece: Callable[[], None],
 ) -> Step:
     """The step that `candidate` names; a compiled one is compiled when it first runs.
 
@@ -41,7 +44,7 @@ def make_step(
         raise ConfigError(f"the plan's engine must be able to run, got {candidate.engine!r}: {why}; use eager")
     forward = Forward(module, loss)
     if candidate.engine == "eager":
-        return EagerStep(forward, update, watch)
+        return EagerStep(forward, update, watch, after_piece)
     if candidate.engine == "graph":
         return GraphStep(
             config,
@@ -50,9 +53,9 @@ def make_step(
             schedule=schedule,
             average=average,
             watch=watch,
-            otherwise=EagerStep(forward, update, watch),
+            otherwise=EagerStep(forward, update, watch, after_piece),
         )
-    return EagerStep(compiled(forward, is_cpp=candidate.engine == "compiled_cpp"), update, watch)
+    return EagerStep(compiled(forward, is_cpp=candidate.engine == "compiled_cpp"), update, watch, after_piece)
 
 
 def why_not(candidate: Candidate, config: TrainConfig, module: nn.Module) -> str:
