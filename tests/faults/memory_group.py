@@ -19,10 +19,10 @@ class MemoryGroup:
 
     path: Path
 
-    def run(self, argv: Sequence[str], *, timeout_s: float) -> subprocess.CompletedProcess[str]:
-        """Run `argv` to its end inside the group, with its output as text."""
+    def run(self, argv: Sequence[str], *, cwd: Path | None = None, timeout_s: float) -> subprocess.CompletedProcess[str]:
+        """Run `argv` to its end inside the group, in the directory `cwd`, with its output as text."""
         joined = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.path / "cgroup.procs"), *argv]
-        return subprocess.run(joined, capture_output=True, text=True, timeout=timeout_s, check=False)
+        return subprocess.run(joined, cwd=cwd, capture_output=True, text=True, timeout=timeout_s, check=False)
 
 
 @contextmanager

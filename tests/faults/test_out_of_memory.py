@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from corelane.train.micro_batch import recorded_rows
+from corelane.train.recover import read_restarts
 from tests.faults.memory_group import memory_group
 from tests.faults.training_command import command, write_project
 
@@ -18,21 +19,25 @@ name: run
 data: {source: {type: filesystem, path: rows.csv}, target: kind, split: {test: 0.1}}
 model: {hidden: [512, 512, 512, 512, 512, 512]}
 train: {epochs: 2, batch_size: 16384, micro_batch_size: 16384, save_interval: 1, scheduler: constant}
-machine: {threads: 1, cache: cache}
+machine: {threads: 1, cache: cache, plan: PLAN}
 """
 
 
 @pytest.mark.needs("memory-group")
 @pytest.mark.timeout(600)
-def test_a_run_that_is_killed_for_memory_finishes_by_itself(tmp_path: Path) -> None:
-    """The parent, in the same group, survives; the pieces are halved until they fit, and log and result say so."""
-    write_project(tmp_path, num_rows=20_000, config=CONFIG)
+@pytest.mark.parametrize(("plan", "phase"), [("eager", "train"), pytest.param("auto", "plan", marks=pytest.mark.slow)])
+def test_a_run_that_is_killed_for_memory_finishes_by_itself(tmp_path: Path, plan: str, phase: str) -> None:
+    """The first step, or the search for a plan before it, is killed. The parent, in the same group, survives; the
+    pieces are halved until they fit, and log and result say so.
+    """
+    write_project(tmp_path, num_rows=20_000, config=CONFIG.replace("PLAN", plan))
     with memory_group(LIMIT_BYTES) as group:
-        done = group.run(command(tmp_path), timeout_s=500.0)
+        done = group.run(command(tmp_path), cwd=tmp_path, timeout_s=500.0)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["num_steps"] == 2
     assert all("no memory left" in told and "the batch stays" in told for told in result["restarts"])
+    assert {restart.phase for restart in read_restarts(tmp_path / "runs/run-001")} == {phase}
     rows = recorded_rows(tmp_path / "runs/run-001")
     assert rows is not None
     assert rows == 16_384 >> len(result["restarts"])
