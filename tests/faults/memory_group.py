@@ -19,7 +19,9 @@ class MemoryGroup:
 
     path: Path
 
-    def run(self, argv: Sequence[str], *, cwd: Path | None = None, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, argv: Sequence[str], *, cwd: Path | None = None, timeout_s: float
+    ) -> subprocess.CompletedProcess[str]:
         """Run `argv` to its end inside the group, in the directory `cwd`, with its output as text."""
         joined = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.path / "cgroup.procs"), *argv]
         return subprocess.run(joined, cwd=cwd, capture_output=True, text=True, timeout=timeout_s, check=False)

@@ -106,6 +106,7 @@ PHASES = {
     "import": 0.3,
     "start": 1.5,
     "prepare": None,
+    "plan": None,
     "train": None,
     "evaluate": None,
     "save": None,
@@ -119,7 +120,9 @@ def test_ctrl_c_in_every_phase(tmp_path: Path, phase: str) -> None:
     write_project(tmp_path, num_rows=20_000 if phase == "prepare" else 600)
     before = shared_memory()
     epochs = "train.epochs=2" if phase == "finish" else LONG
-    process = start(tmp_path, command(tmp_path, "--set", epochs, "--set", "train.save_interval=1"))
+    plan = "machine.plan=auto" if phase == "plan" else "machine.plan=eager"
+    settings = ["--set", epochs, "--set", "train.save_interval=1", "--set", plan]
+    process = start(tmp_path, command(tmp_path, *settings))
     delay_s = PHASES[phase]
     if delay_s is not None:
         time.sleep(delay_s)
