@@ -5,6 +5,7 @@ Each learns something that a network of its kind must be able to learn, to a sta
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ TOKENS = {"columns": {"text": {"vocabulary": 50}}}
             table,
             "y",
             {},
-            {"net": "auto", "hidden": [32, 32], "members": 4},
+            {"hidden": [32, 32], "members": 4},
             {"epochs": 20, "learning_rate": 5e-3},
             "r2",
             0.9,
@@ -118,6 +119,7 @@ def test_a_network_learns_and_is_served(
     assert run.result.metrics[f"test_{metric}"] >= least
     loaded = ModelPackage.load(package(run.directory, directory=tmp_path / "packages"))
     assert loaded.architecture["net"] == net
+    assert json.loads((run.directory / "data" / "data.json").read_text())["model"]["net"] == net
 
 
 def test_a_token_out_of_the_vocabulary_costs_its_row(tmp_path: Path) -> None:

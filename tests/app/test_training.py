@@ -10,9 +10,11 @@ import yaml
 from torch import Tensor, nn
 
 from corelane.app import train
-from corelane.app.runs import held
+from corelane.app.runs import held, open_run_data
 from corelane.core.errors import ConfigError
 from corelane.data.prepare import prepare
+from corelane.model.config import ModelConfig
+from corelane.model.nets.tabm import TabM
 
 
 def rows(seed: int) -> dict[str, Any]:
@@ -49,6 +51,24 @@ def test_a_crash_is_in_the_log(tmp_path: Path) -> None:
     entries = map(json.loads, (tmp_path / "a-001/logs/training.jsonl").read_text().splitlines())
     crash = next(entry for entry in entries if entry["event"] == "training_failed")
     assert "ValueError: a mistake of the user's" in crash["exception"]
+
+
+def test_a_run_keeps_the_network_that_was_chosen_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where none is named a table gets tabm, and a later version, which chooses another, goes on with that."""
+    data = {"size": np.arange(100.0), "y": np.arange(100) % 2}
+    config = settings(tmp_path, epochs=1)
+
+    def stop(*_: object) -> None:
+        raise ValueError("stopped before the first step")
+
+    with monkeypatch.context() as first:
+        first.setattr("corelane.app.training.fit_inputs", stop)
+        with pytest.raises(ValueError, match="stopped"):
+            train(config, data=data, runs=tmp_path, quiet=True)
+    monkeypatch.setattr("corelane.model.choose.choose_net", lambda _: ("mlp", "a table"))
+    run = train(config, data=data, runs=tmp_path, resume=True, quiet=True)
+    assert isinstance(run.module, TabM)
+    assert open_run_data(run.directory).model == ModelConfig(net="tabm")
 
 
 def test_what_a_resume_may_change_is_changed(tmp_path: Path) -> None:

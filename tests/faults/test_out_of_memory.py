@@ -17,7 +17,7 @@ LIMIT_BYTES = 900 << 20
 CONFIG = """
 name: run
 data: {source: {type: filesystem, path: rows.csv}, target: kind, split: {test: 0.1}}
-model: {hidden: [512, 512, 512, 512, 512, 512]}
+model: {net: mlp, hidden: [512, 512, 512, 512, 512, 512]}
 train: {epochs: 2, batch_size: 16384, micro_batch_size: 16384, save_interval: 1, scheduler: constant}
 machine: {threads: 1, cache: cache, plan: PLAN}
 """

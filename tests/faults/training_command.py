@@ -18,7 +18,7 @@ TIMEOUT_S = 240.0  # what takes 4 s on an idle machine took 100 s beside a load 
 CONFIG = """
 name: run
 data: {source: {type: filesystem, path: rows.csv}, target: kind, split: {test: 0.1}}
-model: {hidden: [32], dropout: 0.2}
+model: {net: mlp, hidden: [32], dropout: 0.2}
 train: {epochs: 40, batch_size: 16, save_interval: 25}
 machine: {threads: 1, cache: cache, plan: eager}
 """

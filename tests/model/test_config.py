@@ -27,7 +27,7 @@ def test_a_networks_defaults_are_its_own() -> None:
     """What is left out is each network's default; the embedding is narrower for many numbers."""
     assert (ModelConfig(net="cnn").depths, ModelConfig(net="resnet").depths) == ((32, 64), (16, 32, 64))
     assert (ModelConfig(net="gru").num_features, ModelConfig(net="gru").num_layers) == (64, 1)
-    assert [ModelConfig(net="tabm").embedding_for(count) for count in (0, 8, 128, 4096)] == [16, 16, 8, 2]
+    assert [ModelConfig(net="tabm").embedding_for(count) for count in (0, 8, 128, 4096)] == [16, 16, 2, 2]
     assert ModelConfig(net="tabm", embedding=0).embedding_for(8) == 0
 
 

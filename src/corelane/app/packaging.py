@@ -18,11 +18,12 @@ from corelane.app.runs import CONFIG_NAME, RESULT_NAME, RunData, is_finished, op
 from corelane.app.serving import child_server, served_predict
 from corelane.app.snapshots import kept_export
 from corelane.app.tiers import lasting_tiers
-from corelane.app.training import Run, build_module
+from corelane.app.training import Run
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import BundleError, ConfigError
 from corelane.model.description import Provenance
 from corelane.model.export import Export, package_contents, reference_predictor
+from corelane.model.nets.build import build_for
 from corelane.model.package import write_package
 from corelane.model.skew import Tolerance, skew_gate
 from corelane.observe.log import SystemLogger
@@ -42,7 +43,9 @@ def package(run: Run | Path | str, *, directory: Path | str | None = None, clock
     if not is_finished(path):
         raise ConfigError(f"{path} must be a finished run, got one without a result; resume it with --resume")
     root = load_root(path / CONFIG_NAME)
+    config_digest = hashlib.sha256(dump(root).encode()).hexdigest()
     data = open_run_data(path)
+    root = root.model_copy(update={"model": data.model or root.model})
     result = read_result(path)
     module = run.module if isinstance(run, Run) else _best_module(path, root, data, result["num_steps"])
     contents = package_contents(
@@ -51,7 +54,7 @@ def package(run: Run | Path | str, *, directory: Path | str | None = None, clock
         name=root.name,
         config=root.model,
         metrics=result["metrics"],
-        config_digest=hashlib.sha256(dump(root).encode()).hexdigest(),
+        config_digest=config_digest,
         created_s=(clock or SystemClock()).now(),
         include_rows=root.package.include_rows,
         # A module that comes from Python may be another than its configuration says.
@@ -90,7 +93,7 @@ def _best_module(path: Path, root: RootConfig, data: RunData, num_steps: int) ->
         raise ConfigError(
             f"{path} was trained with a module from Python; package it there with `corelane.app.package(run)`"
         )
-    module = build_module(root, data.pipeline)
+    module = build_for(root.model, data.pipeline, seed=root.seed)
     try:
         checkpoint = read_checkpoint(path / "checkpoints" / str(num_steps))
     except BundleError as error:

@@ -37,6 +37,7 @@ from corelane.data.prepared import PreparedData, read_table, write_table
 from corelane.machine.backoff import ExponentialBackoff
 from corelane.machine.health import EXIT_LOCKED, EXIT_OK, EXIT_UNKNOWN, HealthChecker
 from corelane.machine.limits import limit_reached
+from corelane.model.config import ModelConfig
 from corelane.store.bundle import verify_bundle, write_atomic, write_bundle
 from corelane.store.durable import sync_directory, temporary_directory
 from corelane.store.lease import Lease, describe, this_process
@@ -164,22 +165,25 @@ class RunData:
     gate: pa.Table
     fingerprint: Fingerprint
     has_own_module: bool
+    model: ModelConfig | None  # with the network that the data got; None in a run of an earlier version
 
 
-def save_run_data(directory: Path, data: PreparedData, *, has_own_module: bool) -> None:
+def save_run_data(directory: Path, data: PreparedData, *, has_own_module: bool, model: ModelConfig) -> ModelConfig:
     """Write the run's `data/` bundle, unless an earlier start of the same run has done so.
 
-    Raises `ConfigError` when the data are others than those of that start: its pipeline would be packaged with weights
-    that never saw it. `BundleError` when what it wrote is broken.
+    Returns the `model` of the first start, so that a run keeps the network that was chosen for it. Raises `ConfigError`
+    when the data are others than those of that start: its pipeline would be packaged with weights that never saw it.
+    `BundleError` when what it wrote is broken.
     """
     target = directory / "data"
     if target.exists():
-        if _facts(verify_bundle(target, DATA_KIND).path)["prepared_digest"] != data.digest:
+        facts = _facts(verify_bundle(target, DATA_KIND).path)
+        if facts["prepared_digest"] != data.digest:
             raise ConfigError(
                 f"the data of {directory} must be those that it began with, got others; restore them, or start a new"
                 " run without --resume"
             )
-        return
+        return _model(facts) or model
     facts = {
         "version": 1,
         "fingerprint": {"strength": data.fingerprint.strength, "digest": data.fingerprint.digest},
@@ -188,6 +192,7 @@ def save_run_data(directory: Path, data: PreparedData, *, has_own_module: bool) 
         "num_dropped": data.num_dropped,
         "num_deduplicated": data.num_deduplicated,
         "has_own_module": has_own_module,
+        "model": model.model_dump(mode="json"),
     }
     with write_bundle(target, DATA_KIND) as folder:
         (folder / "pipeline.json").write_text(json.dumps(data.pipeline.to_json()), encoding="utf-8")
@@ -195,6 +200,7 @@ def save_run_data(directory: Path, data: PreparedData, *, has_own_module: bool) 
         (folder / "profile.json").write_text(json.dumps(data.profile.to_json(), allow_nan=False), encoding="utf-8")
         for name in SAMPLES:
             write_table(folder / f"{name}.arrow", getattr(data, name))
+    return model
 
 
 def open_run_data(directory: Path) -> RunData:
@@ -208,12 +214,17 @@ def open_run_data(directory: Path) -> RunData:
         **{name: read_table(folder / f"{name}.arrow") for name in SAMPLES},
         fingerprint=Fingerprint(**facts["fingerprint"]),
         has_own_module=facts["has_own_module"],
+        model=_model(facts),
     )
 
 
 def _facts(folder: Path) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     return facts
+
+
+def _model(facts: dict[str, Any]) -> ModelConfig | None:
+    return ModelConfig(**facts["model"]) if "model" in facts else None
 
 
 # --- errors across the process border ---------------------------------------------------------------------------------

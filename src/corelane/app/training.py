@@ -51,7 +51,6 @@ from corelane.app.tiers import disk_tier, memory_tier, shared_tier
 from corelane.core.clock import SystemClock
 from corelane.core.errors import ConfigError, CorelaneError
 from corelane.data.config import SourceConfig
-from corelane.data.pipeline import Pipeline
 from corelane.data.prepare import prepare
 from corelane.data.prepared import PreparedData
 from corelane.data.processor import CPUDataProcessor
@@ -60,6 +59,7 @@ from corelane.data.sources.memory import InMemorySource
 from corelane.machine.cpu import Budget, Machine
 from corelane.machine.process import resident_bytes
 from corelane.machine.stop_signals import StopSignals, stop_requested
+from corelane.model.choose import choose_net, resolved
 from corelane.model.nets.build import build_for, fit_inputs
 from corelane.observe.log import SystemLogger
 from corelane.store.bundle import write_atomic
@@ -231,14 +231,9 @@ def prepare_run(
         )
 
 
-def build_module(root: RootConfig, pipeline: Pipeline) -> nn.Module:
-    """The configured net for the prepared tensors, initialised from the run's seed."""
-    return build_for(root.model, pipeline, seed=root.seed)
-
-
 def initial_module(root: RootConfig, data: PreparedData) -> nn.Module:
-    """`build_module`, ready to be trained on `data`: it has seen what it must of the training part."""
-    module = build_module(root, data.pipeline)
+    """The configured net, its weights drawn from the run's seed; it has seen what it must of the training part."""
+    module = build_for(root.model, data.pipeline, seed=root.seed)
     fit_inputs(module, data.train)
     return module
 
@@ -262,7 +257,7 @@ def _train_in(
         heart.enter("prepare")
         cache = disk_tier(root, logger)
         data = prepare_run(root, _sources(root, *rows, cache, logger), directory, cache, logger)
-        save_run_data(directory, data, has_own_module=module is not None)
+        root = _with_network(root, directory, data, logger, has_own_module=module is not None)
         module = module if module is not None else initial_module(root, data)
         if root.train.fine_tune is not None:
             anew = load_start(module, root, data.pipeline, directory)
@@ -353,6 +348,18 @@ def train_prepared(
             observers=[until, *observers],
             room_bytes=room_for_batches(memory),
         )
+
+
+def _with_network(
+    root: RootConfig, directory: Path, data: PreparedData, logger: SystemLogger, *, has_own_module: bool
+) -> RootConfig:
+    """`root` with the network that the data get where none is named; it and the data are written into the run."""
+    inputs = data.pipeline.outputs
+    model = root.model if has_own_module else resolved(root.model, inputs)
+    model = save_run_data(directory, data, has_own_module=has_own_module, model=model)
+    if model.net != root.model.net:
+        logger.training.info("network_chosen", net=model.net, chosen_for=choose_net(inputs)[1])
+    return root.model_copy(update={"model": model})
 
 
 def _mirror(directory: Path, root: RootConfig, logger: SystemLogger) -> Mirror:

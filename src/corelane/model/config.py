@@ -26,7 +26,7 @@ BUILT_IN: dict[str, frozenset[str]] = {
 }
 """The networks that come with Corelane, and which options each of them reads."""
 
-DEFAULT_HIDDEN: dict[str, tuple[int, ...]] = {"mlp": (256, 256), "cnn": (128,), "tabm": (128, 128)}
+DEFAULT_HIDDEN: dict[str, tuple[int, ...]] = {"mlp": (256, 256), "cnn": (128,), "tabm": (256, 256)}
 DEFAULT_CHANNELS: dict[str, tuple[int, ...]] = {"cnn": (32, 64), "resnet": (16, 32, 64)}
 DEFAULT_WIDTH: dict[str, int] = {"transformer": 128, "gru": 64}
 DEFAULT_LAYERS: dict[str, int] = {"transformer": 2, "gru": 1}
@@ -47,16 +47,16 @@ class ModelConfig(Section):
     """
 
     net: str = Field(
-        default="mlp",
-        description="mlp, cnn, resnet, tabm, transformer, gru, or the import path package.module:Class of a"
-        " torch.nn.Module; auto: tabm for a table, cnn for an image, transformer for tokens, gru for a series",
+        default=AUTO,
+        description="auto: tabm for a table, cnn for an image, transformer for tokens, gru for a series, else mlp; or"
+        " mlp, cnn, resnet, tabm, transformer, gru, or the import path package.module:Class of a torch.nn.Module",
     )
     preset: Literal["resnet-8"] | None = Field(
         default=None, description="A published network: resnet-8 is MLPerf Tiny's for 32x32 images"
     )
     hidden: list[Width] | None = Field(
         default=None,
-        description="widths of the linear layers before the output; mlp [256, 256], tabm [128, 128], cnn [128]",
+        description="widths of the linear layers before the output; mlp [256, 256], tabm [256, 256], cnn [128]",
     )
     channels: list[Width] | None = Field(
         default=None,
@@ -68,7 +68,7 @@ class ModelConfig(Section):
         default=0.0, ge=0.0, lt=1.0, description="fraction of activations dropped before each later layer"
     )
     batch_norm: bool = Field(default=False, description="cnn: normalise each convolution's output over the batch")
-    members: int = Field(default=16, ge=1, le=256, description="tabm: how many networks answer together")
+    members: int = Field(default=8, ge=1, le=256, description="tabm: how many networks answer together")
     embedding: int | None = Field(
         default=None,
         ge=0,
@@ -115,9 +115,10 @@ class ModelConfig(Section):
     def embedding_for(self, num_numbers: int) -> int:
         """The width of the embedding of `num_numbers` numbers, where `embedding` is left out bounded for all together.
 
-        16 as in the paper; all embeddings of a row are what the first layer multiplies, which is most of the work.
+        16 as in the paper. All of a row together are as wide as a hidden layer, 256, so that the first layer is no more
+        work than the second; beyond 128 numbers it is, since each keeps 2.
         """
-        return min(16, max(2, 1024 // max(num_numbers, 1))) if self.embedding is None else self.embedding
+        return min(16, max(2, 256 // max(num_numbers, 1))) if self.embedding is None else self.embedding
 
     def _check_shape(self) -> None:
         if self.net == "tabm" and not self.widths:
