@@ -63,7 +63,7 @@ def test_the_whole_way(tmp_path: Path, case: str) -> None:
     config = {
         "name": "task",
         "data": {"source": str(tmp_path / "rows.csv"), "exclude": others, **data},
-        "model": {"hidden": [32]},
+        "model": {"net": "mlp", "hidden": [32]},
         "train": {"epochs": 30, "learning_rate": 0.01},
         "machine": {"cache": str(tmp_path / "cache"), "threads": 1},
     }
