@@ -27,7 +27,7 @@ with stop_signals.StopSignals() as signals:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", stop_signals.STOP_SIGNALS)
 def test_the_first_sets_a_flag(number: int) -> None:
     """Nothing is raised and nothing ends; afterwards the earlier handling is back."""
     before = signal.getsignal(number)
@@ -36,6 +36,17 @@ def test_the_first_sets_a_flag(number: int) -> None:
         os.kill(os.getpid(), number)
         assert is_asked()
     assert signal.getsignal(number) is before
+
+
+def test_without_a_terminal_a_run_goes_on() -> None:
+    """What `nohup` has ignored stays ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_requested() as is_asked:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not is_asked()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_an_echo_is_no_second_request() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
+from io import FileIO, TextIOWrapper
 
 import pytest
 from rich.console import Console
 
-from corelane.train.live import LiveProgress, figures_text
+from corelane.train.live import LiveProgress, figures_text, make_progress
 from corelane.train.progress import Extent
 from corelane.train.record import StepRecord
 from corelane.train.watching import MAX_POINTS, Curve, Curves, NoCurves
@@ -37,6 +40,19 @@ def test_watching_draws_both_curves() -> None:
     assert "training loss" in before
     assert "validation loss" in after
     assert any("\u2801" <= sign <= "\u28ff" for sign in text)
+
+
+def test_a_terminal_that_is_gone_is_no_reason_to_stop() -> None:
+    """Its session was closed: writing fails, and the training goes on."""
+    master, slave = pty.openpty()
+    stream = TextIOWrapper(FileIO(slave, "w"), write_through=True)
+    progress = make_progress(stream=stream)
+    assert isinstance(progress, LiveProgress)
+    os.close(master)
+    with pytest.raises(OSError, match="Input/output"):
+        stream.write("lost")
+    drive(progress)
+    stream.close()
 
 
 def test_an_unknown_norm_is_left_out() -> None:

@@ -11,12 +11,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import typer
 
 from corelane.core.errors import CorelaneError
+from corelane.machine.stop_signals import heard_signals
 
 EXIT_OURS, EXIT_USER, EXIT_WOULD_REPEAT, EXIT_NO_MEMORY, EXIT_LOCKED, EXIT_RESUMABLE = 1, 2, 70, 71, 73, 75
 STOPPED = "corelane: stopped before the end; run the same command again"
@@ -81,17 +82,18 @@ def facts_text(result: Mapping[str, Any]) -> str:
 
 @contextmanager
 def leaving_when_asked(words: bytes = b"") -> Iterator[None]:
-    """Leave at once, with `words`, on SIGTERM and SIGINT wherever the trainer does not handle them itself.
+    """Leave at once, with `words`, on a request to stop wherever the trainer does not handle it itself.
 
     Everything on disk is written whole or not at all, so leaving is safe. Raising out of the handler is not: a library
     that is just being imported may catch the exception and go on half imported.
     """
 
     def leave(*_: object) -> None:
-        os.write(2, words)
+        with suppress(OSError):  # a terminal that is gone
+            os.write(2, words)
         os._exit(EXIT_RESUMABLE)
 
-    previous = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, leave) for number in heard_signals()}
     try:
         yield
     finally:

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Final, Self, TypeAlias
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""A stop, a Ctrl-C, and a terminal or an SSH session that was closed."""
 
 # systemd and Slurm send SIGTERM to every process of a job at once, and our parent passes its own on: what comes within
 # a second of the first is the same request.
@@ -26,8 +27,9 @@ Handling: TypeAlias = Callable[[int, FrameType | None], Any] | int | None
 
 
 class StopSignals:
-    """Owns the handling of SIGTERM and SIGINT while entered, and nothing else. Outside the main thread it has none.
+    """Owns the handling of `STOP_SIGNALS` while entered, and nothing else. Outside the main thread it has none.
 
+    A SIGHUP that was ignored before stays so: `nohup` lets a run go on without its terminal.
     With `keeps_second` the second request is left to whoever looks at `is_urgent`, else to the earlier handling.
     """
 
@@ -47,7 +49,7 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._note) for number in _SIGNALS}
+            self._previous = {number: signal.signal(number, self._note) for number in heard_signals()}
         return self
 
     def __exit__(
@@ -75,8 +77,14 @@ class StopSignals:
             os.kill(os.getpid(), number)
 
 
+def heard_signals() -> list[signal.Signals]:
+    """Those of `STOP_SIGNALS` to handle: a SIGHUP that whoever started us has ignored is none."""
+    is_deaf = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [number for number in STOP_SIGNALS if not (is_deaf and number == signal.SIGHUP)]
+
+
 @contextmanager
 def stop_requested() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM or SIGINT has come, to be asked between two steps."""
+    """Whether one of `STOP_SIGNALS` has come, to be asked between two steps."""
     with StopSignals() as signals:
         yield signals.is_asked

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TextIO
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -36,11 +37,32 @@ def make_progress(*, quiet: bool = False, watch: bool = False, stream: TextIO | 
     if not stream.isatty():
         return LineProgress(stream)
     return LiveProgress(
-        Console(file=stream),
+        Console(file=cast("TextIO", _Terminal(stream))),
         curves=Curves() if watch else NoCurves(),
         redraw_s=REDRAW_CURVES_S if watch else REDRAW_S,
         read_memory_bytes=resident_bytes,
     )
+
+
+class _Terminal:
+    """A terminal that may be gone (a session that was closed): that costs what is shown, and not the training."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write `text`, or nothing."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand over what was written."""
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class LiveProgress:
