@@ -12,7 +12,7 @@ import pytest
 
 from corelane.app import package, train
 from corelane.app.training import Run
-from corelane.core.errors import ConfigError
+from corelane.core.errors import ConfigError, MemoryBudgetError
 from corelane.model.package import ModelPackage
 from corelane.train.record import StepRecord
 
@@ -187,3 +187,13 @@ def test_a_run_says_what_it_trained(tmp_path: Path, start: Path) -> None:
     run, _ = tuned(tmp_path, copy, rows(1))
     shutil.rmtree(copy)
     assert ModelPackage.load(package(run.directory, directory=tmp_path / "packages")).architecture["options"]
+
+
+def test_what_is_frozen_needs_no_memory_for_training(tmp_path: Path) -> None:
+    """A layer whose gradient and moments would not fit is trained around, where it is frozen."""
+    config = settings(
+        tmp_path, model={"net": "mlp", "hidden": [700, 700]}, train={"epochs": 1, "freeze": ["layers.2.*"]}
+    )
+    train(config, data=rows(0), runs=tmp_path / "runs", quiet=True)
+    with pytest.raises(MemoryBudgetError, match="'gradients' must have room"):
+        train({**config, "train": {"epochs": 1}}, data=rows(0), runs=tmp_path / "runs", quiet=True)
