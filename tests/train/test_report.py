@@ -35,7 +35,7 @@ def test_two_labels_have_a_roc_curve(tmp_path: Path) -> None:
     """Beside their confusion, with the label that is positive."""
     run(tmp_path, binary(), dropout_net(1))
     text = text_of(tmp_path)
-    for part in ("binary of target", "Confusion matrix", "ROC curve", "yes is positive; area 0."):
+    for part in ("binary of target", "Confusion matrix", "ROC curve", "yes is positive; area 0.", "test AUROC"):
         assert part in text
 
 
@@ -43,7 +43,7 @@ def test_several_labels_a_row_have_a_table(tmp_path: Path) -> None:
     """Each label with its AUROC, and no confusion matrix."""
     run(tmp_path, multi_label(), dropout_net())
     text = text_of(tmp_path)
-    for part in ("multi-label of a, b, c", "Labels", "rows that have it", "AUROC"):
+    for part in ("multi-label of a, b, c", "Labels", "rows that have it", "AUROC", "Macro F1 on the validation part"):
         assert part in text
     assert "Confusion" not in text
 

@@ -20,6 +20,8 @@ MAX_MATRIX_CLASSES = 30  # a larger matrix cannot be read; the table of classes 
 MAX_CONCERNS = 20  # `corelane data check` has all of them
 MAX_POINTS = 1000  # of a curve: more than the pixels it is drawn on
 
+_ABBREVIATIONS = {"f1": "F1", "auroc": "AUROC", "rmse": "RMSE", "mae": "MAE", "r2": "R2", "brier": "Brier score"}
+
 
 def write_report(
     path: Path,
@@ -56,7 +58,7 @@ def _sections(result: TrainResult, history: History, pipeline: Pipeline, plan: P
 
 def _facts(result: TrainResult) -> list[tuple[str, Cell]]:
     return [
-        *((name.replace("_", " "), round(value, 4)) for name, value in result.metrics.items()),
+        *((_in_words(name), round(value, 4)) for name, value in result.metrics.items()),
         ("epochs, stopped early" if result.stopped_early else "epochs", result.num_epochs),
         ("steps", result.num_steps),
         ("best weights at step", result.best_step),
@@ -72,10 +74,20 @@ def _curves(steps: Sequence[JsonObject], epochs: Sequence[JsonObject]) -> Iterat
     yield Chart("Loss", "step", "loss", losses)
     for name in ("validation_accuracy", "validation_auroc", "validation_macro_f1", "validation_r2"):
         if any(name in entry for entry in epochs):
-            quality = name.removeprefix("validation_")
-            yield Chart("Quality on the validation part", "step", quality, [_series(quality, epochs, name)])
+            quality = _in_words(name.removeprefix("validation_"))
+            yield Chart(
+                f"{quality[0].upper()}{quality[1:]} on the validation part",
+                "step",
+                quality,
+                [_series(quality, epochs, name)],
+            )
     if steps:
         yield Chart("Learning rate", "step", "learning rate", [_series("rate", steps, "learning_rate")])
+
+
+def _in_words(metric: str) -> str:
+    """The name of a quality as it is written in prose: validation micro F1 for validation_micro_f1."""
+    return " ".join(_ABBREVIATIONS.get(word, word) for word in metric.split("_"))
 
 
 def _series(name: str, entries: Sequence[JsonObject], key: str) -> Series:
