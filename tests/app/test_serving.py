@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from corelane.app.serving import serve
-from corelane.core.errors import ConfigError
+from corelane.app.serving import child_server, serve
+from corelane.core.errors import ConfigError, SkewError
 from tests.serve.packages import numeric_package
 
 ASK = "import sys; from pathlib import Path; from corelane.app.serving import child_server; import time\n"
@@ -41,6 +41,13 @@ def test_the_gates_server_dies_with_its_caller(tmp_path: Path, number: signal.Si
     for child in left:
         os.kill(child, signal.SIGKILL)
     assert not left
+
+
+def test_why_the_gates_server_does_not_start_is_told(tmp_path: Path) -> None:
+    """The error has the last lines of the server's own: here that its package's graph is none."""
+    package = numeric_package(tmp_path, graph=b"no graph")
+    with pytest.raises(SkewError, match=r"its last errors: .*fp32\.onnx"), child_server(package):
+        pass
 
 
 def _children(pid: int) -> list[int]:

@@ -95,7 +95,13 @@ def publish(directory: Path, name: str, schema: Schema, rows: pa.RecordBatch, gr
 
 
 def numeric_package(
-    directory: Path, name: str = "m", *, num_columns: int = 4, hidden: tuple[int, ...] = (8,), num_labels: int = 3
+    directory: Path,
+    name: str = "m",
+    *,
+    num_columns: int = 4,
+    hidden: tuple[int, ...] = (8,),
+    num_labels: int = 3,
+    graph: bytes | None = None,
 ) -> Path:
     """A classifier of `num_columns` numeric columns x0, x1, ... into the labels "0", "1", ..."""
     random = np.random.default_rng(1)
@@ -108,7 +114,7 @@ def numeric_package(
     columns = [pa.array(random.standard_normal(60)) for _ in names]
     target = pa.array([str(index % num_labels) for index in range(60)])
     rows = pa.RecordBatch.from_arrays([*columns, target], names=[*names, "y"])
-    return publish(directory, name, schema, rows, mlp_graph(num_columns, hidden, num_labels))
+    return publish(directory, name, schema, rows, graph or mlp_graph(num_columns, hidden, num_labels))
 
 
 def labels_package(directory: Path, name: str = "labels") -> Path:

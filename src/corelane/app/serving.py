@@ -11,12 +11,13 @@ import math
 import select
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import orjson
@@ -38,6 +39,7 @@ from corelane.serve import run as serve_run
 RUNS = "runs"  # beside the configuration, or here: where servings are noted, if it is there
 GATE_ROWS = 100  # rows a request: a hundred 224x224 colour images in JSON stay under the server's body limit
 GATE_TIMEOUT_S = 60.0
+ERROR_LINES, ERROR_CHARACTERS = 5, 2000  # of a server that does not start: the reason is in the last ones
 
 
 def resolve_package(path: Path | str) -> Path:
@@ -107,9 +109,12 @@ def child_server(package: Path) -> Iterator[str]:
     """A server of `package` in a child process on a free port of loopback; yields its URL and stops it at the end."""
     argv = [sys.executable, "-m", "corelane", "serve", str(package), "--port", "0", "--json"]
     argv += ["--set", "observe.log_level=error"]
-    with subprocess.Popen(tied_argv(argv), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as child:
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(tied_argv(argv), stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL) as child,
+    ):
         try:
-            yield _wait_until_listening(child)
+            yield _wait_until_listening(child, errors)
         finally:
             child.terminate()
             try:
@@ -166,10 +171,18 @@ def _ask(url: str, body: Mapping[str, Any]) -> dict[str, Array]:
     return {output["name"]: np.asarray(output["data"]).reshape(output["shape"]) for output in outputs}
 
 
-def _wait_until_listening(child: subprocess.Popen[bytes]) -> str:
+def _wait_until_listening(child: subprocess.Popen[bytes], errors: IO[bytes]) -> str:
     is_heard = child.stdout is not None and bool(select.select([child.stdout], [], [], GATE_TIMEOUT_S)[0])
     line = child.stdout.readline() if is_heard and child.stdout is not None else b""
     try:
         return str(orjson.loads(line)["url"])
     except (orjson.JSONDecodeError, KeyError) as error:
-        raise SkewError(f"the gate's server must start, got {line.decode(errors='replace').strip()!r}") from error
+        told = line.decode(errors="replace").strip() or f"nothing within {GATE_TIMEOUT_S:.0f} s or before it ended"
+        raise SkewError(f"the gate's server must start, got {told}; {_last_lines(errors)}") from error
+
+
+def _last_lines(errors: IO[bytes]) -> str:
+    """The last that a server said in its log of errors."""
+    errors.seek(0)
+    lines = errors.read().decode(errors="replace").strip().splitlines()
+    return "its last errors: " + " | ".join(lines[-ERROR_LINES:])[-ERROR_CHARACTERS:] if lines else "it told no error"
