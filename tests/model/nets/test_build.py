@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from corelane.core.errors import ConfigError
+from corelane.core.types import NamedArrays
 from corelane.data.pipeline import TensorSpec
 from corelane.data.prepared import PreparedPart
 from corelane.model.config import ModelConfig
@@ -149,6 +150,7 @@ def test_a_described_network_can_be_rebuilt(
     """The description holds all that is needed to load the weights again and to answer alike."""
     net = build(config, inputs, 3, seed=0, task="regression", numbers=numbers)
     described = json.loads(json.dumps(describe(config, net, inputs, 3, task="regression", numbers=numbers)))
+    assert None not in described["options"].values()
     rebuilt = build_described(described)
     rebuilt.load_state_dict(net.state_dict())
     assert described["num_parameters"] == sum(p.numel() for p in rebuilt.parameters())
@@ -169,6 +171,20 @@ def test_inputs_are_fitted_to_the_training_part_alone() -> None:
     for net in (*nets, nn.Linear(1, 1)):
         fit_inputs(net, part)
     torch.testing.assert_close(nets[0].embedding.start, torch.tensor([[0.0, 0.25, 0.5, 0.75]]))
+
+
+def test_few_rows_are_shown_of_a_wide_table() -> None:
+    """The sample takes 256 MiB at most, and a network of many columns is fitted in little more than that."""
+    num_columns, shown = 20_000, []
+    values = np.broadcast_to(np.float32(1.0), (65_536, num_columns))
+    part = PreparedPart({"features": values}, np.zeros(65_536), np.arange(65_536))
+
+    class Sees(nn.Module):
+        def fit_inputs(self, sample: NamedArrays) -> None:
+            shown.append(sample["features"].nbytes)
+
+    fit_inputs(Sees(), part)
+    assert shown[0] <= 1 << 28
 
 
 def test_a_users_network_is_described_without_its_import_path(users_module: str) -> None:

@@ -12,7 +12,7 @@ from corelane.model.nets.numbers import NumberEmbedding
 def encoding_of(sample: list[float], numbers: list[float], num_bins: int) -> torch.Tensor:
     """The encoding [n, num_bins] of one column: an embedding whose matrix is the identity and whose rest is zero."""
     embedding = NumberEmbedding(1, num_bins, num_bins)
-    embedding.fit(np.array(sample, dtype=np.float32)[:, None])
+    embedding.fit([np.array(sample, dtype=np.float32)])
     with torch.no_grad():
         embedding.matrix.copy_(torch.eye(num_bins))
         embedding.direction.zero_()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -26,7 +26,7 @@ from corelane.model.nets.cnn import CNN
 from corelane.model.nets.gru import GRU
 from corelane.model.nets.mlp import MLP
 from corelane.model.nets.resnet import ResNet
-from corelane.model.nets.tabm import COMBINE, SAMPLE_ROWS, TabM
+from corelane.model.nets.tabm import COMBINE, SAMPLE_BYTES, SAMPLE_ROWS, TabM
 from corelane.model.nets.transformer import Transformer
 from corelane.model.torch_threads import torch_threads
 
@@ -75,7 +75,7 @@ def number_places(spans: Sequence[FeatureSpan]) -> tuple[int, ...]:
 def fit_inputs(module: nn.Module, part: PreparedPart) -> None:
     """Show `module`, if it asks for that by a method `fit_inputs`, evenly spaced rows of the training part."""
     if isinstance(module, FitsInputs):
-        num_rows = min(part.num_rows, SAMPLE_ROWS)
+        num_rows = min(part.num_rows, SAMPLE_ROWS, max(1, SAMPLE_BYTES // part.row_bytes))
         rows = np.linspace(0, part.num_rows - 1, num_rows).astype(np.int64)
         module.fit_inputs({name: np.asarray(array[rows]) for name, array in part.inputs.items()})
 
@@ -141,10 +141,23 @@ def describe(
     if type(module) not in _CLASSES.values():
         return described
     config = resolved(config, inputs)
-    options = config.model_dump(mode="json", include=set(BUILT_IN[config.net]))
+    options = _settled_options(config, len(numbers))
     described |= {"net": config.net, "options": options, "task": task, "numbers": list(numbers)}
     vocabularies = {name: spec.vocabulary for name, spec in inputs.items() if spec.vocabulary is not None}
     return described | ({"vocabularies": vocabularies} if vocabularies else {})
+
+
+def _settled_options(config: ModelConfig, num_numbers: int) -> JsonObject:
+    """What the network reads of `config`, its defaults written out: those of a later version may be others."""
+    options = config.model_dump(mode="json", include=set(BUILT_IN[config.net]) - {"preset"})
+    settled: Mapping[str, Callable[[], Any]] = {
+        "hidden": lambda: list(config.widths),
+        "channels": lambda: list(config.depths),
+        "width": lambda: config.num_features,
+        "layers": lambda: config.num_layers,
+        "embedding": lambda: config.embedding_for(num_numbers),
+    }
+    return options | {name: value() for name, value in settled.items() if name in options}
 
 
 def describe_for(config: ModelConfig, module: nn.Module, pipeline: Pipeline) -> JsonObject:

@@ -13,6 +13,8 @@ lies beyond all that was seen is taken for the farthest that was, as trees take 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -31,6 +33,7 @@ class NumberEmbedding(nn.Module):
 
     start: Tensor
     rate: Tensor
+    constant_buffers = frozenset({"start", "rate"})  # no step changes them, so training need not copy them
 
     def __init__(self, num_columns: int, width: int, num_bins: int) -> None:
         super().__init__()
@@ -43,11 +46,15 @@ class NumberEmbedding(nn.Module):
         self.register_buffer("start", torch.from_numpy(start))
         self.register_buffer("rate", torch.from_numpy(rate))
 
-    def fit(self, sample: Array) -> None:
-        """Take the bins from `sample` [m, d]: between the quantiles of each column, fewer where values repeat."""
+    def fit(self, columns: Iterable[Array]) -> None:
+        """Take the bins from a sample of each column, [m] each: between its quantiles, fewer where values repeat.
+
+        One column is copied at a time, as float64.
+        """
         num_bins = self.start.shape[1]
-        edges = np.quantile(sample.astype(np.float64), np.linspace(0.0, 1.0, num_bins + 1), axis=0).T
-        start, rate = _bins(edges, num_bins)
+        shares = np.linspace(0.0, 1.0, num_bins + 1)
+        edges = [np.quantile(column.astype(np.float64), shares) for column in columns]
+        start, rate = _bins(np.array(edges), num_bins)
         self.start.copy_(torch.from_numpy(start))
         self.rate.copy_(torch.from_numpy(rate))
 
