@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from corelane.core.errors import InterruptedRunError, NonFiniteLossError
+from corelane.model.nets.numbers import NumberEmbedding
 from corelane.observe.log import SystemLogger
 from corelane.train.config import TrainConfig
 from corelane.train.nonfinite import Guard, NonFiniteSteps
@@ -56,6 +57,12 @@ def test_a_bad_step_changes_nothing() -> None:
     assert not guard.is_good(torch.tensor(1.0), torch.tensor(float("inf")))
     after = weights(module)
     assert {name for name in before if before[name] != after[name]} == {"num_batches_tracked"}
+
+
+def test_constants_are_not_copied() -> None:
+    """What a part names as constant stays out of the copies before each step: a tabm's bins."""
+    assert Guard(NumberEmbedding(4, 2, 8))._before == []
+    assert len(Guard(nn.BatchNorm1d(3))._before) == 2
 
 
 def test_one_bad_row_costs_its_step_each_epoch(tmp_path: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, get_args
 
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, dropout
 
 from corelane.core.clock import SystemClock
 from corelane.core.errors import ConfigError
+from corelane.model.nets.numbers import NumberEmbedding
 from corelane.train.config import TrainConfig
 from corelane.train.engines.engine import why_not
 from corelane.train.learner import Learner
@@ -32,10 +34,10 @@ def net() -> nn.Module:
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
 
 
-def learner(engine: Engine, **settings: Any) -> Learner:
+def learner(engine: Engine, *, module: nn.Module | None = None, **settings: Any) -> Learner:
     return Learner(
         TrainConfig(**settings),
-        net(),
+        module or net(),
         cross_entropy,
         candidate=Candidate(threads=1, engine=engine),
         total_steps=10,
@@ -98,7 +100,10 @@ BATCH_NORM = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4))
         ("eager", dropout_net(), {}, ""),
         ("compiled", dropout_net(), {}, "dropout"),
         ("compiled", BATCH_NORM, {"optimizer": "sgd"}, ""),
+        ("compiled", nn.LSTM(8, 4, num_layers=2, dropout=0.1), {}, "dropout"),
+        ("compiled", nn.MultiheadAttention(8, 2, dropout=0.1), {}, "dropout"),
         ("graph", BATCH_NORM, {}, "statistics"),
+        ("graph", NumberEmbedding(8, 2, 4), {}, ""),
         ("graph", net(), {}, ""),
         ("graph", net(), {"optimizer": "sgd"}, "AdamW"),
         ("graph", net(), {"clip_value": 1.0}, "AdamW"),
@@ -111,6 +116,46 @@ def test_what_an_engine_cannot_do_rules_it_out(
     found = why_not(Candidate(threads=1, engine=engine), TrainConfig(**settings), module)
     assert why in found
     assert bool(found) == bool(why)
+
+
+class DropsByItself(nn.Module):
+    """Dropout that no part of the network shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 3)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.linear(dropout(features, 0.5, self.training))
+
+
+class CountsByItself(nn.Module):
+    """A statistic that no part of the network shows, beside a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 3)
+        self.register_buffer("constant", torch.ones(8))
+        self.register_buffer("mean", torch.zeros(8))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        self.mean.lerp_(features.detach().mean(0), 0.1)
+        return self.linear(features * self.constant)
+
+
+@pytest.mark.parametrize(
+    ("engine", "module", "why"),
+    [("compiled", DropsByItself(), "random"), ("graph", CountsByItself(), "statistics")],
+)
+def test_what_a_users_network_does_by_itself_shows_in_its_first_batch(
+    engine: Engine, module: nn.Module, why: str
+) -> None:
+    """Random numbers and statistics of its own rule an engine out at the first step, which changes nothing."""
+    before, random = copy.deepcopy(module.state_dict()), torch.get_rng_state()
+    with pytest.raises(ConfigError, match=f"'{engine}'.*{why}"):
+        learner(engine, module=module).step(batches()[0])
+    assert all(torch.equal(module.state_dict()[name], tensor) for name, tensor in before.items())
+    assert torch.equal(torch.get_rng_state(), random)
 
 
 def test_an_engine_that_cannot_run_is_refused() -> None:
