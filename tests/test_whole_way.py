@@ -67,9 +67,10 @@ def _data(project: Path) -> str:
 
 
 def test_a_finished_run_is_left_alone(project: Path) -> None:
-    """`--resume` of a finished run tells its result again and trains nothing."""
-    again = _corelane(project, "train", "penguins/config.yaml", "--resume", "--no-package")
+    """`--resume` of a finished run tells its result and its package again; nothing is trained or published."""
+    again = _corelane(project, "train", "penguins/config.yaml", "--resume")
     assert again["run"].endswith("-001")
+    assert again["package"].endswith("penguins/1")
 
 
 def test_a_resumed_run_keeps_its_configuration(project: Path) -> None:

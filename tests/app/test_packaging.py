@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from corelane.app import load, package, train
+from corelane.app.packaging import packaged
 from corelane.core.errors import BundleError, ConfigError, SkewError
 from corelane.model.package import versions_of
 
@@ -79,6 +80,28 @@ def test_a_package_that_answers_otherwise_is_not_published(tmp_path: Path) -> No
     with pytest.raises(SkewError):
         package(run, directory=tmp_path / "packages")
     assert versions_of(tmp_path / "packages" / "skewed") == []
+
+
+def test_a_run_is_packaged_once(tmp_path: Path) -> None:
+    """Where its package is there, that is it; a whole one, of this run. Who asks for another gets the next version."""
+    x = np.random.default_rng(0).normal(size=(200, 3))
+    config = {
+        "name": "once",
+        "data": {"source": {"type": "filesystem", "path": str(tmp_path / "x.csv")}, "target": "y"},
+        "model": {"net": "mlp", "hidden": [4]},
+        "machine": {"cache": str(tmp_path / "cache"), "plan": "eager"},
+        "train": {"epochs": 1},
+    }
+    lines = [f"{a},{b},{c},{'p' if a > 0 else 'n'}" for a, b, c in x]
+    (tmp_path / "x.csv").write_text("\n".join(["a,b,c,y", *lines]))
+    run, other = (train(config, runs=tmp_path / "runs", quiet=True).directory for _ in range(2))
+    packages = tmp_path / "packages"
+    assert packaged(run, directory=packages) == packages / "once/1"
+    assert packaged(run, directory=packages) == packages / "once/1"
+    assert package(run, directory=packages) == packages / "once/2"
+    assert packaged(other, directory=packages) == packages / "once/3"
+    (packages / "once/2/weights.safetensors").unlink()
+    assert packaged(run, directory=packages) == packages / "once/1"
 
 
 def test_a_broken_last_checkpoint_is_not_replaced_by_an_older_one(tmp_path: Path) -> None:

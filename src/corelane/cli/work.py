@@ -84,7 +84,7 @@ def train(
             config, overrides or (), runs=runs, resume=resume, quiet=as_json, watch=watch, strict=strict
         )
         if package:
-            result["package"] = str(rooms.packaging.package(Path(result["run"]), directory=packages))
+            result["package"] = str(rooms.packaging.packaged(Path(result["run"]), directory=packages))
         print_result(result, as_json, _trained)
 
 
