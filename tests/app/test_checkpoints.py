@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +23,13 @@ from typer.testing import CliRunner
 from corelane.app import train
 from corelane.app.checkpoints import list_checkpoints, prune, verify
 from corelane.app.replay import CERTIFICATE, verify_resume
+from corelane.app.replay_copy import taken_stretch
 from corelane.app.runs import held
 from corelane.cli import cli
 from corelane.core.errors import ConfigError
-from corelane.store.durable import write_atomic
+from corelane.store.durable import discard, write_atomic
+from corelane.train.micro_batch import record_rows
+from corelane.train.suspects import Suspect, write_suspects
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +145,87 @@ def _with_digest(manifest: bytes, content: bytes) -> bytes:
     values = json.loads(manifest)
     values["files"]["history.jsonl"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
     return json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
+
+
+@pytest.mark.timeout(300)
+def test_a_replay_is_the_run_as_it_was(run: Path, tmp_path: Path) -> None:
+    """A crash loop and a smaller micro-batch that came after the replayed steps are none of them, and nothing reaches
+    the copies of the run's checkpoints in shared storage.
+    """
+    config = yaml.safe_load((run / "config.yaml").read_bytes())
+    config["train"]["mirror_checkpoints"] = True
+    config["machine"]["cache_shared"] = f"file://{tmp_path}/shared"
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    write_suspects(run, [Suspect(0, 1, 2, "it crashed", since=_steps(run)[-1])])
+    record_rows(run, 5, "the memory ended")
+    assert verify_resume(run)["differences"] == []
+    assert not list(tmp_path.glob("shared/checkpoints/*"))
+
+
+@pytest.mark.timeout(300)
+def test_a_replay_that_is_asked_to_stop_leaves_nothing(run: Path, tmp_path: Path) -> None:
+    """SIGTERM while it trains: exit 75, no process and no scratch directory is left, and the run is as it was."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    before = {path.name for path in run.iterdir()}
+    argv = [sys.executable, "-m", "corelane", "verify-resume", str(run), "--steps", "100000"]
+    with subprocess.Popen(argv, env={**os.environ, "TMPDIR": str(scratch)}, stderr=subprocess.PIPE) as command:
+        _until(lambda: any(scratch.glob("*/*/*/lock")))
+        command.terminate()
+        _, told = command.communicate(timeout=60)
+    assert (command.returncode, b"request to stop" in told) == (75, True)
+    assert list(scratch.iterdir()) == []
+    assert not _processes_of(scratch)
+    assert {path.name for path in run.iterdir()} == before
+
+
+def test_a_run_in_progress_is_read_while_it_prunes(run: Path, tmp_path: Path) -> None:
+    """Whatever is removed between two looks is not called broken, and ends no command."""
+    (run / "checkpoints" / str(_steps(run)[-1])).rename(tmp_path / "newest")
+    with _pruned_meanwhile(run / "checkpoints"):
+        for number in range(60):
+            assert verify(run)["broken"] == []
+            assert all("reason" not in one for one in list_checkpoints(run)["checkpoints"])
+            first, second = taken_stretch(run, None, tmp_path / str(number))
+            assert {path.name for path in (tmp_path / str(number)).iterdir()} == {str(first), str(second)}
+
+
+@contextmanager
+def _pruned_meanwhile(folder: Path) -> Iterator[None]:
+    """A new checkpoint every 10 ms, of which three stay."""
+    is_over = threading.Event()
+
+    def save() -> None:
+        steps = sorted(int(path.name) for path in folder.iterdir())
+        while not is_over.wait(0.01):
+            shutil.copytree(folder / str(steps[-1]), folder / ".next.tmp")
+            (folder / ".next.tmp").rename(folder / str(steps[-1] + 1))
+            steps.append(steps[-1] + 1)
+            while len(steps) > 3:
+                discard(folder / str(steps.pop(0)))
+
+    thread = threading.Thread(target=save)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def _processes_of(scratch: Path) -> list[str]:
+    """The processes with `scratch` in their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found += [path.parent.name] * (str(scratch).encode() in path.read_bytes())
+        except OSError:
+            continue
+    return found
+
+
+def _until(condition: Callable[[], bool], timeout_s: float = 120.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

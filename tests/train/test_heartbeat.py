@@ -75,7 +75,7 @@ def test_every_item_of_a_phase_is_a_sign(tmp_path: Path) -> None:
 
 
 def test_the_file_of_another_watcher_stays(tmp_path: Path) -> None:
-    """A watcher whose run was taken over neither cuts short nor removes the file of its successor, and reads its own."""
+    """A watcher whose run was taken over neither cuts short nor removes its successor's file, and reads its own."""
     with watched_file(tmp_path) as first, heart_of(tmp_path) as heart:
         assert first is not None
         second = Heartbeat.make(tmp_path / FILE)

@@ -28,7 +28,8 @@ def list_checkpoints(run: Path) -> JsonObject:
     Raises `ConfigError` when `run` is no run's directory.
     """
     folder = _folder(run)
-    found = [_facts(folder / str(step), step) for step in saved_steps(folder)]
+    facts = [_facts(folder / str(step), step) for step in saved_steps(folder)]
+    found = [one for one in facts if (folder / str(one["step"])).is_dir()]  # a run in progress removes some meanwhile
     return {
         "run": str(run),
         "checkpoints": found,
@@ -48,7 +49,7 @@ def verify(run: Path) -> JsonObject:
         reason = _fault(folder / str(step))
         if reason is None:
             whole.append(step)
-        else:
+        elif (folder / str(step)).exists():  # else the run has removed it meanwhile
             broken.append({"step": step, "reason": reason})
     return {"run": str(run), "whole": whole, "broken": broken, "newest_whole": max(whole, default=None)}
 
@@ -114,7 +115,10 @@ def _fault(path: Path) -> str | None:
 
 
 def _num_bytes(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    try:
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    except FileNotFoundError:  # a run in progress removes it
+        return 0
 
 
 def _holder(run: Path) -> str | None:

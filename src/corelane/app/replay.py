@@ -9,47 +9,51 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from itertools import pairwise
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from corelane.app.config import data_section, load_root, spin_setting
-from corelane.app.runs import CONFIG_NAME, ERROR_NAME, HOLDER_NAME, RESULT_NAME, open_run_data, raise_recorded_error
+from corelane.app.config import spin_setting
+from corelane.app.replay_copy import STATE, make_scratch, taken_stretch
+from corelane.app.runs import raise_recorded_error
 from corelane.core.clock import SystemClock
-from corelane.core.errors import ConfigError, InterruptedRunError
+from corelane.core.errors import InterruptedRunError
 from corelane.core.types import JsonObject
-from corelane.store.bundle import verify_bundle, write_atomic
+from corelane.machine.child import Child
+from corelane.machine.stop_signals import StopSignals
+from corelane.store.bundle import write_atomic
 from corelane.train.retention import saved_steps
 
 CERTIFICATE = "resume_certificate.json"
-KIND = "checkpoint"
-STATE = "state.json"
 DEFAULT_STEPS = 20
-OUTCOMES = (RESULT_NAME, ERROR_NAME, HOLDER_NAME, CERTIFICATE, "report.html", "metrics.jsonl", "quarantine.parquet")
+POLL_S = 0.05  # how soon a request to stop is answered
 VARYING = ("saved_at", "notes", "environment")  # of a state: what no two runs share, and what `environment` compares
 
 
 def verify_resume(run: Path, *, steps: int | None = None) -> JsonObject:
     """Replay and compare; `is_equal`, the steps, each file's SHA-256 and the names of what differs.
 
-    Raises `ConfigError` when the run has no checkpoint to go on from, `BundleError` when one of them is broken, and
-    whatever ends the replay.
+    Raises `ConfigError` when the run has no checkpoint to go on from, `BundleError` when one of them is broken,
+    `InterruptedRunError` when asked to stop, and whatever ends the replay.
     """
-    first, second = _stretch(run, steps)
-    with _scratch(run, first) as once, _scratch(run, first) as again:
-        if second is None:
-            second = first + (steps or DEFAULT_STEPS)
-            expected, compared = _replayed(once, second), "two replays"
-            second = int(expected.name)
-        else:
-            expected, compared = run / "checkpoints" / str(second), "a replay with the run's own"
-        replayed = _replayed(again, second)
-        differences = _differences(expected, replayed)
+    with TemporaryDirectory(prefix="corelane-replay-") as name, StopSignals() as signals:
+        folder = Path(name)
+        taken = folder / "checkpoints"
+        first, second = taken_stretch(run, steps, taken)
+        target = None if second is None else taken / str(second)
+
+        def replayed(place: str, until_step: int) -> Path:
+            copy = folder / place / run.name
+            make_scratch(run, taken / str(first), target, copy)
+            return _replayed(copy, until_step, signals.is_asked)
+
+        expected = target or replayed("once", first + (steps or DEFAULT_STEPS))
+        compared = "two replays" if target is None else "a replay with the run's own"
+        second = int(expected.name)
+        replay = replayed("again", second)
+        differences = _differences(expected, replay)
         answer: JsonObject = {
             "version": 1,
             "run": run.name,
@@ -57,9 +61,9 @@ def verify_resume(run: Path, *, steps: int | None = None) -> JsonObject:
             "to_step": second,
             "compared": compared,
             "is_equal": not differences,
-            "sha256": {path.name: _digest(path) for path in sorted(replayed.iterdir()) if path.suffix != ".json"},
+            "sha256": {path.name: _digest(path) for path in sorted(replay.iterdir()) if path.suffix != ".json"},
             "differences": differences,
-            "environment": json.loads((replayed / STATE).read_bytes())["environment"],
+            "environment": json.loads((replay / STATE).read_bytes())["environment"],
             "made_s": SystemClock().now(),
         }
     write_atomic(run / CERTIFICATE, json.dumps(answer, indent=2).encode())
@@ -75,56 +79,25 @@ def read_certificate(run: Path) -> JsonObject | None:
     return content if isinstance(content, dict) else None
 
 
-def _stretch(run: Path, steps: int | None) -> tuple[int, int | None]:
-    """From which checkpoint to go on, and to which; None where replays are compared with each other."""
-    _check_replayable(run)
-    found = saved_steps(run / "checkpoints")
-    begun = [step for step in found if not _is_finished(run / "checkpoints" / str(step))]
-    if not begun:
-        raise ConfigError(
-            f"{run} must have a checkpoint before its end, got {found or 'none'}; train with a shorter "
-            "train.save_interval"
-        )
-    pairs = [pair for pair in pairwise(found) if pair[0] in begun]
-    return pairs[-1] if pairs and steps is None else (begun[-1], None)
+def _replayed(copy: Path, until_step: int, is_asked: Callable[[], bool]) -> Path:
+    """The newest checkpoint of `copy` after a process has resumed it and trained until a step, or to its end.
 
-
-def _check_replayable(run: Path) -> None:
-    if not (run / CONFIG_NAME).is_file():
-        raise ConfigError(f"{run} must be a run's directory, got one without {CONFIG_NAME}; see `corelane runs list`")
-    is_in_memory = data_section(load_root(run / CONFIG_NAME)).source.type == "memory"
-    if is_in_memory or open_run_data(run).has_own_module:
-        raise ConfigError(
-            f"{run} must be a run of the command line, got one with rows or a module from Python; train it once more "
-            "with `corelane train`"
-        )
-
-
-def _is_finished(checkpoint: Path) -> bool:
-    verify_bundle(checkpoint, KIND)
-    return bool(json.loads((checkpoint / STATE).read_bytes())["counters"]["is_finished"])
-
-
-@contextmanager
-def _scratch(run: Path, step: int) -> Iterator[Path]:
-    """A copy of the run as it was at `step`, outside the folder of runs; removed afterwards."""
-    with TemporaryDirectory(prefix="corelane-replay-") as folder:
-        copy = Path(folder) / run.name
-        (copy / "checkpoints").mkdir(parents=True)
-        for path in run.iterdir():
-            if path.is_file() and path.name not in OUTCOMES:
-                shutil.copy2(path, copy / path.name)
-        for name in ("data", f"checkpoints/{step}"):
-            shutil.copytree(run / name, copy / name)
-        yield copy
-
-
-def _replayed(copy: Path, until_step: int) -> Path:
-    """The newest checkpoint of `copy` after a process has resumed it and trained until a step, or to its end."""
+    Raises `InterruptedRunError`, when that process is gone, once `is_asked`.
+    """
     argv = [*spin_setting(), sys.executable, "-m", "corelane", "train-worker", "--run", str(copy)]
-    done = subprocess.run([*argv, "--resume", "--strict", "--quiet", "--until-step", str(until_step)], check=False)
+    child = Child([*argv, "--resume", "--strict", "--quiet", "--until-step", str(until_step)])
+    try:
+        while (code := child.poll()) is None:
+            if is_asked():
+                raise InterruptedRunError(
+                    "the replay must run to its end, got a request to stop; the run is as it was, run the same command "
+                    "again"
+                )
+            SystemClock().sleep(POLL_S)
+    finally:
+        child.kill()
     with suppress(InterruptedRunError):  # it stopped where it should
-        raise_recorded_error(copy, done.returncode)
+        raise_recorded_error(copy, code)
     return copy / "checkpoints" / str(saved_steps(copy / "checkpoints")[-1])
 
 

@@ -160,7 +160,7 @@ class FaultTolerantTrainer:
             self._logger.training.error("trainer_given_up", **asdict(self._restart(ending, "give up")))
             return False
         at = ending.beat
-        suspect = Suspect(at.epoch, at.batch, at.step + 1, ending.reason)
+        suspect = Suspect(at.epoch, at.batch, at.step + 1, ending.reason, since=self._durable_step())
         if suspects and (suspects[-1].epoch, suspects[-1].batch) == (suspect.epoch, suspect.batch):
             raise CrashLoopError(describe(suspects[-1]))  # it was to name its rows, or to go on without them
         write_suspects(self._directory, [*suspects, suspect])

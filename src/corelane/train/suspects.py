@@ -33,7 +33,8 @@ _SHOWN: Final = 20  # positions in a message; all of them are in the file
 class Suspect:
     """Batch `batch` of epoch `epoch` (both from 0), that is step `step` (from 1), and how it ended each time.
 
-    `positions` are the rows' in their source (from 0); empty until the trainer has told them.
+    `positions` are the rows' in their source (from 0); empty until the trainer has told them. `since` is the checkpoint
+    that the run went on from when they were taken out: later ones were made without them.
     """
 
     epoch: int
@@ -41,6 +42,7 @@ class Suspect:
     step: int
     reason: str
     positions: tuple[int, ...] = ()
+    since: int = -1
 
 
 def read_suspects(directory: Path) -> list[Suspect]:
