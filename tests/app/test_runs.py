@@ -1,13 +1,25 @@
 """Run directories are made once, found again, and carry a child's error to its parent."""
 
+import errno
 import json
 import os
 from pathlib import Path
 
 import pytest
 
-from corelane.app.runs import find_run, held, new_run, open_run_data, raise_recorded_error, recorded_errors
+from corelane.app.runs import (
+    HOLDER_NAME,
+    LOCK_NAME,
+    find_run,
+    held,
+    is_held,
+    new_run,
+    open_run_data,
+    raise_recorded_error,
+    recorded_errors,
+)
 from corelane.cli.outcome import worker_exit_code
+from corelane.core.clock import SystemClock
 from corelane.core.errors import (
     ConfigError,
     DataError,
@@ -17,6 +29,7 @@ from corelane.core.errors import (
     WorkerLostError,
 )
 from corelane.machine.health import EXIT_OK
+from corelane.store.lease import Lease
 
 
 def test_runs_are_numbered_and_the_newest_is_found(tmp_path: Path) -> None:
@@ -135,3 +148,37 @@ def test_a_start_that_failed_does_not_stand_in_the_way(tmp_path: Path) -> None:
     with pytest.raises(DataError), recorded_errors(failed):
         raise DataError("no such column")
     assert find_run(tmp_path, "a") == going
+
+
+def test_without_kernel_locks_the_lease_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system without locks is no error: a run is held there, and is known to be while its trainer's lease is."""
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("corelane.store.lease.fcntl.flock", no_locks)
+    run = new_run(tmp_path, "a", "name: a")
+    lease = Lease(run / LOCK_NAME, clock=SystemClock(), tell=lambda *_: None)
+    with held(run):
+        assert not is_held(run)
+        lease.acquire()
+        assert is_held(run)
+        with pytest.raises(RunLockedError), held(run):
+            pass
+        lease.release()
+
+
+def test_who_took_the_run_over_keeps_its_name_there(tmp_path: Path) -> None:
+    """The end of a holder that was succeeded does not remove the successor's name."""
+    run = new_run(tmp_path, "a", "name: a")
+    with held(run):
+        (run / HOLDER_NAME).write_text(json.dumps({"pid": 7, "host": "far", "since_s": 1.0}))
+    assert (run / HOLDER_NAME).exists()
+
+
+def test_a_run_that_was_stopped_goes_on_without_its_checkpoints(tmp_path: Path) -> None:
+    """A7: interrupted, and then its checkpoints are lost: it is gone on with, from the mirror where there is one."""
+    run = new_run(tmp_path, "a", "name: a")
+    with pytest.raises(InterruptedRunError), recorded_errors(run):
+        raise InterruptedRunError("stopped")
+    assert find_run(tmp_path, "a") == run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import pytest
 
 from corelane.core.clock import SystemClock
 from corelane.core.errors import RunLockedError
-from corelane.store.lease import Lease, newest_generation, read_holder
+from corelane.store.lease import Lease, has_booted_anew, is_gone, is_local, newest_generation, read_holder, this_process
 
 ROOT = Path(__file__).parents[2]
 
@@ -186,3 +187,48 @@ def test_a_lock_file_that_is_no_json_counts_by_its_age(tmp_path: Path) -> None:
     held.acquire()
     assert held.generation == 10
     held.release()
+
+
+def _left_by(folder: Path, **other: object) -> Path:
+    """A young lock of a process like us but for what is `other`, which nobody holds in the kernel."""
+    path = folder / "1.json"
+    path.write_text(json.dumps({**this_process(SystemClock()), **other}))
+    return path
+
+
+def test_a_clone_on_a_shared_disk_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A7: machines of one image share name and number: another boot is no earlier one where both see the disk."""
+    _left_by(tmp_path, boot="another")
+    assert is_local(tmp_path)
+    assert not is_local(Path("/proc"))
+    monkeypatch.setattr("corelane.store.lease.is_local", lambda _: False)
+    with pytest.raises(RunLockedError):
+        lease(tmp_path).acquire()
+
+
+@pytest.mark.parametrize("boot", ["", "another"])
+def test_an_unknown_boot_proves_nothing(boot: str) -> None:
+    """A7: where one of the two cannot say its boot, its silence decides."""
+    here = this_process(SystemClock())
+    assert has_booted_anew({**here, "boot": boot}, here) == bool(boot)
+    assert not has_booted_anew({**here, "boot": "another"}, {**here, "boot": ""})
+    assert not is_gone({**here, "boot": "", "pid": 1 << 30}, {**here, "boot": ""})
+
+
+def test_without_kernel_locks_a_dead_pid_is_succeeded_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A7: on a file system without locks the next trainer need not wait for the lease of one that we see is gone; a
+    live one, and one whose pids are not ours to see, hold.
+    """
+    monkeypatch.setattr("corelane.store.lease.fcntl.flock", _no_locks)
+    for other in ({}, {"pid": 1 << 30, "pids": "pid:[1]"}):
+        _left_by(tmp_path, **other)
+        with pytest.raises(RunLockedError):
+            lease(tmp_path).acquire()
+    _left_by(tmp_path, pid=1 << 30)
+    held = lease(tmp_path)
+    held.acquire()
+    held.release()
+
+
+def _no_locks(*_: object) -> None:
+    raise OSError(errno.ENOLCK, "No locks available")

@@ -40,7 +40,7 @@ from corelane.machine.limits import limit_reached
 from corelane.model.config import ModelConfig
 from corelane.store.bundle import verify_bundle, write_atomic, write_bundle
 from corelane.store.durable import sync_directory, temporary_directory
-from corelane.store.lease import Lease, describe, this_process
+from corelane.store.lease import Lease, describe, this_process, try_lock
 
 CONFIG_NAME = "config.yaml"
 RUN_NAME = "run.json"  # what the run is called wherever its directory lies: a random key, and when it was made
@@ -77,13 +77,14 @@ def held(directory: Path) -> Iterator[None]:
     """Hold the run for this process alone; the lock ends with the process, however it ends.
 
     Raises `ConfigError` when another process trains it, `RunLockedError` when one of another host does: two would
-    overwrite each other's history and checkpoints.
+    overwrite each other's history and checkpoints. Where the file system has no locks, the trainer's lease decides.
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    us = this_process(SystemClock())
     try:
         for attempt in ExponentialBackoff(3, initial_s=0.01, jitter_s=0.01).attempts(BlockingIOError):
             with attempt:  # whoever asks `is_held` has the lock for some microseconds
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(descriptor)
         for attempt in ExponentialBackoff(5, initial_s=0.05, jitter_s=0.01).attempts(RunLockedError):
             with attempt:  # the trainer of a command that was killed dies with it, but not in the same moment
                 Lease(directory / LOCK_NAME, clock=SystemClock(), tell=lambda *_: None).look()
@@ -98,11 +99,17 @@ def held(directory: Path) -> Iterator[None]:
         ) from error
     try:
         with suppress(OSError):  # only for the words of whoever comes second
-            (directory / HOLDER_NAME).write_text(json.dumps(this_process(SystemClock())), encoding="utf-8")
+            (directory / HOLDER_NAME).write_text(json.dumps(us), encoding="utf-8")
         yield
     finally:
-        (directory / HOLDER_NAME).unlink(missing_ok=True)
+        if _holder(directory) == describe(us):  # else it names who has taken the run over
+            (directory / HOLDER_NAME).unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    if try_lock(descriptor) is False:
+        raise BlockingIOError
 
 
 def _holder(directory: Path) -> str:
@@ -112,16 +119,22 @@ def _holder(directory: Path) -> str:
         return describe(None)
 
 
+def _is_leased(directory: Path) -> bool:
+    try:
+        Lease(directory / LOCK_NAME, clock=SystemClock(), tell=lambda *_: None).look()
+    except RunLockedError:
+        return True
+    return False
+
+
 def is_held(directory: Path) -> bool:
     """Whether a process trains the run now."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        is_free = try_lock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
-    return False
+    return _is_leased(directory) if is_free is None else not is_free
 
 
 def find_run(runs: Path, name: str) -> Path | None:
@@ -132,7 +145,19 @@ def find_run(runs: Path, name: str) -> Path | None:
 
 
 def _never_began(directory: Path) -> bool:
-    return (directory / ERROR_NAME).exists() and not any((directory / "checkpoints").glob("[0-9]*"))
+    """A run that was asked to stop has begun; its checkpoints may be lost, and a mirror have them."""
+    return _error_code(directory) not in (None, InterruptedRunError.code) and not any(
+        (directory / "checkpoints").glob("[0-9]*")
+    )
+
+
+def _error_code(directory: Path) -> str | None:
+    try:
+        return str(json.loads((directory / ERROR_NAME).read_bytes())["code"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def is_finished(directory: Path) -> bool:

@@ -371,7 +371,7 @@ def _mirror(directory: Path, root: RootConfig, logger: SystemLogger) -> Mirror:
             "machine.cache_shared must be set for train.mirror_checkpoints, got null; name a storage that machines "
             "share"
         )
-    return SharedMirror(store, f"{directory.name}-{run_key(directory)}", logger)
+    return SharedMirror(store, run_key(directory), logger)  # by its key alone: a directory may be renamed
 
 
 class _Until:

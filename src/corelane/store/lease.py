@@ -2,10 +2,10 @@
 several hosts may share.
 
 The holder keeps a file `<generation>.json` that names it, and touches it while it lives. Whoever comes second is told
-who is in. A holder that is dead (its kernel lock is gone, or its machine has booted anew), or silent for longer than
-the lease (stopped, or cut off), is succeeded by the next generation; when it wakes, `check` finds the newer file, so
-it must be called before each publication. The moment between that and the rename after it is not covered. Generations
-only grow.
+who is in. A holder that is dead (its kernel lock is gone, or this machine, whose own disk it is, has booted anew), or
+silent for longer than the lease (stopped, or cut off), is succeeded by the next generation; when it wakes, `check`
+finds the newer file, so it must be called before each publication. The moment between that and the rename after it is
+not covered. Generations only grow.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ LEASE_S = 60.0  # a live holder is heard every third of it; a machine that swaps
 MAX_HOLDER_BYTES = 4096
 RELEASED: JsonObject = {}
 FREE = "free"
+_LOCAL_TYPES = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "tmpfs", "overlay"))
 _NO_LOCKS = frozenset((errno.EBADF, errno.EACCES, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL))
 
 
@@ -141,7 +142,7 @@ class Lease:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         except FileExistsError:
             return None
-        _try_lock(descriptor)
+        try_lock(descriptor)
         os.write(descriptor, json.dumps(this_process(self._clock)).encode())
         os.fsync(descriptor)
         sync_directory(self._folder)
@@ -153,23 +154,26 @@ class Lease:
         if generation == 0 or holder == RELEASED:
             return FREE
         here = this_process(self._clock)
-        if holder is not None and holder.get("boot") == here["boot"] and self._is_unlocked(generation):
+        if holder is not None and self._is_dead(generation, holder, here):
             return "its holder is dead"
-        if holder is not None and holder.get("machine") == here["machine"] and holder.get("boot") != here["boot"]:
+        if holder is not None and has_booted_anew(holder, here) and is_local(self._folder):
             return "its machine has booted anew"
         silent_s = self._silent_s(generation)
         return f"its holder was silent for {silent_s:.0f} s" if silent_s > self._lease_s else None
 
-    def _is_unlocked(self, generation: int) -> bool:
-        """Whether the kernel says that nobody holds the file open locked: same kernel, so its word counts."""
+    def _is_dead(self, generation: int, holder: JsonObject, here: JsonObject) -> bool:
+        """Whether the kernel says so: of its own processes only, by the lock or else, without locks, by the pid."""
+        if not here["boot"] or holder.get("boot") != here["boot"]:
+            return False
         try:
             descriptor = os.open(self._path(generation), os.O_RDWR)
         except OSError:
             return False
         try:
-            return _try_lock(descriptor) is True
+            is_free = try_lock(descriptor)
         finally:
             os.close(descriptor)
+        return is_gone(holder, here) if is_free is None else is_free
 
     def _silent_s(self, generation: int) -> float:
         """How long ago the holder was heard, by the file system's own clock: hosts' clocks may differ."""
@@ -235,23 +239,52 @@ def _lock_path(folder: Path, generation: int) -> Path:
     return folder / f"{generation}.json"
 
 
-def _try_lock(descriptor: int) -> bool | None:
+def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool | None:
     """Whether the kernel's lock on the open file is ours now; None where its file system has none."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError as error:
         return None if error.errno in _NO_LOCKS else False
     return True
 
 
+def is_gone(holder: JsonObject, here: JsonObject) -> bool:
+    """Whether no process has the holder's pid; only known of one whose processes we see (same boot, same namespace)."""
+    pid, seen = holder.get("pid"), ("boot", "pids", "machine")
+    if not isinstance(pid, int) or not all(here[name] and holder.get(name) == here[name] for name in seen):
+        return False
+    return not Path(f"/proc/{pid}").exists()
+
+
+def has_booted_anew(holder: JsonObject, here: JsonObject) -> bool:
+    """Whether the holder's boot is an earlier one of this machine, for all that names and numbers tell.
+
+    Clones of one image have the same name and number too, so it counts on a disk of this machine's own only.
+    """
+    boots = here["boot"], holder.get("boot")
+    return all(boots) and boots[0] != boots[1] and holder.get("machine") == here["machine"]
+
+
+def is_local(folder: Path) -> bool:
+    """Whether the file system of `folder` is of a kind that one machine at a time has mounted."""
+    place = folder.resolve()
+    types = {}
+    for line in _content("/proc/self/mountinfo").splitlines():  # man 5 proc: the mount point, and the type after " - "
+        fields = line.split()
+        types[fields[4].encode().decode("unicode_escape")] = fields[fields.index("-") + 1]
+    mount = max((one for one in types if place.is_relative_to(one)), key=len, default="")
+    return types.get(mount) in _LOCAL_TYPES
+
+
 def this_process(clock: Clock) -> JsonObject:
-    """Who we are, for others to read: pid, host, machine and boot, and since when."""
+    """Who we are, for others to read: pid and whose pids those are, host, machine and boot, and since when."""
     host = socket.gethostname()
     return {
         "pid": os.getpid(),
         "host": host,
         "machine": f"{host} {_content('/etc/machine-id')} {platform.machine()}",
         "boot": _content("/proc/sys/kernel/random/boot_id"),
+        "pids": _link("/proc/self/ns/pid"),
         "since_s": clock.now(),
     }
 
@@ -260,4 +293,11 @@ def _content(path: str) -> str:
     try:
         return Path(path).read_text(encoding="ascii").strip()
     except (OSError, ValueError):
+        return ""
+
+
+def _link(path: str) -> str:
+    try:
+        return str(Path(path).readlink())
+    except OSError:
         return ""
