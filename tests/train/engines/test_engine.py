@@ -16,6 +16,7 @@ from corelane.model.nets.numbers import NumberEmbedding
 from corelane.train.config import TrainConfig
 from corelane.train.engines.engine import why_not
 from corelane.train.learner import Learner
+from corelane.train.losses import Loss
 from corelane.train.plan import Candidate, Engine
 from corelane.train.timing import StopWatch
 from tests.train.examples import dropout_net
@@ -34,11 +35,11 @@ def net() -> nn.Module:
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
 
 
-def learner(engine: Engine, *, module: nn.Module | None = None, **settings: Any) -> Learner:
+def learner(engine: Engine, *, module: nn.Module | None = None, loss: Loss = cross_entropy, **settings: Any) -> Learner:
     return Learner(
         TrainConfig(**settings),
         module or net(),
-        cross_entropy,
+        loss,
         candidate=Candidate(threads=1, engine=engine),
         total_steps=10,
         micro_batch_size=32,
@@ -71,6 +72,24 @@ def test_an_engine_trains_as_the_eager_one(engine: Engine) -> None:
     states = plain.optimizer.state_dict()["state"], other.optimizer.state_dict()["state"]
     torch.testing.assert_close(states[1], states[0], rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(other.average.state_dict(), plain.average.state_dict(), rtol=1e-4, atol=1e-6)
+
+
+def _loss_with_bad_gradient(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Finite, with a gradient of NaN: the square root is infinitely steep at 0."""
+    return cross_entropy(outputs, target) + (outputs - outputs.detach()).sum().abs().sqrt()
+
+
+@pytest.mark.parametrize("clip_norm", [1.0, None])
+@pytest.mark.parametrize("engine", ["eager", "graph"])
+def test_a_gradient_alone_that_is_not_finite_changes_nothing(engine: Engine, clip_norm: float | None) -> None:
+    """Whether gradients are clipped or not; the loss alone would not tell."""
+    bad = learner(engine, loss=_loss_with_bad_gradient, clip_norm=clip_norm)
+    before = {name: tensor.clone() for name, tensor in bad.module.state_dict().items()}
+    outcome = bad.step(batches()[0])
+    assert torch.isfinite(outcome.loss)
+    assert not outcome.was_taken
+    for name, tensor in bad.module.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
 
 
 @pytest.mark.parametrize("engine", ENGINES)
