@@ -86,11 +86,21 @@ def test_retries_without_progress_are_used_up(tmp_path: Path) -> None:
 def test_progress_renews_the_retries(tmp_path: Path) -> None:
     """Five crashes with a new checkpoint before each are survived with one retry."""
     script = (
-        "(run / 'checkpoints' / str(number)).mkdir(parents=True)\nif number < 5: os.kill(os.getpid(), signal.SIGKILL)"
+        "from corelane.store.bundle import write_bundle\n"
+        "with write_bundle(run / 'checkpoints' / str(number), 'checkpoint'): pass\n"
+        "if number < 5: os.kill(os.getpid(), signal.SIGKILL)"
     )
     code, starts, _ = supervise(tmp_path, script, max_retries=1)
     assert code == 0
     assert len(starts) == 6
+
+
+def test_a_broken_checkpoint_is_no_progress(tmp_path: Path) -> None:
+    """What the next start cannot go on from does not renew the retries."""
+    script = "(run / 'checkpoints' / str(number)).mkdir(parents=True)\nos.kill(os.getpid(), signal.SIGKILL)"
+    code, starts, _ = supervise(tmp_path, script, max_retries=1)
+    assert code == 128 + signal.SIGKILL
+    assert len(starts) == 2
 
 
 @pytest.mark.parametrize("code", [0, 2, 70, 73, 75])

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Final
 
 from corelane.core.clock import Clock, SystemClock
-from corelane.core.errors import CrashLoopError
+from corelane.core.errors import BundleError, CrashLoopError
 from corelane.machine.backoff import ExponentialBackoff
 from corelane.machine.health import HealthChecker, exit_status
 from corelane.observe.log import SystemLogger
+from corelane.store.bundle import verify_bundle
+from corelane.train.checkpoint import KIND
 from corelane.train.config import TrainConfig
 from corelane.train.heartbeat import Heartbeat, watched_file
 from corelane.train.micro_batch import halve
@@ -184,5 +186,14 @@ class FaultTolerantTrainer:
         self._ends = []
 
     def _durable_step(self) -> int:
-        """The newest step with a checkpoint, -1 without one."""
-        return max(saved_steps(self._directory / "checkpoints"), default=-1)
+        """The newest step with a whole checkpoint, which the next start goes on from; -1 without one."""
+        folder = self._directory / "checkpoints"
+        return next((step for step in reversed(saved_steps(folder)) if _is_whole(folder / str(step))), -1)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        verify_bundle(checkpoint, KIND)
+    except (BundleError, OSError):
+        return False
+    return True
