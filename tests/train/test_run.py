@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from corelane.core.errors import RunLockedError
+from corelane.core.errors import RunLockedError, SaveError
 from corelane.observe.config import ObserveConfig
 from corelane.observe.log import SystemLogger
+from corelane.train.checkpoint import Snapshot
 from corelane.train.heartbeat import NoHeart, Phase
 from corelane.train.state import TrainingStateManager
 from corelane.train.timing import PHASES
@@ -111,3 +114,21 @@ def test_a_trainer_that_was_succeeded_publishes_no_result(tmp_path: Path) -> Non
     with pytest.raises(RunLockedError):
         run(tmp_path, classification(), dropout_net(), epochs=1, heart=TakenOver(tmp_path))
     assert not {"report.html", "result.json"} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_last_save_that_hangs_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A9: the wait for the last save is bounded, and what was saved before is named; no result is written."""
+    may_write = threading.Event()
+    write = Snapshot.write
+
+    def late(self: Snapshot, target: Path, guard: Callable[[], None]) -> None:
+        may_write.wait()
+        write(self, target, guard)
+
+    monkeypatch.setattr(Snapshot, "write", late)
+    timer = threading.Timer(1.0, may_write.set)
+    timer.start()
+    with pytest.raises(SaveError, match="must be written within"):
+        run(tmp_path, classification(), dropout_net(), epochs=1, save_interval=1000, hang_timeout_s=0.2)
+    timer.join()
+    assert not (tmp_path / "result.json").exists()

@@ -144,7 +144,7 @@ class TrainConfig(Section):
     hang_timeout_s: Positive | None = Field(
         default=300.0,
         description="Seconds without a step after which the trainer is taken for hung and started again; at least ten"
-        " times the longest step so far. null: never",
+        " times the longest step so far; and the longest wait for the last save. null: never",
     )
     on_crash_loop: Literal["stop", "quarantine"] = Field(
         default="stop",

@@ -110,7 +110,7 @@ class Trainer:
             while not self._state.counters.is_finished:
                 self._epoch()
             self._heart.enter("save")  # a slow disk is no hang
-            self._state.settle()
+            self._state.settle(self._config.hang_timeout_s)
         finally:
             self._augment.close()
             self._progress.close()
