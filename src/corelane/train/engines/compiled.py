@@ -13,6 +13,9 @@ import torch
 from corelane.train.step import LossOf
 
 
+MOST_COMPILED = 64  # networks in one process: after 8, torch would run the next one eagerly without a word
+
+
 def compiled(loss_of: LossOf, *, is_cpp: bool) -> LossOf:
     """`loss_of` compiled for the shapes it is called with; with `is_cpp` the calls between kernels are C++ too."""
     compile_alone()
@@ -25,3 +28,5 @@ def compile_alone() -> None:
     """
     settings: Any = import_module("torch._inductor.config")
     settings.compile_threads = 1
+    dynamo: Any = import_module("torch._dynamo.config")
+    dynamo.recompile_limit = MOST_COMPILED
