@@ -12,7 +12,6 @@ import torch
 
 from corelane.train.step import LossOf
 
-
 MOST_COMPILED = 64  # networks in one process: after 8, torch would run the next one eagerly without a word
 
 
