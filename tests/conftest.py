@@ -23,9 +23,12 @@ _unexplained_skips: list[str] = []
 
 
 def pytest_configure() -> None:
-    """A shell has what it starts in the background ignore Ctrl-C, which tests send and children inherit."""
+    """A shell has what it starts in the background ignore Ctrl-C, and nohup a closed terminal; tests send both signals,
+    and children inherit that.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

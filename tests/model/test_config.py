@@ -72,3 +72,12 @@ def test_resolved_configuration_is_valid_again() -> None:
     config = ModelConfig(net="cnn", dropout=0.25)
     assert ModelConfig.model_validate(config.model_dump(mode="json")) == config
     assert PackageConfig().include_rows
+
+
+def test_a_dump_names_what_the_network_reads() -> None:
+    """A run's configuration has no options of other networks, whose defaults may change; it reads back as it was."""
+    config = ModelConfig(net="cnn", dropout=0.1)
+    dumped = config.model_dump(mode="json")
+    assert dumped == {"net": "cnn", "hidden": None, "channels": None, "dropout": 0.1, "batch_norm": False}
+    assert ModelConfig(**dumped) == config
+    assert ModelConfig(net="auto").model_dump().keys() == ModelConfig.model_fields.keys()

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from corelane.core.config import Section
 
@@ -96,6 +96,13 @@ class ModelConfig(Section):
             if given != value and not (option == "net" and given == AUTO):
                 raise ValueError(f"{option} must be left out with the preset {name}, got {given!r}")
         return {**values, **PRESETS[name]}
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_read(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A run's configuration must not name options of other networks, whose defaults may be others one day."""
+        values: dict[str, Any] = serialise(self)
+        unread = set().union(*BUILT_IN.values(), {"arguments"}) - BUILT_IN.get(self.net, frozenset({"arguments"}))
+        return values if self.net == AUTO else {name: values[name] for name in values if name not in unread}
 
     @model_validator(mode="after")
     def _options_fit_the_net(self) -> ModelConfig:
