@@ -26,7 +26,7 @@ machine: {threads: 1, cache: cache, plan: plan.json}
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="what is compiled needs g++")
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("engine", ["compiled"])
+@pytest.mark.parametrize("engine", ["compiled", "graph"])
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, engine: Engine) -> None:
     """Weights, optimiser and history of a killed and resumed run are those of one left alone, byte by byte."""
     training.write_project(tmp_path, config=CONFIG)
