@@ -1,4 +1,6 @@
-"""A network of one's own: any `torch.nn.Module` that takes the pipeline's tensor and returns one column per class."""
+"""A network of one's own: any `torch.nn.Module` that takes the pipeline's tensor and returns one column per class, or
+one column alone where there are two.
+"""
 
 import numpy as np
 from torch import Tensor, nn
@@ -7,12 +9,12 @@ from corelane.app import load, package, train
 
 
 class Residual(nn.Module):
-    """Two linear layers with a shortcut; [n, 8] to [n, 2]."""
+    """Two linear layers with a shortcut; [n, 8] to [n, 1]."""
 
     def __init__(self) -> None:
         super().__init__()
         self.inner = nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 8))
-        self.head = nn.Linear(8, 2)
+        self.head = nn.Linear(8, 1)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.head(features + self.inner(features))
