@@ -9,6 +9,7 @@ Used through `engine.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -80,7 +81,7 @@ class GraphStep:
         if self._graph is None:
             self._graph = _compile(self._forward, self._rules, len(self._parameters), arguments)
         loss, norm = self._graph(*arguments)
-        is_good = bool(torch.isfinite(loss) & torch.isfinite(norm))
+        is_good = math.isfinite(loss.item()) and math.isfinite(norm.item())
         if is_good:
             torch._foreach_add_(steps, 1.0)
             self._average.update()
