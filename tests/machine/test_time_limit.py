@@ -48,3 +48,13 @@ def test_a_limit_that_ends_at_the_last_moment_is_not_late() -> None:
         except TimeLimitReached:
             pass
         spin(0.0001)
+
+
+def test_an_exception_that_gets_lost_is_raised_again() -> None:
+    """What swallows the first one, as a callback of the collector does, is left all the same."""
+    began = time.monotonic()
+    with suppress(TimeLimitReached), time_limit(0.01):
+        with suppress(TimeLimitReached):
+            spin(20.0)
+        spin(20.0)
+    assert time.monotonic() < began + 15.0

@@ -12,6 +12,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+AGAIN_S = 1.0
+"""An exception that arrives in a callback of the collector, or where a library takes everything, is lost: it is raised
+again, not so soon that it would meet the one before on its way."""
+
 
 class TimeLimitReached(BaseException):
     """The time of a `time_limit` was over. No `Exception`, so that a library that catches those does not go on."""
@@ -27,12 +31,15 @@ def time_limit(limit_s: float) -> Iterator[None]:
     is_inside = True
 
     def interrupt() -> None:
-        with lock:
-            if is_inside:
-                _raise_in(thread, TimeLimitReached)
+        wait_s = max(0.0, limit_s)
+        while not is_over.wait(wait_s):
+            with lock:
+                if is_inside:
+                    _raise_in(thread, TimeLimitReached)
+            wait_s = AGAIN_S
 
-    timer = threading.Timer(max(0.0, limit_s), interrupt)
-    timer.daemon = True
+    is_over = threading.Event()
+    timer = threading.Thread(target=interrupt, name="corelane-time-limit", daemon=True)
     timer.start()
     try:
         yield
@@ -40,7 +47,7 @@ def time_limit(limit_s: float) -> Iterator[None]:
         with lock:
             is_inside = False
             _raise_in(thread, None)  # what was asked for in the last moment must not arrive outside
-        timer.cancel()
+        is_over.set()
         timer.join()
 
 
