@@ -10,6 +10,9 @@ import pytest
 
 from corelane.machine.time_limit import TimeLimitReached, time_limit
 
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+"""The exception may arrive in a callback of the collector, where it is lost and told as a warning."""
+
 
 def spin(duration_s: float) -> None:
     end = time.monotonic() + duration_s

@@ -77,6 +77,7 @@ def test_first_losses_that_are_not_finite_end_the_search() -> None:
         trials(dropout_net(), batches(8, scale=math.inf, num_classes=3)).prepare(Candidate(1), math.inf)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the first may get lost in a callback
 def test_an_engine_that_takes_too_long_is_given_up() -> None:
     """What is not ready in time cannot be used; the eager network is not touched by that."""
     net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
