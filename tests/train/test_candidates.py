@@ -55,11 +55,13 @@ def test_bfloat16_is_tried_where_the_hardware_computes_it(isa: tuple[str, ...], 
 
 
 def test_a_machine_with_64_cores_and_bfloat16() -> None:
-    """A CNN there: 14 eager candidates, two more precisions, then each engine, then its threads."""
+    """A CNN there: 14 eager candidates, two more precisions in both layouts, then each engine, then its threads."""
     eager, precise, compiled, retuned = tried(nn.Conv2d(1, 2, 3), 64, BIG_ISA)
     assert len(set(eager)) == 14
     assert {candidate.threads for candidate in eager} == {1, 2, 4, 8, 16, 32, 64}
-    assert [candidate.precision for candidate in precise] == ["float32", "bf16", "bf32"]
+    assert {(candidate.precision, candidate.memory_format) for candidate in precise} == {
+        (precision, layout) for precision in ("bf16", "bf32") for layout in ("contiguous", "channels_last")
+    }
     assert [candidate.engine for candidate in compiled] == ["compiled", "graph"]
     assert {candidate.threads for candidate in retuned} <= {1, 2, 32}
     assert all(candidate.engine == "graph" for candidate in retuned)

@@ -65,7 +65,9 @@ def training_passes(
                 yield replace(best, threads=threads, memory_format=layout)
 
     def precise(best: Candidate) -> Iterator[Candidate]:
-        yield from (replace(best, precision=precision) for precision in precisions(isa))
+        for precision in precisions(isa)[1:]:
+            for layout in layouts(config, module):  # bfloat16's kernels may want the other one
+                yield replace(best, precision=precision, memory_format=layout)
 
     def compiled(best: Candidate) -> Iterator[Candidate]:
         yield from (replace(best, engine=engine) for engine in engines)

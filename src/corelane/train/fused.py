@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from corelane.train.moments import Moments
+
 _KERNELS: dict[type[Optimizer], Callable[..., None]] = {
     torch.optim.Adam: torch._fused_adam_,
     torch.optim.AdamW: torch._fused_adamw_,
@@ -33,29 +35,34 @@ class FusedStep:
     def __init__(self, optimizer: Optimizer, kernel: Callable[..., None]) -> None:
         self._optimizer = optimizer
         self._kernel = kernel
+        self._moments: dict[int, Moments] = {}
 
     def __call__(self) -> None:
-        """Take the step. The first one, which makes the state, is the optimiser's own."""
-        state = self._optimizer.state
-        for group in self._optimizer.param_groups:
-            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if not all(parameter in state for parameter in parameters):
-                self._optimizer.step()
-                return
-            with torch.no_grad():
-                self._run(group, parameters, [state[parameter] for parameter in parameters])
+        """Take the step."""
+        with torch.no_grad():
+            for number, group in enumerate(self._optimizer.param_groups):
+                parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+                if parameters:
+                    self._run(group, parameters, self._moments_of(number, parameters))
 
-    def _run(self, group: dict[str, Any], parameters: list[Tensor], states: list[dict[str, Tensor]]) -> None:
-        steps = [state["step"] for state in states]
-        torch._foreach_add_(steps, 1.0)
+    def _moments_of(self, number: int, parameters: list[Tensor]) -> Moments:
+        """Those of the group with this number, gathered anew where other parameters have gradients."""
+        moments = self._moments.get(number)
+        if moments is None or not moments.are_of(self._optimizer, parameters):
+            moments = self._moments[number] = Moments.of(self._optimizer, parameters)
+        return moments
+
+    def _run(self, group: dict[str, Any], parameters: list[Tensor], moments: Moments) -> None:
+        counts = moments.counts
+        counts += 1.0
         beta1, beta2 = group["betas"]
         self._kernel(
             parameters,
             [parameter.grad for parameter in parameters],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
+            moments.means,
+            moments.squares,
             [],
-            steps,
+            moments.steps,
             amsgrad=False,
             lr=group["lr"],
             beta1=beta1,

@@ -19,12 +19,14 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim import Optimizer
 
+from corelane.core.types import FloatArray
 from corelane.train.averaging import Averaging
 from corelane.train.batches import TensorBatch
 from corelane.train.clipping import EPSILON
 from corelane.train.config import TrainConfig
 from corelane.train.engines.compiled import compile_alone
 from corelane.train.forward import Forward
+from corelane.train.moments import Moments
 from corelane.train.schedule import Schedule
 from corelane.train.step import Step
 from corelane.train.timing import StopWatch
@@ -70,37 +72,35 @@ class GraphStep:
         self._parameters: list[Tensor] = group["params"]
         self._rates = torch.zeros(3)
         self._graph: Callable[..., Any] | None = None
+        self._moments: Moments | None = None
+        self._changed: list[Tensor] = []
 
     def run(self, batches: Sequence[TensorBatch]) -> Outcome:
         """As `Step.run`."""
         if len(batches) > 1:
             return self._otherwise.run(batches)
-        state, steps = self._state()
+        tensors, counts = self._tensors()
         inputs, target = batches[0]
-        arguments = [*state, *inputs, target, self._next_rates(float(steps[0]) + 1)]
+        arguments = [*tensors, *inputs, target, self._next_rates(float(counts[0]) + 1)]
         if self._graph is None:
             self._graph = _compile(self._forward, self._rules, len(self._parameters), arguments)
         loss, norm = self._graph(*arguments)
         is_good = math.isfinite(loss.item()) and math.isfinite(norm.item())
         if is_good:
-            torch._foreach_add_(steps, 1.0)
+            counts += 1.0
             self._average.update()
         self._schedule.step()
         self._watch.lap("forward")
         return Outcome(loss, norm, is_good)
 
-    def _state(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Weights, first and second moments, and the counts of steps: the optimiser's own tensors, made here where it
-        has none. A checkpoint cannot tell the engines apart.
-        """
-        states = [self._optimizer.state[parameter] for parameter in self._parameters]
-        for state, parameter in zip(states, self._parameters, strict=True):
-            if not state:
-                state["step"] = torch.tensor(0.0)
-                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-        weights = [parameter.detach() for parameter in self._parameters]
-        moments = [state[name] for name in ("exp_avg", "exp_avg_sq") for state in states]
-        return [*weights, *moments], [state["step"] for state in states]
+    def _tensors(self) -> tuple[list[Tensor], FloatArray]:
+        """Weights, first and second moments, gathered anew where the optimiser has loaded others; counts of steps."""
+        moments = self._moments
+        if moments is None or not moments.are_of(self._optimizer, self._parameters):
+            moments = self._moments = Moments.of(self._optimizer, self._parameters)
+            weights = [parameter.detach() for parameter in self._parameters]
+            self._changed = [*weights, *moments.means, *moments.squares]
+        return self._changed, moments.counts
 
     def _next_rates(self, step: float) -> Tensor:
         """Learning rate and the two bias corrections of step `step` (from 1), as the graph reads them."""
