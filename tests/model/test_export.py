@@ -20,7 +20,7 @@ from corelane.model.config import ModelConfig
 from corelane.model.export import export_graph, provenance, weights_of
 from corelane.model.nets.build import build
 from corelane.model.nets.tabm import COMBINE
-from corelane.model.runtimes.onnx import OnnxRuntime
+from corelane.model.runtimes.onnx.runtime import OnnxRuntime
 from corelane.model.runtimes.torch import TorchRuntime
 from tests.model import examples
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from corelane.core.errors import BundleError, ConfigError, GoldenError, NotFoundError, SkewError
+from corelane.model.candidate import Candidate
 from corelane.model.package import KIND, ModelPackage, versions_of, write_package
 from corelane.model.runtimes.torch import torch_predictor
 from corelane.model.skew import compare
@@ -277,4 +278,4 @@ def test_a_graph_with_other_weights_fails_the_golden_rows(published: Path, tmp_p
 def test_a_graph_it_does_not_have_is_not_found(published: Path) -> None:
     """The error names the graphs there are."""
     with pytest.raises(NotFoundError, match=r"graph must be one of \['fp32'\], got 'int8'"):
-        ModelPackage.load(published).predictor(graph="int8")
+        ModelPackage.load(published).predictor(Candidate("onnxruntime", "int8"))

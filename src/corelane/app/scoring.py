@@ -34,7 +34,7 @@ def load(path: Path | str) -> Predictor:
     `predict_rows` takes a list of dicts by column name. Raises `BundleError`, `GoldenError`, `ConfigError`.
     """
     package = ModelPackage.load(resolve_package(path))
-    predictor = package.predictor(num_threads=1)
+    predictor = package.predictor()
     package.check_golden(predictor)
     return predictor
 

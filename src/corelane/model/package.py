@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 from corelane.core.errors import BundleError, ConfigError, CorelaneError, NotFoundError
 from corelane.core.types import Array, JsonObject, NamedArrays
 from corelane.data.pipeline import Pipeline
+from corelane.model.candidate import SAFE, Candidate
 from corelane.model.card import render_card
 from corelane.model.decode import Decoder, decoder_of
 from corelane.model.description import (
@@ -34,7 +35,8 @@ from corelane.model.description import (
 )
 from corelane.model.golden import Golden, read_arrow, write_arrow
 from corelane.model.predictor import Predictor
-from corelane.model.runtimes.onnx import OnnxRuntime
+from corelane.model.runtimes.base import GraphRuntime, Runtime
+from corelane.model.runtimes.opening import open_runtime, open_weights
 from corelane.model.signature import Signature
 from corelane.model.skew import Tolerance
 from corelane.store.bundle import remove_temporaries, verify_bundle, write_bundle
@@ -133,17 +135,24 @@ class ModelPackage:
         """Size of its largest graph: what a runtime that serves it holds at least."""
         return max(graph.stat().st_size for graph in self.graphs.values())
 
-    def predictor(self, *, num_threads: int = 1, graph: str = "fp32") -> Predictor:
-        """A predictor that runs `graph` on `num_threads` threads of one call; the caller closes it.
+    def predictor(self, candidate: Candidate = SAFE) -> Predictor:
+        """A predictor that runs as `candidate` says; the caller closes it.
 
-        Raises `NotFoundError` for a graph the package does not have. `runtimes.torch.torch_predictor` runs the weights.
+        Raises `NotFoundError` for a graph the package does not have, and what `open_runtime` and `open_weights` raise.
+        `runtimes.torch.torch_predictor` runs the weights without compiling them.
         """
-        if graph not in self.graphs:
-            raise NotFoundError(f"graph must be one of {sorted(self.graphs)}, got {graph!r}; choose one of those")
-        return Predictor(self.pipeline, self.decoder, self._open_graph(self.graphs[graph], num_threads))
+        if candidate.graph not in self.graphs:
+            raise NotFoundError(
+                f"graph must be one of {sorted(self.graphs)}, got {candidate.graph!r}; choose one of those"
+            )
+        if candidate.runtime == "torch":
+            runtime: Runtime = open_weights(self.architecture, self.weights(), candidate)
+        else:
+            runtime = self._open_graph(self.graphs[candidate.graph], candidate)
+        return Predictor(self.pipeline, self.decoder, runtime)
 
-    def _open_graph(self, graph: Path, num_threads: int) -> OnnxRuntime:
-        runtime = OnnxRuntime(graph, num_threads=num_threads)
+    def _open_graph(self, graph: Path, candidate: Candidate) -> GraphRuntime:
+        runtime = open_runtime(graph, candidate)
         made = {name: spec.shape for name, spec in self.pipeline.outputs.items()}
         if runtime.inputs != made or runtime.num_outputs != self.pipeline.target.num_outputs:
             raise BundleError(

@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import DeadlineError, NotReadyError, OverloadedError, RequestError
 from corelane.core.types import Array, NamedArrays
 from corelane.machine.memory import MemoryManager
+from corelane.model.candidate import SAFE
 from corelane.model.package import ModelPackage
 from corelane.observe.metrics import MetricsCollector
 from corelane.serve.batch import BatchBuffers, BatchProcessor, RequestQueue, Take, split
@@ -56,7 +58,7 @@ class ModelServer:
             memory.reserve(config.queue_bytes, "data"),
         ]
         self._buffers = BatchBuffers(memory, config.batch_size)
-        self.predictor = self.model.predictor(num_threads=config.threads)
+        self.predictor = self.model.predictor(replace(SAFE, threads=config.threads))
         self.model.check_golden(self.predictor)
         self.request_queue = RequestQueue(config.queue_size, config.queue_bytes)
         clock = clock or SystemClock()

@@ -14,15 +14,17 @@ import torch
 from corelane.core.errors import BundleError, NotReadyError
 from corelane.core.types import FloatArray
 from corelane.data.pipeline import TensorSpec
+from corelane.model.candidate import Candidate
 from corelane.model.config import ModelConfig
-from corelane.model.export import export_graph
-from corelane.model.nets.build import build
+from corelane.model.export import export_graph, weights_of
+from corelane.model.nets.build import build, describe
 from corelane.model.runtimes.base import LOGITS, Runtime
-from corelane.model.runtimes.onnx import OnnxRuntime
+from corelane.model.runtimes.opening import open_runtime, open_weights
 from corelane.model.runtimes.torch import TorchRuntime
 
 INPUTS = {"image": TensorSpec("float32", (1, 8, 8))}
-NET = build(ModelConfig(net="cnn", channels=[4, 8], batch_norm=True, dropout=0.5), INPUTS, 3, seed=0)
+CONFIG = ModelConfig(net="cnn", channels=[4, 8], batch_norm=True, dropout=0.5)
+NET = build(CONFIG, INPUTS, 3, seed=0)
 
 Maker = Callable[[Path, int], Runtime]
 
@@ -32,17 +34,52 @@ def graph() -> bytes:
     return export_graph(NET, INPUTS)
 
 
-def onnx_runtime(folder: Path, num_threads: int) -> Runtime:
+def graph_file(folder: Path) -> Path:
     path = folder / "net.onnx"
     path.write_bytes(graph())
-    return OnnxRuntime(path, num_threads=num_threads)
+    return path
+
+
+def onnx_runtime(folder: Path, num_threads: int) -> Runtime:
+    return open_runtime(graph_file(folder), Candidate("onnxruntime", "fp32", num_threads))
+
+
+def onnx_sessions(folder: Path, num_threads: int) -> Runtime:
+    return open_runtime(graph_file(folder), Candidate("onnxruntime", "fp32", num_threads, streams=3))
+
+
+def openvino_runtime(folder: Path, num_threads: int) -> Runtime:
+    return open_runtime(graph_file(folder), Candidate("openvino", "fp32", num_threads, streams=2))
 
 
 def torch_runtime(folder: Path, num_threads: int) -> Runtime:
     return TorchRuntime(NET, num_threads=num_threads)
 
 
-every_runtime = pytest.mark.parametrize("make", [onnx_runtime, torch_runtime])
+@cache
+def compiled(num_threads: int) -> Runtime:
+    """Kept by the caller's tests: compiling takes seconds."""
+    return open_weights(
+        describe(CONFIG, NET, INPUTS, 3), weights_of(NET), Candidate("torch", "fp32", num_threads, batch=33)
+    )
+
+
+class Kept:
+    """The compiled runtime with a `close` of its own for every test."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.run = runtime.run
+
+    def close(self) -> None:
+        pass
+
+
+def compiled_runtime(folder: Path, num_threads: int) -> Runtime:
+    return Kept(compiled(num_threads))
+
+
+MAKERS = [onnx_runtime, onnx_sessions, openvino_runtime, torch_runtime, compiled_runtime]
+every_runtime = pytest.mark.parametrize("make", MAKERS)
 
 
 def images(num_rows: int) -> FloatArray:
@@ -71,7 +108,7 @@ def test_logits_for_any_number_of_rows(make: Maker, num_threads: int, num_rows: 
 
 @every_runtime
 def test_several_threads_may_run_at_once(make: Maker, tmp_path: Path) -> None:
-    """Calls from four threads get each its own answer."""
+    """Calls from four threads get each its own answer, which later calls leave alone."""
     runtime = make(tmp_path, 1)
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda n: runtime.run({"image": images(n)})[LOGITS], range(1, 21)))
@@ -82,7 +119,7 @@ def test_several_threads_may_run_at_once(make: Maker, tmp_path: Path) -> None:
 
 @every_runtime
 def test_read_only_arrays_are_taken(make: Maker, tmp_path: Path) -> None:
-    """Prepared arrays are read-only memory maps; both runtimes take them and leave them as they are."""
+    """Prepared arrays are read-only memory maps; every runtime takes them and leaves them as they are."""
     runtime = make(tmp_path, 1)
     x = images(3)
     x.setflags(write=False)
@@ -97,13 +134,24 @@ def test_a_shape_that_does_not_fit_is_a_broken_package(make: Maker, shape: tuple
     runtime = make(tmp_path, 1)
     with pytest.raises(BundleError, match=r"inputs must fit .*package the run again"):
         runtime.run({"image": np.zeros(shape, dtype=np.float32)})
+    x = images(2)
+    np.testing.assert_allclose(runtime.run({"image": x})[LOGITS], expected(x), rtol=1e-4, atol=1e-5)
     runtime.close()
 
 
-@every_runtime
+@pytest.mark.parametrize("make", MAKERS[:-1])
 def test_close_twice_then_not_ready(make: Maker, tmp_path: Path) -> None:
     """`close` may be called twice; afterwards a run is refused instead of crashing."""
-    runtime = make(tmp_path, 1)
+    refuses_after_close(make(tmp_path, 1))
+
+
+def test_the_compiled_one_too(tmp_path: Path) -> None:
+    """The same of a runtime that is compiled: the last test, since the others share it."""
+    refuses_after_close(compiled(1))
+
+
+def refuses_after_close(runtime: Runtime) -> None:
+    runtime.run({"image": images(1)})
     runtime.close()
     runtime.close()
     with pytest.raises(NotReadyError):

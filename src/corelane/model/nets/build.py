@@ -170,14 +170,19 @@ def describe_for(config: ModelConfig, module: nn.Module, pipeline: Pipeline) -> 
 def build_described(architecture: JsonObject) -> nn.Module:
     """The network that `describe` described, with weights that are yet to be loaded. Raises `ConfigError`."""
     config = ModelConfig(net=architecture["net"], **architecture["options"])
-    vocabularies = architecture.get("vocabularies", {})
-    inputs = {
-        name: TensorSpec("int64" if name in vocabularies else "float32", tuple(shape), vocabularies.get(name))
-        for name, shape in architecture["inputs"].items()
-    }
+    inputs = described_inputs(architecture)
     # Packages of earlier versions, whose networks need neither, do not say them.
     task, numbers = architecture.get("task", "classification"), architecture.get("numbers", [])
     return build(config, inputs, architecture["num_outputs"], seed=0, task=task, numbers=numbers)
+
+
+def described_inputs(architecture: JsonObject) -> dict[str, TensorSpec]:
+    """What the network that `describe` described takes, in its order."""
+    vocabularies = architecture.get("vocabularies", {})
+    return {
+        name: TensorSpec("int64" if name in vocabularies else "float32", tuple(shape), vocabularies.get(name))
+        for name, shape in architecture["inputs"].items()
+    }
 
 
 _CLASSES: Mapping[str, type[nn.Module]] = {

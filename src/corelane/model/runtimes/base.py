@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
+from corelane.core.errors import BundleError, NotReadyError
 from corelane.core.types import Array, NamedArrays
 
 LOGITS = "logits"
@@ -23,3 +25,28 @@ class Runtime(Protocol):
     def close(self) -> None:
         """Let go of the network's memory and threads."""
         ...
+
+
+class GraphRuntime(Runtime, Protocol):
+    """A runtime that was made from a graph file, and says what the file takes and gives."""
+
+    @property
+    def inputs(self) -> Mapping[str, tuple[int | None, ...]]:
+        """Shape of one row of each input, None where a size is free."""
+        ...
+
+    @property
+    def num_outputs(self) -> int | None:
+        """Width of the logits, None where it is free."""
+        ...
+
+
+def unfit(network: str, inputs: NamedArrays, error: Exception) -> BundleError:
+    """For arrays that `network` does not take: the pipeline made them, so the package is at fault."""
+    got = {name: (str(array.dtype), array.shape) for name, array in inputs.items()}
+    return BundleError(f"inputs must fit {network}, got {got}; package the run again", detail=str(error))
+
+
+def closed() -> NotReadyError:
+    """For a call after `close`."""
+    return NotReadyError("the runtime must be open, got one that was closed; load the package again")

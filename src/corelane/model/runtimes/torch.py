@@ -8,14 +8,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from corelane.core.errors import BundleError, ConfigError, NotReadyError
 from corelane.core.types import Array, NamedArrays
-from corelane.model.config import BUILT_IN
 from corelane.model.modes import evaluating
-from corelane.model.nets.build import build_described
 from corelane.model.package import ModelPackage
 from corelane.model.predictor import Predictor
-from corelane.model.runtimes.base import LOGITS
+from corelane.model.runtimes.base import LOGITS, closed, unfit
+from corelane.model.runtimes.torch_weights import described_module
 from corelane.model.torch_threads import torch_threads
 
 
@@ -34,17 +32,13 @@ class TorchRuntime:
         """`{"logits": float32 [n, num_outputs]}` for float32 `inputs` [n, ...], in the order the module takes them."""
         module = self._module
         if module is None:
-            raise NotReadyError("the runtime must be open, got one that was closed; load the package again")
+            raise closed()
         tensors = [torch.from_numpy(np.require(array, requirements=["C", "W"])) for array in inputs.values()]
         with evaluating(module), torch_threads(self._num_threads), torch.inference_mode():
             try:
                 return {LOGITS: module(*tensors).numpy()}
             except (RuntimeError, TypeError) as error:
-                got = {name: (str(array.dtype), array.shape) for name, array in inputs.items()}
-                raise BundleError(
-                    f"inputs must fit the network {type(module).__name__}, got {got}; package the run again",
-                    detail=str(error),
-                ) from error
+                raise unfit(f"the network {type(module).__name__}", inputs, error) from error
 
     def close(self) -> None:
         """Let go of the module."""
@@ -57,17 +51,5 @@ def torch_predictor(package: ModelPackage, *, num_threads: int = 1) -> Predictor
     Raises `ConfigError` for a network that is not one of Corelane's (a package holds no code), `BundleError` when the
     weights do not fit.
     """
-    if package.architecture["net"] not in BUILT_IN:
-        raise ConfigError(
-            f"a package run by torch must hold a network of {sorted(BUILT_IN)}, got a user's own; use its ONNX graph"
-        )
-    module = build_described(package.architecture)
-    state = {name: torch.from_numpy(values) for name, values in package.weights().items()}
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise BundleError(
-            f"{package.path}: weights.safetensors must fit package.json's architecture; package the run again",
-            detail=str(error),
-        ) from error
+    module = described_module(package.architecture, package.weights())
     return Predictor(package.pipeline, package.decoder, TorchRuntime(module, num_threads=num_threads))

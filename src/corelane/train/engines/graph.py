@@ -20,11 +20,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim import Optimizer
 
 from corelane.core.types import FloatArray
+from corelane.model.compiling import compile_alone
 from corelane.train.averaging import Averaging
 from corelane.train.batches import TensorBatch
 from corelane.train.clipping import EPSILON
 from corelane.train.config import TrainConfig
-from corelane.train.engines.compiled import compile_alone
 from corelane.train.forward import Forward
 from corelane.train.moments import Moments
 from corelane.train.schedule import Schedule

@@ -1,4 +1,4 @@
-"""`model.runtimes.onnx`: what is refused as a graph file, and the session's threads."""
+"""`model.runtimes.onnx.runtime`: what is refused as a graph file, and the session's threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from corelane.core.errors import BundleError
 from corelane.core.types import FloatArray
-from corelane.model.runtimes.onnx import OnnxRuntime
+from corelane.model.runtimes.onnx.runtime import OnnxRuntime
 
 WEIGHTS = np.eye(2, dtype=np.float32)
 
@@ -66,6 +66,14 @@ def test_a_graph_that_reads_other_files_is_refused(
     location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weights outside the graph file are not read, wherever they lie: they are not what the manifest vouches for."""
+    folder = with_external_weights(tmp_path, location)
+    monkeypatch.chdir(folder)
+    with pytest.raises(BundleError):
+        OnnxRuntime(folder / "net.onnx")
+
+
+def with_external_weights(tmp_path: Path, location: str) -> Path:
+    """A folder with a `net.onnx` whose weights are in another file, which is in the folder and above it."""
     folder = tmp_path / "package"
     folder.mkdir()
     for place in (tmp_path, folder):
@@ -77,6 +85,4 @@ def test_a_graph_that_reads_other_files_is_refused(
     for key, value in (("location", location.format(folder=folder)), ("offset", "0"), ("length", "16")):
         weights.external_data.add(key=key, value=value)
     (folder / "net.onnx").write_bytes(model.SerializeToString())
-    monkeypatch.chdir(folder)
-    with pytest.raises(BundleError):
-        OnnxRuntime(folder / "net.onnx")
+    return folder

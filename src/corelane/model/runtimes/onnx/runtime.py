@@ -17,11 +17,10 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from corelane.core.errors import BundleError, MemoryBudgetError, NotReadyError
+from corelane.core.errors import MemoryBudgetError
 from corelane.core.types import Array, NamedArrays
-from corelane.model.runtimes.base import LOGITS
-
-MAX_GRAPH_BYTES = (2 << 30) - 1  # protobuf's own limit; what is larger cannot be an ONNX file with its weights inside
+from corelane.model.runtimes.base import LOGITS, closed, unfit
+from corelane.model.runtimes.graph_file import not_runnable, read_graph, wrong_outputs
 
 _LOAD_ERRORS = (
     ort_errors.Fail,
@@ -43,9 +42,9 @@ class OnnxRuntime:
         session = _open(graph, num_threads)
         outputs = [output.name for output in session.get_outputs()]
         if outputs != [LOGITS]:
-            raise BundleError(f"{graph} must have the one output {LOGITS!r}, got {outputs}; package the run again")
-        self.inputs = {node.name: tuple(node.shape[1:]) for node in session.get_inputs()}
-        self.num_outputs = session.get_outputs()[0].shape[-1]
+            raise wrong_outputs(graph, LOGITS, outputs)
+        self.inputs = {node.name: tuple(map(_size, node.shape[1:])) for node in session.get_inputs()}
+        self.num_outputs = _size(session.get_outputs()[0].shape[-1])
         self._output_names = outputs
         self._run = session.run
 
@@ -57,13 +56,10 @@ class OnnxRuntime:
         """
         try:
             if not all(map(len, inputs.values())):  # ONNX Runtime's GRU ends the process when it gets no rows
-                return {LOGITS: np.empty((0, self.num_outputs), dtype=np.float32)}
+                return {LOGITS: np.empty((0, self.num_outputs or 0), dtype=np.float32)}
             return {LOGITS: self._run(self._output_names, inputs)[0]}
         except (ort_errors.InvalidArgument, ValueError) as error:
-            got = {name: (str(array.dtype), array.shape) for name, array in inputs.items()}
-            raise BundleError(
-                f"inputs must fit the graph's {self.inputs}, got {got}; package the run again", detail=str(error)
-            ) from error
+            raise unfit(f"the graph's {self.inputs}", inputs, error) from error
         except (ort_errors.Fail, ort_errors.RuntimeException) as error:
             raise MemoryBudgetError(
                 "the runtime must have memory for its buffers, got a failure inside ONNX Runtime; send fewer rows",
@@ -75,16 +71,16 @@ class OnnxRuntime:
         self._run = _closed
 
 
+def _size(dimension: int | str | None) -> int | None:
+    return dimension if isinstance(dimension, int) else None
+
+
 def _closed(*_: object) -> list[Array]:
-    raise NotReadyError("the runtime must be open, got one that was closed; load the package again")
+    raise closed()
 
 
 def _open(graph: Path, num_threads: int) -> onnxruntime.InferenceSession:
-    size = graph.stat().st_size if graph.is_file() else 0
-    if not 0 < size <= MAX_GRAPH_BYTES:
-        raise BundleError(
-            f"{graph} must be an ONNX file of 1 to {MAX_GRAPH_BYTES} bytes, got {size}; package the run again"
-        )
+    content = read_graph(graph)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
@@ -93,11 +89,11 @@ def _open(graph: Path, num_threads: int) -> onnxruntime.InferenceSession:
     options.log_severity_level = 3  # errors only; warnings about the host's topology are noise to a user
     # Pool threads that spin between requests burn the quota that the server's event loop and other models share.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Where the CPU has no VNNI, products of unsigned and signed bytes overflow 16 bits; ONNX Runtime then shifts the
+    # weights to unsigned, which is exact. It changes nothing where there is VNNI.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         # The bytes, not the path: a graph that refers to files beside it is refused, and nothing is read twice.
-        return onnxruntime.InferenceSession(graph.read_bytes(), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except _LOAD_ERRORS as error:
-        raise BundleError(
-            f"{graph} must be a graph that ONNX Runtime {onnxruntime.__version__} can run; package the run again",
-            detail=str(error),
-        ) from error
+        raise not_runnable(graph, f"ONNX Runtime {onnxruntime.__version__}", error) from error

@@ -1,0 +1,1 @@
+"""ONNX Runtime: running graphs, and making quantised ones."""

@@ -1,0 +1,1 @@
+"""OpenVINO, an extra: running graphs."""

@@ -1,0 +1,31 @@
+"""The OpenVINO library, loaded when first needed and kept from reporting to its maker. An extra: it may be absent."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+from corelane.core.errors import MissingDependencyError
+
+
+def load_openvino() -> ModuleType:
+    """The module `openvino`. Raises `MissingDependencyError` naming the extra where it is not installed."""
+    _silence()
+    try:
+        import openvino  # noqa: PLC0415 - an extra, and 0.15 s
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"openvino must be installed, got: {error}; install it with: pip install 'corelane[openvino]'"
+        ) from error
+    library: ModuleType = openvino
+    return library
+
+
+def _silence() -> None:
+    """Hide `openvino_telemetry` from this process.
+
+    Importing openvino would, unasked, write a client id and a counter below the home directory and send an
+    event over the network, from a child process. It has no switch, and does without the package where that cannot be
+    imported.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

@@ -1,0 +1,104 @@
+"""OpenVINO behind the `Runtime` protocol: loads one graph file, checks its ends, runs it on the CPU.
+
+Threads, streams and precision are the caller's. Left alone, OpenVINO would take every core, pin threads to them, and
+compute in bfloat16 wherever the CPU can. Graphs with QuantizeLinear and DequantizeLinear run in whole numbers here.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from corelane.core.errors import BundleError
+from corelane.core.types import Array, NamedArrays
+from corelane.model.runtimes.base import LOGITS, closed, unfit
+from corelane.model.runtimes.graph_file import not_runnable, read_graph, wrong_outputs
+from corelane.model.runtimes.openvino.library import load_openvino
+
+
+class OpenVinoRuntime:
+    """One compiled model, with one infer request for each thread that calls. May be shared by threads."""
+
+    def __init__(self, graph: Path, *, num_threads: int = 1, num_streams: int = 1, is_bf16: bool = False) -> None:
+        """Load `graph` for `num_streams` calls at the same time, `num_threads` threads each.
+
+        With `is_bf16` matrix products are of bfloat16, where the CPU has it. Raises `BundleError` when it is not a
+        graph we can run, `MissingDependencyError` where OpenVINO is not installed.
+        """
+        openvino = load_openvino()
+        content = read_graph(graph)
+        _refuse_other_files(graph, content)
+        options = {
+            "NUM_STREAMS": num_streams,
+            "INFERENCE_NUM_THREADS": num_streams * num_threads,
+            "INFERENCE_PRECISION_HINT": "bf16" if is_bf16 else "f32",
+            "ENABLE_CPU_PINNING": False,
+        }
+        try:
+            model = openvino.Core().read_model(content)
+            self._compiled: Any = openvino.Core().compile_model(model, "CPU", options)
+        except RuntimeError as error:
+            raise not_runnable(graph, f"OpenVINO {openvino.__version__}", error) from error
+        outputs = [name for output in model.outputs for name in sorted(output.get_names())]
+        if outputs != [LOGITS]:
+            raise wrong_outputs(graph, LOGITS, outputs)
+        self.inputs = {port.get_any_name(): _sizes(port.get_partial_shape())[1:] for port in model.inputs}
+        self.num_outputs = _sizes(model.outputs[0].get_partial_shape())[-1]
+        self._of_thread = threading.local()
+
+    def run(self, inputs: NamedArrays) -> dict[str, Array]:
+        """`{"logits": float32 [n, num_outputs]}` for float32 `inputs` [n, ...].
+
+        Raises `BundleError` when the graph does not take them.
+        """
+        if not all(map(len, inputs.values())):  # a convolution over no rows is refused
+            return {LOGITS: np.empty((0, self.num_outputs or 0), dtype=np.float32)}
+        request = getattr(self._of_thread, "request", None) or self._new_request()
+        try:
+            answers = request.infer(inputs, share_inputs=True)
+        except RuntimeError as error:
+            raise unfit(f"the graph's {self.inputs}", inputs, error) from error
+        return {LOGITS: answers[0]}
+
+    def close(self) -> None:
+        """Drop the compiled model and every thread's request."""
+        self._compiled = None
+        self._of_thread = threading.local()
+
+    def _new_request(self) -> Any:
+        if self._compiled is None:
+            raise closed()
+        self._of_thread.request = self._compiled.create_infer_request()
+        return self._of_thread.request
+
+
+def _sizes(shape: Any) -> tuple[int | None, ...]:
+    return tuple(size.get_length() if size.is_static else None for size in shape)
+
+
+def _refuse_other_files(graph: Path, content: bytes) -> None:
+    """OpenVINO reads files that a graph names, absolute paths too, even if it is given bytes; others refuse them."""
+    from google.protobuf.message import DecodeError  # noqa: PLC0415 - a server that runs ONNX needs neither
+    from onnx import ModelProto, TensorProto  # noqa: PLC0415
+
+    try:
+        model = ModelProto.FromString(content)
+    except DecodeError as error:
+        raise not_runnable(graph, "OpenVINO", error) from error
+    if _has_external(model, TensorProto):
+        raise BundleError(f"{graph} must hold its own weights, got a reference to another file; package the run again")
+
+
+def _has_external(message: Any, tensor: Any) -> bool:
+    if isinstance(message, tensor):
+        return bool(message.data_location == tensor.EXTERNAL)
+    children = (
+        child
+        for field, value in message.ListFields()
+        if field.type == field.TYPE_MESSAGE
+        for child in (value if field.is_repeated else (value,))
+    )
+    return any(_has_external(child, tensor) for child in children)

@@ -1,0 +1,69 @@
+"""`model.runtimes.openvino.runtime`: what is refused as a graph file, and the settings it runs with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from corelane.core.errors import BundleError
+from corelane.core.types import FloatArray
+from corelane.model.runtimes.openvino.runtime import OpenVinoRuntime
+from tests.model.runtimes.onnx.test_runtime import graph, with_external_weights
+
+
+def test_a_good_graph_tells_its_inputs_and_runs(tmp_path: Path) -> None:
+    """`inputs` gives each input's row shape and `num_outputs` the width of the logits."""
+    path = tmp_path / "net.onnx"
+    onnx.save(graph(), path)
+    runtime = OpenVinoRuntime(path)
+    assert (runtime.inputs, runtime.num_outputs) == ({"features": (2,)}, 2)
+    x: FloatArray = np.ones((3, 2), dtype=np.float32)
+    np.testing.assert_array_equal(runtime.run({"features": x})["logits"], x)
+
+
+@pytest.mark.parametrize("is_bf16", [False, True])
+def test_it_computes_in_the_precision_that_was_asked_for(tmp_path: Path, is_bf16: bool) -> None:
+    """Left alone, the library takes bfloat16 where it can; pinning is off, and the threads are the caller's."""
+    path = tmp_path / "net.onnx"
+    onnx.save(graph(), path)
+    runtime = OpenVinoRuntime(path, num_threads=1, num_streams=2, is_bf16=is_bf16)
+    compiled = runtime._compiled
+    names = ("NUM_STREAMS", "INFERENCE_NUM_THREADS", "ENABLE_CPU_PINNING")
+    assert [compiled.get_property(name) for name in names] == [2, 2, False]
+    assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == ("bf16" if is_bf16 else "f32")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a graph", graph().SerializeToString()[:-20], None])
+def test_what_is_no_whole_graph_is_refused(content: bytes | None, tmp_path: Path) -> None:
+    """An empty file, other bytes, a cut file and none at all are a BundleError that names the file."""
+    path = tmp_path / "net.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BundleError, match=r"net\.onnx must be"):
+        OpenVinoRuntime(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"output": "scores"}, "must have the one output 'logits'"), ({"operator": "NoSuchOperator"}, "must be a graph")],
+)
+def test_a_graph_we_cannot_use_is_refused(options: dict[str, str], words: str, tmp_path: Path) -> None:
+    """Another output name, or an operator that the library does not know."""
+    path = tmp_path / "net.onnx"
+    onnx.save(graph(**options), path)
+    with pytest.raises(BundleError, match=words):
+        OpenVinoRuntime(path)
+
+
+@pytest.mark.parametrize("location", ["secret.bin", "../secret.bin", "{folder}/secret.bin"])
+def test_a_graph_that_reads_other_files_is_refused(
+    location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library itself would read them, even an absolute path: they are not what the manifest vouches for."""
+    folder = with_external_weights(tmp_path, location)
+    monkeypatch.chdir(folder)
+    with pytest.raises(BundleError, match="must hold its own weights"):
+        OpenVinoRuntime(folder / "net.onnx")
