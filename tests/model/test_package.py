@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from corelane.core.errors import BundleError, ConfigError, GoldenError, NotFoundError, SkewError
 from corelane.model.candidate import Candidate
-from corelane.model.package import KIND, ModelPackage, versions_of, write_package
+from corelane.model.package import KIND, ModelPackage, PackageContents, versions_of, write_package
+from corelane.model.runtimes.onnx.quantizer import Quantizer
 from corelane.model.runtimes.torch import torch_predictor
-from corelane.model.skew import compare
+from corelane.model.skew import Tolerance, compare
 from corelane.store.bundle import write_bundle
 from tests.model import examples
 from tests.model.examples import Example
@@ -279,3 +281,53 @@ def test_a_graph_it_does_not_have_is_not_found(published: Path) -> None:
     """The error names the graphs there are."""
     with pytest.raises(NotFoundError, match=r"graph must be one of \['fp32'\], got 'int8'"):
         ModelPackage.load(published).predictor(Candidate("onnxruntime", "int8"))
+
+
+def test_two_precisions_of_one_graph_share_its_file(tmp_path: Path) -> None:
+    """`bf16` is fp32's file under another name, with a tolerance of its own."""
+    made = examples.contents(examples.mixed())
+    graphs = {**made.graphs, "bf16": made.graphs["fp32"]}
+    tolerances = {**made.tolerances, "bf16": Tolerance(0.02, 1e-3)}
+    path = write_package(tmp_path, replace(made, graphs=graphs, tolerances=tolerances), gate=lambda path: None)
+    package = ModelPackage.load(path)
+    assert names_in(path) == FILES
+    assert package.graphs["bf16"] == package.graphs["fp32"]
+    assert package.tolerances["bf16"].absolute == 0.02
+
+
+def test_a_broken_int8_graph_fails_the_golden_rows(tmp_path: Path) -> None:
+    """Its tolerance is measured and wider, and still too narrow for weights that were changed."""
+    source = examples.matrix(8, 4)
+    made = examples.contents(source)
+    inputs = [source.pipeline.transform(source.checked.select(list(source.pipeline.schema.names)))]
+    int8 = Quantizer(made.graphs["fp32"], inputs).quantized()
+    good = with_int8(tmp_path / "good", made, int8, Tolerance(1.0, 0.0))
+    rows = source.checked.select(list(source.pipeline.schema.names))
+    with good.predictor() as exact, good.predictor(Candidate("onnxruntime", "int8")) as quantized:
+        tolerance = made.tolerances["fp32"].widened(exact.predict_table(rows), [quantized.predict_table(rows)])
+    assert 1e-4 < tolerance.absolute < 0.1
+    for runtime in ("onnxruntime", "openvino"):
+        package = with_int8(tmp_path / runtime, made, int8, tolerance)
+        with package.predictor(Candidate(runtime, "int8")) as predictor:  # type: ignore[arg-type]
+            package.check_golden(predictor, graph="int8")
+        broken = with_int8(tmp_path / f"{runtime}-broken", made, negated(int8), tolerance)
+        with (
+            broken.predictor(Candidate(runtime, "int8")) as predictor,  # type: ignore[arg-type]
+            pytest.raises(GoldenError, match="must reproduce its golden rows"),
+        ):
+            broken.check_golden(predictor, graph="int8")
+
+
+def with_int8(folder: Path, made: PackageContents, int8: bytes, tolerance: Tolerance) -> ModelPackage:
+    contents = replace(made, graphs={**made.graphs, "int8": int8}, tolerances={**made.tolerances, "int8": tolerance})
+    return ModelPackage.load(write_package(folder, contents, gate=lambda path: None))
+
+
+def negated(int8: bytes) -> bytes:
+    """The graph with the sign of every weight of its second layer turned."""
+    model = onnx.load_from_string(int8)
+    weights = [tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
+    tensor = [tensor for tensor in weights if len(tensor.dims) == 2][1]
+    tensor.raw_data = (-onnx.numpy_helper.to_array(tensor)).tobytes()
+    content: bytes = model.SerializeToString()
+    return content

@@ -151,3 +151,18 @@ def test_tolerance_of_a_regression_is_in_the_targets_unit() -> None:
     pipeline = examples.regression().pipeline
     assert Tolerance.fp32(pipeline).absolute == pytest.approx(1e-4 * pipeline.target.std)
     assert Tolerance.fp32(examples.mixed().pipeline).absolute == 1e-4
+
+
+def test_a_wider_tolerance_lets_its_own_graph_pass_with_room() -> None:
+    """It is twice the largest difference of any runtime's answers above the one it was; NaN has none."""
+    expected = classes(("a", 0.7, 0.3), ("b", 0.2, 0.8))
+    answers = [classes(("a", 0.69, 0.31), ("b", 0.2, 0.8)), classes(("a", 0.7, 0.3), ("b", 0.23, 0.77))]
+    wide = TOLERANCE.widened(expected, answers)
+    assert wide.absolute == pytest.approx(1e-4 + 2 * 0.03, rel=1e-5)
+    assert wide.relative == TOLERANCE.relative
+    for got in answers:
+        compare(expected, got, wide)
+    with pytest.raises(SkewError, match="served probabilities of row 0"):
+        compare(expected, classes(("a", 0.6, 0.4), ("b", 0.2, 0.8)), wide)
+    with pytest.raises(SkewError, match="must be finite"):
+        TOLERANCE.widened({"value": np.ones(1)}, [{"value": np.array([np.nan])}])

@@ -26,14 +26,13 @@ from corelane.model.config import ModelConfig
 from corelane.model.decode import decoder_of
 from corelane.model.description import Provenance
 from corelane.model.golden import Golden
+from corelane.model.graph_bytes import stripped
 from corelane.model.nets.build import describe_for, example_of
 from corelane.model.package import PackageContents
 from corelane.model.predictor import Predictor
 from corelane.model.runtimes.base import LOGITS
 from corelane.model.runtimes.torch import TorchRuntime
 from corelane.model.skew import Tolerance
-
-PRODUCER = "corelane"
 
 Export: TypeAlias = Callable[[nn.Module, Mapping[str, TensorSpec]], bytes]
 """From a trained module and its inputs to an ONNX file, as `export_graph`."""
@@ -156,7 +155,7 @@ def export_graph(module: nn.Module, inputs: Mapping[str, TensorSpec]) -> bytes:
         ) from error
     if program is None:
         raise ConfigError(f"the network {type(module).__name__} must be exportable, got no graph; change its forward")
-    return _stripped(program.model_proto)
+    return stripped(program.model_proto)
 
 
 class _Positional(nn.Module):
@@ -183,23 +182,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def _stripped(model: Any) -> bytes:
-    """An ONNX file without the exporter's traces: source lines, stack traces and paths of this machine are in them."""
-    _clear_traces(model)
-    model.producer_name, model.producer_version = PRODUCER, ""
-    del model.graph.value_info[:]  # shapes of intermediate values; runtimes infer them again
-    for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "rows"
-    graph: bytes = model.SerializeToString(deterministic=True)
-    return graph
-
-
-def _clear_traces(message: Any) -> None:
-    for field, value in message.ListFields():
-        if field.name in ("doc_string", "metadata_props"):
-            message.ClearField(field.name)
-        elif field.type == field.TYPE_MESSAGE:
-            for child in value if field.is_repeated else (value,):
-                _clear_traces(child)

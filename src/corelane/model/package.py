@@ -223,7 +223,8 @@ def _write_files(path: Path, contents: PackageContents, version: int) -> None:
         architecture=contents.architecture,
         metrics=dict(contents.metrics),
         graphs={
-            name: Graph(file=f"graphs/{name}.onnx", tolerance=contents.tolerances[name]) for name in contents.graphs
+            name: Graph(file=f"graphs/{_file_name(name, contents.graphs)}.onnx", tolerance=contents.tolerances[name])
+            for name in contents.graphs
         },
         provenance=contents.provenance,
     )
@@ -239,6 +240,11 @@ def _write_files(path: Path, contents: PackageContents, version: int) -> None:
         if rows is not None:
             write_arrow(path / name, rows)
     (path / CARD).write_text(render_card(description), "utf-8")
+
+
+def _file_name(name: str, graphs: Mapping[str, bytes]) -> str:
+    """The first of the names whose graph has these bytes: two precisions of one graph share its file."""
+    return next(other for other in graphs if graphs[other] == graphs[name])
 
 
 def _publish(staged: Path, target: Path) -> None:

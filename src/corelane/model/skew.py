@@ -7,7 +7,8 @@ compares alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from corelane.model.decode import LABEL, LABELS, PROBABILITIES, VALUE
 from corelane.model.predictor import Predictor
 
 MAX_PROBES = 1000  # held-out rows that the gate sends, all if fewer; more find nothing new and cost seconds
+HEADROOM = 2.0  # times the largest difference seen: of rows that were not measured, few differ more than the worst
 MAX_VARIANTS = 256  # a table of thousands of columns would otherwise make thousands of probes
 UNSEEN = "(a category never seen in training)"
 
@@ -44,6 +46,17 @@ class Tolerance:
         """
         unit = pipeline.target.std if pipeline.target.task == "regression" else 1.0
         return cls(absolute=1e-4 * unit, relative=1e-3)
+
+    def widened(self, expected: Mapping[str, Array], answers: Iterable[Mapping[str, Array]]) -> Tolerance:
+        """For a graph that answers less exactly: this tolerance, and twice the largest difference from `expected` that
+        `answers` to the same rows show, one for each runtime that may run it.
+
+        Raises `SkewError` when an answer is not finite: no bound would be wide enough.
+        """
+        largest = max((_largest_difference(expected, got) for got in answers), default=0.0)
+        if not math.isfinite(largest):
+            raise SkewError(f"answers of a graph must be finite, got a difference of {largest}; leave the graph out")
+        return Tolerance(self.absolute + HEADROOM * largest, self.relative)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +158,11 @@ def _varied(values: Any, column: Column, num_base: int, variants: list[tuple[Col
 
 
 # --- judging ----------------------------------------------------------------------------------------------------------
+
+
+def _largest_difference(expected: Mapping[str, Array], got: Mapping[str, Array]) -> float:
+    name = VALUE if VALUE in expected else PROBABILITIES
+    return float(np.max(np.abs(got[name].astype(np.float64) - expected[name]), initial=0.0))
 
 
 def _compare_numbers(name: str, expected: Array, got: Array, tolerance: Tolerance) -> float:
