@@ -53,6 +53,12 @@ def test_both_libraries_answer_alike(quantizer: Quantizer, tmp_path: Path) -> No
     runtime.close()
 
 
+def test_logits_are_not_rounded(quantizer: Quantizer) -> None:
+    """The last layer's answers are float32, not one of 256 steps."""
+    logits = logits_of(quantizer.quantized(), trained().held_out)
+    assert len(np.unique(logits)) > 0.9 * logits.size
+
+
 def test_weights_are_bytes_in_the_file(quantizer: Quantizer) -> None:
     """Every layer's weights are int8, one scale a channel, and the file is 0.3 of the size at most."""
     graph = quantizer.quantized()
