@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.faults.cpu_group import can_limit_cpu
 from tests.faults.memory_group import can_limit_memory
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -90,6 +91,7 @@ CAPABILITIES: dict[str, Capability] = {
     "ext4": Capability(
         _can_mount_images("mkfs.ext4", 4 << 20), "e2fsprogs, and run as root where there are loop devices"
     ),
+    "cpu-group": Capability(can_limit_cpu, "none: run as root, where control groups can be made"),
     "faketime": Capability(_has_faketime, "faketime"),
     "fashion-mnist": Capability(FASHION_MNIST.is_dir, "dataset-fashion-mnist"),
     "memory-group": Capability(can_limit_memory, "none: run as root, where control groups can be made"),

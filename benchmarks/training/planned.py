@@ -68,7 +68,8 @@ def _planner(case: Case, data: Path, folder: Path) -> Iterator[tuple[Any, int]]:
     from corelane.data.sources.memory import InMemorySource
     from corelane.machine.cpu import Machine
     from corelane.observe.log import SystemLogger
-    from corelane.train.plan_cache import PlanCache
+    from corelane.store.plan_cache import PlanCache
+    from corelane.train.plan import candidate_of
     from corelane.train.planning import Planner, Site
 
     config = config_of(case, NUM_PLANNED_EPOCHS, cache=folder / "cache")
@@ -85,7 +86,7 @@ def _planner(case: Case, data: Path, folder: Path) -> Iterator[tuple[Any, int]]:
             processor=processor,
             seed=root.seed,
             site=Site(Machine.detect(), threads, pool_settings()),
-            cache=PlanCache(folder, logger),
+            cache=PlanCache(folder, logger, candidate_of),
             clock=SystemClock(),
             should_stop=lambda: False,
         )

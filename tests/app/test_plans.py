@@ -12,7 +12,8 @@ from corelane.app import plans, plans_text
 from corelane.cli import cli
 from corelane.core.errors import ConfigError
 from corelane.machine.plan import Plan, Trial
-from corelane.train.plan import Candidate, write_plan
+from corelane.store.plan_cache import write_plan
+from corelane.train.plan import Candidate
 
 CHOSEN = Candidate(2, "channels_last")
 PLAN = Plan(

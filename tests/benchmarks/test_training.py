@@ -21,7 +21,8 @@ from benchmarks.training.peers import hand_loop, torch_dataloader
 from benchmarks.training.promises import PROMISES, as_trainer, framework_share
 from benchmarks.training.torch_nets import build
 from corelane.app.config import spin_setting
-from corelane.train.plan import Candidate, Plan, write_plan
+from corelane.store.plan_cache import write_plan
+from corelane.train.plan import Candidate, Plan
 
 DRAWN = ("tabular-b256", "transformer-b32", "gru-b64")
 """The cases whose data are made from a seed."""

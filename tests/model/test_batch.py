@@ -144,12 +144,12 @@ class Gathering:
 
 
 def test_batches_are_computed_side_by_side() -> None:
-    """`num_threads` batches are in the runtime at the same time."""
+    """`num_threads` parts are on their way at the same time, each in batches of the size that the network is to get."""
     source = examples.matrix(4, 3)
     predictor = Predictor(source.pipeline, decoder_of(source.pipeline.target), Gathering(3, 3))
     with OptimizedBatchProcessor(10, 3, predictor=predictor) as processor:
-        parts = list(processor.run(batches_of(source.raw.slice(0, 90), 90)))
-    assert [part.positions[0] for part in parts] == list(range(0, 90, 10))
+        parts = list(processor.run(batches_of(source.raw.slice(0, 90), 30)))
+    assert [part.positions[0] for part in parts] == [0, 30, 60]
 
 
 def test_reading_stays_just_ahead_of_the_answers() -> None:

@@ -11,7 +11,8 @@ from torch import nn
 
 from corelane.core.errors import StateError
 from corelane.machine.plan import Plan, Trial
-from corelane.train.plan import Candidate, digest_of, plan_from_json, plan_of_run, read_plan, write_plan
+from corelane.store.plan_cache import write_plan
+from corelane.train.plan import Candidate, digest_of, plan_from_json, plan_of_run, read_plan
 from tests.train.examples import classification, dropout_net, fixed_plan, run, weights
 
 OLD = {

@@ -20,10 +20,10 @@ from corelane.data.processor import CPUDataProcessor
 from corelane.machine.cpu import Machine
 from corelane.observe.config import ObserveConfig
 from corelane.observe.log import SystemLogger
+from corelane.store.plan_cache import PlanCache, write_plan
 from corelane.train import randomness
 from corelane.train.config import TrainConfig
-from corelane.train.plan import Candidate, read_plan, write_plan
-from corelane.train.plan_cache import PlanCache
+from corelane.train.plan import Candidate, candidate_of, read_plan
 from corelane.train.planning import Planner, Site, network_facts
 from tests.train.examples import classification, dropout_net, fixed_plan, picture_net, pictures, run, weights
 
@@ -44,7 +44,7 @@ def planner(
             processor=processor,
             seed=7,
             site=Site(Machine.detect(), threads, {"GOMP_SPINCOUNT": "10000"}),
-            cache=PlanCache(tmp_path / "cache", SystemLogger(ObserveConfig(log_level="error"))),
+            cache=PlanCache(tmp_path / "cache", SystemLogger(ObserveConfig(log_level="error")), candidate_of),
             clock=SystemClock(),
             should_stop=lambda: should_stop,
             **{"busy_share": 1.0, "engines": (), **options},

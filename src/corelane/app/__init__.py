@@ -19,6 +19,8 @@ if TYPE_CHECKING:
         data_check,
         data_check_text,
         doctor,
+        optimizing,
+        optimizing_text,
         packaging,
         plans,
         plans_text,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
         serving,
         training,
     )
+    from corelane.app.optimizing import optimize
     from corelane.app.packaging import package
     from corelane.app.scoring import evaluate, load, predict
     from corelane.app.serving import serve
@@ -46,6 +49,9 @@ __all__ = [
     "doctor",
     "evaluate",
     "load",
+    "optimize",
+    "optimizing",
+    "optimizing_text",
     "package",
     "packaging",
     "plans",
@@ -67,6 +73,7 @@ _HOMES = {
     "evaluate": "scoring",
     "predict": "scoring",
     "serve": "serving",
+    "optimize": "optimizing",
 }
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from corelane.app.planned import chosen_for
 from corelane.app.serving import resolve_package
 from corelane.app.sources import open_source, source_of
 from corelane.core.clock import Clock, SystemClock
@@ -19,6 +21,7 @@ from corelane.data.source import DataSource
 from corelane.data.target import TargetEncoder
 from corelane.machine.cpu import Machine
 from corelane.model.batch import REJECTED, OptimizedBatchProcessor
+from corelane.model.candidate import SAFE
 from corelane.model.decode import PROBABILITIES, VALUE
 from corelane.model.label_scores import BinarySums, LabelSums, logits_of
 from corelane.model.package import ModelPackage
@@ -119,10 +122,16 @@ def _encoded(answers: Mapping[str, Array], target: TargetEncoder) -> Array:
 
 @contextmanager
 def _processor(package: Path | str) -> Iterator[OptimizedBatchProcessor]:
-    threads = Machine.detect().thread_budget
-    with load(package) as predictor, OptimizedBatchProcessor(BATCH_ROWS, threads, predictor=predictor) as processor:
-        yield processor
+    """What scores with `package`: as its plan says, else with the float32 graph in a batch on each thread."""
+    opened = ModelPackage.load(resolve_package(package))
+    candidate = chosen_for(opened, "throughput")
+    if candidate is SAFE:
+        candidate = replace(SAFE, batch=BATCH_ROWS, streams=Machine.detect().thread_budget)
+    with opened.predictor(candidate) as predictor:
+        opened.check_golden(predictor, graph=candidate.graph)
+        with OptimizedBatchProcessor(candidate.batch, candidate.streams, predictor=predictor) as processor:
+            yield processor
 
 
 def _source(data: str, labels: str | None) -> DataSource:
-    return open_source(source_of(data, labels))
+    return open_source(source_of(data, labels), strength="stat")  # nobody resumes from it

@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +24,8 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from corelane.app.config import RootConfig, load_root
+from corelane.app.config import RootConfig, cache_directory, load_root
+from corelane.app.planned import chosen_for
 from corelane.app.recording import recorded_servings
 from corelane.core.config import parse_config
 from corelane.core.errors import ConfigError, SkewError
@@ -31,6 +33,7 @@ from corelane.core.types import Array
 from corelane.machine.child import tied_argv
 from corelane.machine.cpu import Machine
 from corelane.machine.process import resident_bytes
+from corelane.model.candidate import SAFE, Candidate
 from corelane.model.package import ModelPackage, versions_of
 from corelane.model.skew import raw_columns
 from corelane.observe.log import SystemLogger
@@ -82,6 +85,7 @@ def serve(
             return serve_run.serve(
                 paths,
                 root.serve,
+                candidates=_candidates(paths, root, machine),
                 observe=root.observe,
                 logger=logger,
                 machine=machine,
@@ -90,6 +94,15 @@ def serve(
             )
     finally:
         logger.close()
+
+
+def _candidates(paths: Sequence[Path], root: RootConfig, machine: Machine) -> list[Candidate | None]:
+    """How each package is run: as its plan says, on no more threads than a worker has for itself."""
+    if root.serve.plan == "safe":
+        return [None] * len(paths)
+    most = max(1, root.machine.threads or machine.thread_budget // root.serve.workers)
+    chosen = [chosen_for(ModelPackage.load(path), "latency", cache=cache_directory(root)) for path in paths]
+    return [None if one is SAFE else replace(one, threads=min(one.threads, most)) for one in chosen]
 
 
 def run_worker(spec: Path) -> int:

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from corelane.core.config import validate_config
 from corelane.core.errors import ConfigError
@@ -38,17 +38,24 @@ _EXPANDED: Mapping[str, tuple[str, ...]] = {
 """The keys of each source type in which `${NAME}` is read."""
 
 
-def open_source(config: SourceConfig, *, cache: DiskTier | None = None, tell: Tell = tell_nobody) -> DataSource:
+def open_source(
+    config: SourceConfig,
+    *,
+    cache: DiskTier | None = None,
+    tell: Tell = tell_nobody,
+    strength: Literal["content", "stat"] = "content",
+) -> DataSource:
     """The data source that a section describes; its paths are absolute by now.
 
-    `cache` is where downloads are kept between runs; `tell` hears of what happens while reading. Raises
-    `ConfigError`, also for an environment variable that is not set, and what the source raises.
+    `cache` is where downloads are kept between runs; `tell` hears of what happens while reading; files are recognised
+    by their content, or without reading them (`stat`). Raises `ConfigError`, also for an environment variable that is
+    not set, and what the source raises.
     """
     config = _with_environment(config, os.environ)
     if isinstance(config, MemoryConfig):
         return InMemorySource(config)
     if isinstance(config, FileSystemConfig):
-        return FileSystemSource(config, cache=cache, tell=tell)
+        return FileSystemSource(config, cache=cache, tell=tell, strength=strength)
     if isinstance(config, DatabaseConfig):
         from corelane.data.sources.database import DatabaseSource  # noqa: PLC0415 - drivers only where one is read
 

@@ -63,13 +63,14 @@ from corelane.model.choose import choose_net, resolved
 from corelane.model.nets.build import build_for, fit_inputs
 from corelane.observe.log import SystemLogger
 from corelane.store.bundle import write_atomic
+from corelane.store.plan_cache import PlanCache
 from corelane.store.tiers.disk import DiskTier
 from corelane.train.freezing import freeze
 from corelane.train.heartbeat import NO_HEART, Heart, heart_of
 from corelane.train.live import make_progress
 from corelane.train.micro_batch import within_memory
 from corelane.train.mirror import Mirror, NoMirror, SharedMirror
-from corelane.train.plan_cache import PlanCache
+from corelane.train.plan import candidate_of
 from corelane.train.planning import Planner, Site
 from corelane.train.progress import TrainingProgress
 from corelane.train.record import Observer, StepRecord
@@ -318,7 +319,7 @@ def train_prepared(
             processor=processor,
             seed=root.seed,
             site=Site(Machine.detect(), num_threads, pool_settings()),
-            cache=PlanCache(cache_directory(root), logger),
+            cache=PlanCache(cache_directory(root), logger, candidate_of),
             clock=SystemClock(),
             should_stop=should_stop,
             room_bytes=room_for_batches(memory),

@@ -122,21 +122,31 @@ class CPUOptimizer(Generic[CandidateT]):
     around the best so far.
 
     The first candidate is the reference, and says how long the run is predicted to take. The passes without a compiler
-    get `SEARCH_S` seconds together (up to `MOST_SEARCH_S` where each step is long), but not more than `SEARCH_SHARE` of
+    get `search_s` seconds together (up to `MOST_SEARCH_S` where each step is long), but not more than `SEARCH_SHARE` of
     the predicted run; where that is under `LEAST_SEARCH_S`, nothing is searched. A compiled candidate is tried when
     `num_steps` times the best time so far times `COMPILE_GAIN`, the most that it could save, is more than compiling
     costs: `COMPILE_S`, or what it cost the last time in this search. It gets as many seconds as it could save, at most
     `MOST_COMPILE_S`. A candidate that cannot be run, is not ready in time, or whose losses are further than `tolerance`
     from the reference's, is dropped with its reason.
+    A step is whatever `prepare` times, and is called `step_name` in reasons.
     """
 
     def __init__(
-        self, *, prepare: Prepare[CandidateT], num_steps: int, clock: Clock, tolerance: float = TOLERANCE
+        self,
+        *,
+        prepare: Prepare[CandidateT],
+        num_steps: int,
+        clock: Clock,
+        tolerance: float = TOLERANCE,
+        step_name: str = "step",
+        search_s: float = SEARCH_S,
     ) -> None:
         self._prepare = prepare
         self._num_steps = num_steps
         self._clock = clock
         self._tolerance = tolerance
+        self._step_name = step_name
+        self._search_s = search_s
         self._entries: dict[CandidateT, _Entry[CandidateT]] = {}
         self._compile_s = COMPILE_S
 
@@ -179,7 +189,7 @@ class CPUOptimizer(Generic[CandidateT]):
     def _budget_s(self, best: _Entry[CandidateT], passes: Sequence[Pass[CandidateT]]) -> float:
         num_candidates = sum(len(set(one.around(best.candidate))) for one in passes if not one.is_compiled)
         long_s = STEPS_EACH * num_candidates * best.step_s
-        return min(SEARCH_SHARE * best.total_s(self._num_steps), max(SEARCH_S, min(long_s, MOST_SEARCH_S)))
+        return min(SEARCH_SHARE * best.total_s(self._num_steps), max(self._search_s, min(long_s, MOST_SEARCH_S)))
 
     def _try_all(self, best: _Entry[CandidateT], question: Pass[CandidateT], end_s: float) -> _Entry[CandidateT]:
         field = [best]
@@ -275,13 +285,19 @@ class CPUOptimizer(Generic[CandidateT]):
     def _reason(self, best: _Entry[CandidateT]) -> str:
         timed = [entry for entry in self._entries.values() if entry.slices]
         first = timed[0]
-        beside = "" if first is best else f"; {first.candidate} took {first.step_s * 1e3:.3g} ms"
-        return f"{best.candidate}: {best.step_s * 1e3:.3g} ms a step, the best of {len(timed)} timed{beside}"
+        beside = "" if first is best else f"; {first.candidate} took {duration_text(first.step_s)}"
+        time = f"{duration_text(best.step_s)} a {self._step_name}"
+        return f"{best.candidate}: {time}, the best of {len(timed)} timed{beside}"
 
     def _found(self, best: _Entry[CandidateT], reason: str) -> Found[CandidateT]:
-        best.verdict = best.verdict or f"chosen: {best.step_s * 1e3:.3g} ms a step"
+        best.verdict = best.verdict or f"chosen: {duration_text(best.step_s)} a {self._step_name}"
         best.rig = None
         return Found(best.candidate, tuple(entry.trial() for entry in self._entries.values()), reason)
+
+
+def duration_text(seconds: float) -> str:
+    """In milliseconds, or in microseconds below a tenth of one."""
+    return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-4 else f"{seconds * 1e6:.3g} us"
 
 
 def _wins_most(one: _Entry[CandidateT], other: _Entry[CandidateT]) -> bool:

@@ -6,10 +6,13 @@ an answer. A batch goes through the columns way of the pipeline, then the runtim
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +24,10 @@ from corelane.data.schema import Checked
 from corelane.model.decode import PROBABILITIES, VALUE
 from corelane.model.predictor import Predictor
 
+PART_ROWS = 16_384  # that a thread checks, prepares and decodes at once: Arrow's cost per call is that of 1,000 rows
+PART_BYTES = 16 << 20  # of what the network gets of them, where rows are large
 NOT_FINITE = "the answer must be finite, got NaN or infinity: the values of the row are too large"
+ResultT = TypeVar("ResultT")
 ROW, REJECTED = "row", "rejected"
 
 
@@ -43,11 +49,20 @@ class Scored:
         return len(self.checked.rejects) + len(self.broken)
 
 
+class _Part(NamedTuple):
+    """Raw rows of a source, their positions there, and the rows between them that could not be read."""
+
+    positions: IntArray
+    rows: pa.RecordBatch
+    broken: tuple[BrokenRow, ...]
+
+
 class OptimizedBatchProcessor:
     """Owns the threads that score batches, and nothing else; the predictor stays the caller's.
 
     `num_threads` batches of `batch_size` rows are computed at the same time, so the predictor's runtime should use one
-    thread per call: splitting rows between threads needs no synchronisation, splitting each matrix product does.
+    thread per call: splitting rows between threads needs no synchronisation, splitting each matrix product does. What
+    is around the network (checks, pipeline, answers as columns) happens on the same threads, many batches at a time.
     """
 
     def __init__(self, batch_size: int = 32, num_threads: int = 8, *, predictor: Predictor) -> None:
@@ -58,6 +73,7 @@ class OptimizedBatchProcessor:
         self.batch_size = batch_size
         self.num_threads = num_threads
         self.predictor = predictor
+        self._part_rows = _part_rows(batch_size, predictor)
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="corelane-score")
 
     def process_batch(self, batch: pa.RecordBatch, *, needs_target: bool = False) -> tuple[Checked, dict[str, Array]]:
@@ -67,24 +83,14 @@ class OptimizedBatchProcessor:
         valid target are rejected too, and the verdict's rows hold the target column.
         """
         checked = self.predictor.pipeline.schema.check(batch, needs_target=needs_target)
-        return checked, self.predictor.predict_table(checked.rows)
+        return checked, self.predictor.predict_table(checked.rows, batch_size=self.batch_size)
 
     def run(self, batches: Iterable[Batch], *, needs_target: bool = False) -> Iterator[Scored]:
-        """Answers for a source's `batches`, cut to `batch_size` rows, in order.
+        """Answers for a source's `batches`, in parts, in order.
 
-        The calling thread reads batches as they are needed; at most 2 x `num_threads` cuts are under way.
+        The calling thread reads batches as they are needed; at most 2 x `num_threads` parts are under way.
         """
-        pending: deque[Future[Scored]] = deque()
-        try:
-            for part in self._cut(batches):
-                pending.append(self._pool.submit(self._score_part, *part, needs_target))
-                if len(pending) >= 2 * self.num_threads:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+        return self._map(partial(self._score_part, needs_target=needs_target), batches)
 
     def score(self, batches: Iterable[Batch]) -> Iterator[pa.RecordBatch]:
         """One result row per source row, in order, as flat columns that any table format can hold.
@@ -92,8 +98,21 @@ class OptimizedBatchProcessor:
         `row` (source position), then `label` (multi-label: `label.<label>` for each) and `probability.<label>` for each
         label, or `value`, then `rejected`: null, or why the row has no answer.
         """
-        for scored in self.run(batches):
-            yield self._results(scored)
+        return self._map(self._score_to_rows, batches)
+
+    def _map(self, function: Callable[[_Part], ResultT], batches: Iterable[Batch]) -> Iterator[ResultT]:
+        """`function` of each part, on the threads, results in order."""
+        pending: deque[Future[ResultT]] = deque()
+        try:
+            for part in self._cut(batches):
+                pending.append(self._pool.submit(function, part))
+                if len(pending) >= 2 * self.num_threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
 
     def close(self) -> None:
         """Wait for the threads to end. May be called twice."""
@@ -105,24 +124,34 @@ class OptimizedBatchProcessor:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _cut(self, batches: Iterable[Batch]) -> Iterator[tuple[IntArray, pa.RecordBatch, tuple[BrokenRow, ...]]]:
+    def _cut(self, batches: Iterable[Batch]) -> Iterator[_Part]:
         for batch in batches:
             positions = batch.positions
             first = batch.first_position
-            for start in range(0, max(len(positions), 1), self.batch_size):
-                stop = start + self.batch_size
+            for start in range(0, max(len(positions), 1), self._part_rows):
+                stop = start + self._part_rows
                 end = int(positions[stop]) if stop < len(positions) else batch.next_cursor.position
                 broken = tuple(row for row in batch.broken if first <= row.position < end)
-                yield positions[start:stop], batch.rows.slice(start, self.batch_size), broken
+                yield _Part(positions[start:stop], batch.rows.slice(start, self._part_rows), broken)
                 first = end
 
-    def _score_part(
-        self, positions: IntArray, rows: pa.RecordBatch, broken: tuple[BrokenRow, ...], needs_target: bool
-    ) -> Scored:
-        checked, answers = self.process_batch(rows, needs_target=needs_target)
-        return Scored(positions, checked, answers, broken)
+    def _score_part(self, part: _Part, *, needs_target: bool = False) -> Scored:
+        checked, answers = self.process_batch(part.rows, needs_target=needs_target)
+        return Scored(part.positions, checked, answers, part.broken)
+
+    def _score_to_rows(self, part: _Part) -> pa.RecordBatch:
+        return self._results(self._score_part(part))
 
     def _results(self, scored: Scored) -> pa.RecordBatch:
+        """The rows of `scored` as columns; where each has an answer, the answers as they are."""
+        if scored.num_rejected or not _finite_rows(scored.answers).all():
+            return self._partial_results(scored)
+        columns: dict[str, Any] = {ROW: scored.positions, **self.predictor.decoder.flat(scored.answers)}
+        columns[REJECTED] = pa.nulls(len(scored.positions), pa.string())
+        return pa.RecordBatch.from_pydict(columns)
+
+    def _partial_results(self, scored: Scored) -> pa.RecordBatch:
+        """The same where some rows have a reason instead, or stand between the others."""
         accepted = np.concatenate([scored.checked.accepted, np.zeros(len(scored.broken), dtype=np.bool_)])
         # Where an accepted row's answer stands among the answers; null for the others.
         places = np.cumsum(accepted) - 1
@@ -140,6 +169,12 @@ class OptimizedBatchProcessor:
         columns |= {name: pa.array(values).take(place) for name, values in flat.items()}
         columns[REJECTED] = pa.array(reasons, pa.string())
         return pa.RecordBatch.from_pydict(columns).sort_by(ROW)
+
+
+def _part_rows(batch_size: int, predictor: Predictor) -> int:
+    """Rows of a part: whole batches, as many as fit in `PART_ROWS` and `PART_BYTES`, at least one."""
+    row_bytes = sum(4 * math.prod(spec.shape) for spec in predictor.pipeline.outputs.values())
+    return max(1, min(PART_ROWS, PART_BYTES // max(row_bytes, 1)) // batch_size) * batch_size
 
 
 def _finite_rows(answers: Mapping[str, Array]) -> BoolArray:

@@ -40,7 +40,8 @@ class Graph(Section):
 
 class Provenance(Section):
     """Where a package comes from: library versions, the data's fingerprint, the configuration's digest, the time, and
-    the training run by its key and the digest of the checkpoint (None for a package that was not trained here)."""
+    the training run by its key and the digest of the checkpoint (None for a package that was not trained here), and the
+    package whose graphs were optimised, by its digest."""
 
     corelane: str
     torch: str
@@ -50,6 +51,7 @@ class Provenance(Section):
     created: str = Field(description="UTC time as YYYY-MM-DDTHH:MM:SSZ")
     run: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$")
     checkpoint: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    optimized_from: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
 
 class Description(Section):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from corelane.core.errors import RequestError
@@ -55,9 +56,17 @@ class Predictor:
         """
         return self.records(self.predict_columns(self.columns_of(rows)))
 
-    def predict_table(self, rows: pa.RecordBatch) -> dict[str, Array]:
-        """Answers for rows that `Schema.check` has accepted, through the columns way of the pipeline."""
-        return self._decode(self._run(self.pipeline.transform(rows))[LOGITS])
+    def predict_table(self, rows: pa.RecordBatch, *, batch_size: int | None = None) -> dict[str, Array]:
+        """Answers for rows that `Schema.check` has accepted, through the columns way of the pipeline.
+
+        The network gets `batch_size` of them at a time, all at once without it.
+        """
+        inputs = self.pipeline.transform(rows)
+        if batch_size is None or rows.num_rows <= batch_size:
+            return self._decode(self._run(inputs)[LOGITS])
+        starts = range(0, rows.num_rows, batch_size)
+        parts = [{name: values[start : start + batch_size] for name, values in inputs.items()} for start in starts]
+        return self._decode(np.concatenate([self._run(part)[LOGITS] for part in parts]))
 
     def columns_of(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         """`rows` turned to columns. Every row must have the first one's columns, or `RequestError` names the row."""

@@ -76,7 +76,7 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Scatter:
-    """Points; with `diagonal`, also the line y = x (predicted over actual)."""
+    """Points; with `diagonal`, also the line y = x (predicted over actual). `names`, if given, stand beside them."""
 
     title: str
     x_label: str
@@ -85,9 +85,12 @@ class Scatter:
     y: Sequence[float]
     diagonal: bool = False
     note: str = ""
+    names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         _check_pairs(self.title, self.x, self.y)
+        if self.names:
+            _check_pairs(self.title, self.names, self.x)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Every limit of `docs/serve.md` is a field here. The root key is `serve`; `app` c
 from __future__ import annotations
 
 import ipaddress
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -25,6 +26,11 @@ class ServeConfig(Section):
     insecure: bool = Field(False, description="Listen off loopback although there is neither TLS nor a token yet.")
     workers: int = Field(1, ge=1, le=1024, description="Worker processes that share the port, each pinned to its CPUs.")
     threads: int = Field(1, ge=1, le=1024, description="Threads of the inference runtime in each worker.")
+    plan: Literal["auto", "safe"] = Field(
+        "auto",
+        description="Which graph of a package is run, and how: auto takes this machine's plan from the cache, where"
+        " `corelane optimize` has left one; safe runs the float32 graph on `threads` threads.",
+    )
     batch_size: int = Field(32, ge=1, le=65536, description="Most rows that requests are joined into for one run.")
     batch_delay_s: float = Field(
         0.0,

@@ -28,6 +28,7 @@ from corelane.web.listen import Address, reserve
 
 if TYPE_CHECKING:
     from corelane.machine.cpu import Machine
+    from corelane.model.candidate import Candidate
     from corelane.observe.config import ObserveConfig
     from corelane.observe.log import SystemLogger
 
@@ -38,6 +39,7 @@ def serve(
     packages: Sequence[Path],
     config: ServeConfig,
     *,
+    candidates: Sequence[Candidate | None] | None = None,
     observe: ObserveConfig,
     logger: SystemLogger,
     machine: Machine,
@@ -47,9 +49,10 @@ def serve(
     """Serve `packages` until SIGTERM or SIGINT and return the exit code.
 
     This process supervises; `config.workers` children serve, and share `memory_bytes` out between them. `announce` is
-    called once, from another thread, with the URL when all workers accept requests. Must be called from the main
-    thread. Raises `ConfigError` (no package, two of one name, a host that is none of this machine's), `BundleError` for
-    a broken package and `PortInUseError`, all before a child is started.
+    called once, from another thread, with the URL when all workers accept requests. `candidates` say how each package
+    is run, the safe way without. Must be called from the main thread. Raises `ConfigError` (no package, two of one
+    name, a host that is none of this machine's), `BundleError` for a broken package and `PortInUseError`, all before a
+    child is started.
     """
     _check_packages(packages)
     with reserve(config.host, config.port) as address, tempfile.TemporaryDirectory(prefix="corelane-") as folder:
@@ -58,6 +61,7 @@ def serve(
         template = WorkerDescription(
             name="worker",
             packages=tuple(path.resolve() for path in packages),
+            candidates=tuple(candidates or (None,) * len(packages)),
             ip=address.ip,
             port=address.port,
             sockets=sockets,

@@ -20,7 +20,7 @@ from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import DeadlineError, NotReadyError, OverloadedError, RequestError
 from corelane.core.types import Array, NamedArrays
 from corelane.machine.memory import MemoryManager
-from corelane.model.candidate import SAFE
+from corelane.model.candidate import SAFE, Candidate
 from corelane.model.package import ModelPackage
 from corelane.observe.metrics import MetricsCollector
 from corelane.serve.batch import BatchBuffers, BatchProcessor, RequestQueue, Take, split
@@ -49,6 +49,7 @@ class ModelServer:
         metrics: MetricsCollector | None = None,
         clock: Clock | None = None,
         memory: MemoryManager | None = None,
+        candidate: Candidate | None = None,
     ) -> None:
         self.config = config
         self.model = ModelPackage.load(model_path)
@@ -58,8 +59,9 @@ class ModelServer:
             memory.reserve(config.queue_bytes, "data"),
         ]
         self._buffers = BatchBuffers(memory, config.batch_size)
-        self.predictor = self.model.predictor(replace(SAFE, threads=config.threads))
-        self.model.check_golden(self.predictor)
+        candidate = candidate or replace(SAFE, threads=config.threads)
+        self.predictor = self.model.predictor(candidate)
+        self.model.check_golden(self.predictor, graph=candidate.graph)
         self.request_queue = RequestQueue(config.queue_size, config.queue_bytes)
         clock = clock or SystemClock()
         self._monotonic = clock.monotonic

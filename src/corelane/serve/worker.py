@@ -27,6 +27,7 @@ from corelane.machine.pool_metrics import watch_pools
 from corelane.machine.pressure import PressureWatch
 from corelane.machine.process import cpu_seconds, resident_bytes
 from corelane.machine.worker_socket import read_metrics, serve_metrics, short_address, socket_path
+from corelane.model.candidate import Candidate
 from corelane.observe.config import ObserveConfig
 from corelane.observe.log import SystemLogger
 from corelane.observe.metrics import MetricsCollector
@@ -48,6 +49,7 @@ class WorkerDescription(Section):
 
     name: str
     packages: tuple[Path, ...] = Field(min_length=1)
+    candidates: tuple[Candidate | None, ...] = Field(description="How each package is run; none: the safe way")
     ip: str
     port: int
     sockets: Path
@@ -126,7 +128,10 @@ async def _serve(
     lifecycle = _Lifecycle(description, metrics.render, logger)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lifecycle.end)
-    servers = [ModelServer(path, config, metrics=metrics, memory=memory) for path in description.packages]
+    servers = [
+        ModelServer(path, config, metrics=metrics, memory=memory, candidate=candidate)
+        for path, candidate in zip(description.packages, description.candidates, strict=True)
+    ]
     http = HttpServer(
         _application(servers, lifecycle, config, metrics),
         Address(description.ip, description.port),

@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeAlias, get_args
 from corelane.core.errors import StateError
 from corelane.core.types import JsonObject
 from corelane.machine import plan as machine_plan
-from corelane.store.bundle import write_atomic
+from corelane.store import plan_cache
 
 FILE: Final = "plan.json"
 
@@ -66,16 +66,12 @@ def digest_of(plan: Plan) -> str:
 
 def plan_from_json(values: JsonObject) -> Plan:
     """The plan in `values`. Raises `StateError` when it is of an unknown version or none of ours."""
-    return Plan.from_json(values, _candidate)
+    return Plan.from_json(values, candidate_of)
 
 
 def read_plan(path: Path) -> Plan:
     """The plan in the file `path`. Raises `StateError` for anything else; `OSError` when it cannot be read."""
-    try:
-        values = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise StateError(f"{path} must hold a plan as JSON, got {error}; remove it") from error
-    return plan_from_json(values)
+    return plan_cache.read_plan(path, candidate_of)
 
 
 def plan_of_run(directory: Path, make: Callable[[], Plan]) -> Plan:
@@ -87,16 +83,11 @@ def plan_of_run(directory: Path, make: Callable[[], Plan]) -> Plan:
     if path.is_file():
         return read_plan(path)
     plan = make()
-    write_plan(path, plan)
+    plan_cache.write_plan(path, plan)
     return plan
 
 
-def write_plan(path: Path, plan: Plan) -> None:
-    """Write `plan` to `path`, whole and durable."""
-    write_atomic(path, json.dumps(plan.to_json(), indent=2).encode())
-
-
-def _candidate(optimizer: str = "", **fields: object) -> Candidate:
+def candidate_of(optimizer: str = "", **fields: object) -> Candidate:
     """A candidate of any release; the optimiser is the configuration's since the second."""
     del optimizer
     return Candidate(**fields)  # type: ignore[arg-type]

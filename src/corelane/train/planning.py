@@ -27,6 +27,7 @@ from corelane.machine.optimizer import TOLERANCE, CPUOptimizer, Found, UnusableE
 from corelane.machine.others import OthersWatch
 from corelane.machine.plan import Plan as MachinePlan
 from corelane.machine.plan import Trial, key_of
+from corelane.store.plan_cache import PlanCache
 from corelane.train import randomness
 from corelane.train.augment import augmenter_for
 from corelane.train.batches import TensorBatch, TensorBatches
@@ -34,7 +35,6 @@ from corelane.train.candidates import ENGINES, all_candidates, default_candidate
 from corelane.train.config import WITHOUT_EFFECT, TrainConfig
 from corelane.train.losses import loss_for
 from corelane.train.plan import Candidate, Engine, Plan, plan_of_run, read_plan
-from corelane.train.plan_cache import PlanCache
 from corelane.train.room import fitted_to_room
 from corelane.train.torch_thread import run_in_torch_thread
 from corelane.train.trials import Trials
@@ -78,7 +78,7 @@ class Planner:
         processor: CPUDataProcessor,
         seed: int,
         site: Site,
-        cache: PlanCache,
+        cache: PlanCache[Candidate],
         clock: Clock,
         should_stop: Callable[[], bool],
         room_bytes: float = math.inf,

@@ -44,3 +44,12 @@ def test_many_points_are_thinned_but_no_outlier() -> None:
     assert num_drawn <= MAX_POINTS
     assert "<title>7, 50</title>" in text
     assert f"20000 points ({num_drawn} of them drawn)" in text
+
+
+def test_names_stand_beside_their_points() -> None:
+    """Each point that is drawn has its name, on the side where there is room."""
+    section = Scatter("Quality", "rows/s", "quality", [1.0, 9.0, math.nan], [0.9, 0.8, 1.0], names=["a", "b", "c"])
+    picture = ElementTree.fromstring(scatter_plot(section, 500))
+    texts = {one.text: one for one in picture.iter() if one.text in ("a", "b", "c")}
+    assert set(texts) == {"a", "b"}
+    assert (texts["a"].get("text-anchor"), texts["b"].get("text-anchor")) == ("start", "end")

@@ -33,7 +33,25 @@ def scatter_plot(scatter: Scatter, width: float) -> Markup:
         frame.draw(scatter.x_label, scatter.y_label),
         *dots,
         *([_diagonal(frame)] if scatter.diagonal else []),
+        *_names(frame, scatter),
     )
+
+
+def _names(frame: Frame, scatter: Scatter) -> list[Markup]:
+    """Each beside its point, on the side that has room."""
+    middle = (frame.x.low + frame.x.high) / 2
+    return [
+        element(
+            "text",
+            name,
+            class_="tick",
+            x=frame.x(x) + (7 if x <= middle else -7),
+            y=frame.y(y) - 6,
+            text_anchor="start" if x <= middle else "end",
+        )
+        for name, x, y in zip(scatter.names, scatter.x, scatter.y, strict=False)
+        if is_drawable(x) and is_drawable(y)
+    ]
 
 
 def _thinned(points: list[tuple[float, float]], *, has_diagonal: bool) -> list[tuple[float, float]]:

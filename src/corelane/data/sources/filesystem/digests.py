@@ -40,6 +40,12 @@ def kept_digest(files: Sequence[FrozenFile], facts: Sequence[str], cache: DiskTi
     return digest
 
 
+def stat_digest(files: Sequence[FrozenFile], facts: Sequence[str]) -> str:
+    """SHA-256 over `facts` and what the files are called, their sizes and times of change."""
+    known = [[str(file.path.absolute()), file.size, file.changed_ns] for file in files]
+    return hashlib.sha256(json.dumps([_VERSION, list(facts), known]).encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def _is_frozen(file: FrozenFile, stamp: Stamp) -> bool:
     """Whether the file still is what was listed."""
     size, changed_ns, _, _ = stamp

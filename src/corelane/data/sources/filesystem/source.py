@@ -6,7 +6,7 @@ files are fetched to local disk first (`fetch.py`), so that every pass is local.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ from corelane.data.config import FileSystemConfig
 from corelane.data.source import Tell, iterate_rows, start_position, tell_nobody
 from corelane.data.sources.filesystem.arrow_format import MAGIC, ArrowReader
 from corelane.data.sources.filesystem.csv_format import CsvReader
-from corelane.data.sources.filesystem.digests import kept_digest
+from corelane.data.sources.filesystem.digests import kept_digest, stat_digest
 from corelane.data.sources.filesystem.files import FrozenFile
 from corelane.data.sources.filesystem.idx_format import IdxReader, is_idx
 from corelane.data.sources.filesystem.images_format import ImagesReader
@@ -72,8 +72,8 @@ class FileSystemSource:
 
     A relative path counts from `base`. Remote files, and the digests of local ones, are kept in `cache`; without it
     remote files lie in a temporary folder that goes with the source. `tell` hears of skipped files and of fetching
-    anew. Raises `DataError` when the path is missing, empty or not what `format` says, `ConfigError` when
-    `format: auto` cannot tell.
+    anew. Files are recognised by what is in them, or by path, size and time of change (`strength`). Raises `DataError`
+    when the path is missing, empty or not what `format` says, `ConfigError` when `format: auto` cannot tell.
     """
 
     name = "filesystem"
@@ -85,8 +85,10 @@ class FileSystemSource:
         *,
         cache: DiskTier | None = None,
         tell: Tell = tell_nobody,
+        strength: Literal["content", "stat"] = "content",
     ) -> None:
         self._tell = tell
+        self._strength = strength
         self._cache = cache
         self._base = base
         self._hold: Hold | None = None  # keeps fetched files in the cache for as long as the source lives
@@ -120,14 +122,19 @@ class FileSystemSource:
     def fingerprint(self) -> Fingerprint:
         """SHA-256 over format, delimiters, labels and the bytes of every file; computed once, in one sequential read.
 
-        With a cache, files that nothing has touched since are not read for it again.
+        With a cache, files that nothing has touched since are not read for it again. Of strength `stat`, the files are
+        not read at all.
         """
         if self._fingerprint is None:
             facts = [self._format, "".join(self._delimiters), *self._facts]
             if self._format == "images":
                 facts += [f"{file.path.parent.name}/{file.path.name}" for file in self._reader.files]
-            self._fingerprint = Fingerprint("content", kept_digest(self._reader.files, facts, self._cache))
+            self._fingerprint = Fingerprint(self._strength, self._digest(facts))
         return self._fingerprint
+
+    def _digest(self, facts: Sequence[str]) -> str:
+        files = self._reader.files
+        return stat_digest(files, facts) if self._strength == "stat" else kept_digest(files, facts, self._cache)
 
     def batches(self, start: Cursor | None = None) -> Iterator[Batch]:
         """Batches of at most `batch_rows` rows; see `DataSource.batches`."""

@@ -10,9 +10,9 @@ import pytest
 
 from corelane.observe.config import ObserveConfig
 from corelane.observe.log import SystemLogger
-from corelane.train import plan_cache
-from corelane.train.plan import Candidate
-from corelane.train.plan_cache import PlanCache
+from corelane.store import plan_cache
+from corelane.store.plan_cache import PlanCache
+from corelane.train.plan import Candidate, candidate_of
 from tests.train.examples import fixed_plan
 
 QUIET = SystemLogger(ObserveConfig(log_level="error"))
@@ -21,15 +21,15 @@ QUIET = SystemLogger(ObserveConfig(log_level="error"))
 def test_a_plan_comes_back_by_its_key(tmp_path: Path) -> None:
     """What was put under a key is there for the next process; another key has none."""
     plan = fixed_plan(Candidate(2))
-    PlanCache(tmp_path, QUIET).put(plan)
-    assert PlanCache(tmp_path, QUIET).get(plan.key) == plan
-    assert PlanCache(tmp_path, QUIET).get("other") is None
+    PlanCache(tmp_path, QUIET, candidate_of).put(plan)
+    assert PlanCache(tmp_path, QUIET, candidate_of).get(plan.key) == plan
+    assert PlanCache(tmp_path, QUIET, candidate_of).get("other") is None
 
 
 def test_the_oldest_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There are never more than so many."""
     monkeypatch.setattr(plan_cache, "MOST_PLANS", 3)
-    cache = PlanCache(tmp_path, QUIET)
+    cache = PlanCache(tmp_path, QUIET, candidate_of)
     for number in range(5):
         cache.put(replace(fixed_plan(Candidate(1)), key=f"k{number}"))
         os.utime(tmp_path / f"plans/k{number}.json", (number, number))
@@ -39,6 +39,6 @@ def test_the_oldest_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path: Path) -> None:
     """The run goes on with its plan."""
     (tmp_path / "plans").write_text("a file where the folder should be")
-    cache = PlanCache(tmp_path, QUIET)
+    cache = PlanCache(tmp_path, QUIET, candidate_of)
     cache.put(fixed_plan(Candidate(1)))
     assert cache.get("example") is None

@@ -1,0 +1,1 @@
+"""Running trained networks: plans beside exhaustive searches, precisions beside float32, behaviour under a quota."""
