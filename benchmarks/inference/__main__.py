@@ -16,13 +16,16 @@ from benchmarks.inference.cases import (
     BARS,
     MICROSECONDS,
     MOST_DROP_POINTS,
+    MOST_GROWTH,
     MOST_SIZE,
     MOST_THROTTLED,
     NETS,
+    OFFLINE_ROWS,
     PLAN_LOSS,
     QUOTA_S,
     ROWS,
 )
+from benchmarks.inference.offline import write_rows
 from benchmarks.inference.packages import fashion_cnn, untrained
 from benchmarks.inference.quota import cpu_quota
 from benchmarks.measure import BAR, OURS, Row, argument_parser, choose, compare, interleave, main, run_json, say
@@ -110,9 +113,38 @@ def throttled(arguments: argparse.Namespace) -> list[Row]:
     return [*compare(medians, {"throttled-mlp": MICROSECONDS}, BARS), periods]
 
 
+def offline(arguments: argparse.Namespace) -> list[Row]:
+    """A Parquet file scored into another; without `--quick` also whether memory stays flat over ten times the rows."""
+    with TemporaryDirectory(prefix="corelane-benchmark-") as name:
+        folder = Path(name)
+        package = untrained(NETS["mlp"], folder)
+        peaks = []
+
+        def measure(engine: str, num_rows: int = OFFLINE_ROWS) -> dict[str, float]:
+            data = folder / f"{num_rows}.parquet"
+            if not data.exists():
+                write_rows(data, num_rows)
+            command = [sys.executable, "-m", "benchmarks.inference.offline", engine, str(package), str(data)]
+            seen = run_json([*command, str(folder / "answers.parquet")], timeout_s=TIMEOUT_S)
+            if engine == OURS:
+                peaks.append(seen["peak_bytes"] / 1e6)
+            return {"offline-tabular": seen["rows_per_s"]}
+
+        medians = interleave([OURS, "hand-script"], _num_rounds(arguments), measure)
+        rows = compare(medians, {"offline-tabular": ROWS}, BARS)
+        if not arguments.quick:
+            most = MOST_GROWTH * statistics.median(peaks)
+            measure(OURS, 10 * OFFLINE_ROWS)
+            rows.append(
+                Row("offline-tabular memory", BAR, peaks[-1], most, "MB at 10 million rows", most / peaks[-1], 1.0)
+            )
+    return rows
+
+
 CASES: Mapping[str, tuple[Callable[[argparse.Namespace], list[Row]], tuple[str, ...]]] = {
     "plan-vs-exhaustive": (plans, ("exhaustive",)),
     "int8-cnn": (int8, ("fp32", "int16", BAR)),
+    "offline-tabular": (offline, ("hand-script", BAR)),
     "throttled-mlp": (throttled, ("ort-default", BAR)),
 }
 

@@ -34,9 +34,12 @@ INT8_BATCH = 256
 INT8_EPOCHS = 3
 BARS: Mapping[tuple[str, str], float] = {
     ("int8-cnn", "fp32"): 1.4,
+    ("offline-tabular", "hand-script"): 0.95,
     ("throttled-mlp", "ort-default"): 3.0,
 }
 MOST_DROP_POINTS = 0.3
 MOST_SIZE = 0.3
 MOST_THROTTLED = 0.01
+OFFLINE_ROWS = 1_000_000
+MOST_GROWTH = 1.1  # of the memory, from a million rows to ten
 QUOTA_S, CALLS_PER_S, THROTTLED_BATCH = 6.0, 1000, 32

@@ -80,9 +80,12 @@ def ask(
 
 @contextmanager
 def serving(*packages: Path, **settings: Any) -> Iterator[LiveServer]:
-    """`corelane serve` with `packages` on a free port of loopback; `settings` are those of the section `serve`."""
+    """`corelane serve` with `packages` on a free port of loopback; `settings` are those of the section `serve`.
+
+    Unless they say otherwise no plan is looked for: the server's children are its workers.
+    """
     argv = [sys.executable, "-m", "corelane", "serve", *map(str, packages), "--port", "0", "--json"]
-    for name, value in settings.items():
+    for name, value in {"plan": "safe", **settings}.items():
         argv += ["--set", f"serve.{name}={value}"]
     argv += ["--set", "observe.log_level=error"]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from corelane.core.errors import DeadlineError, NotReadyError, OverloadedError, RequestError
+from corelane.core.errors import DeadlineError, NotFoundError, NotReadyError, OverloadedError, RequestError
+from corelane.model.candidate import Candidate
 from corelane.observe.metrics import MetricsCollector
 from corelane.serve.config import ServeConfig
 from corelane.serve.pace import Pace
@@ -253,3 +254,41 @@ def test_the_batches_are_measured(package: Path) -> None:
     serving(server, lambda: server.infer(request_of(np.zeros((3, 4)))))
     server.close()
     assert b'corelane_inference_batch_rows_sum{model="m"} 3.0' in metrics.render()
+
+
+def test_a_plan_is_adopted_without_a_failed_request(server: ModelServer) -> None:
+    """Requests before, during and after the change are answered alike; the former runtime is closed at the end."""
+    former = server.predictor
+    rows = np.random.default_rng(0).normal(size=(40, 4))
+
+    async def ask() -> list[Response]:
+        answers = []
+        for row in rows:
+            answers.append(await server.infer(request_of(row)))
+            await asyncio.sleep(0)
+        return answers
+
+    async def scenario() -> tuple[list[Response], list[Response]]:
+        during = asyncio.create_task(ask())
+        await server.adopt(Candidate("onnxruntime", "fp32", threads=2))
+        return await during, await ask()
+
+    during, after = serving(server, scenario)
+    for one, other in zip(during, after, strict=True):
+        assert np.allclose(one.outputs["probabilities"], other.outputs["probabilities"], atol=1e-5)
+    assert server.predictor is not former
+    with pytest.raises(NotReadyError):
+        former.predict_matrix(rows)
+
+
+def test_a_plan_that_cannot_run_changes_nothing(server: ModelServer) -> None:
+    """The package has no such graph: the error is told, and requests are answered as before."""
+    former = server.predictor
+
+    async def scenario() -> Response:
+        with pytest.raises(NotFoundError):
+            await server.adopt(Candidate("onnxruntime", "int8"))
+        return await server.infer(request_of(np.ones(4)))
+
+    assert serving(server, scenario).outputs["probabilities"].shape[0] == 1
+    assert server.predictor is former

@@ -16,24 +16,22 @@ from typing import Any
 import pyarrow as pa
 
 from corelane.app.config import cache_directory
+from corelane.app.idle_planning import network_inputs, plan_for
 from corelane.app.optimizing_text import optimized_page
-from corelane.app.planned import plan_key, serving_plans
+from corelane.app.planned import serving_plans
 from corelane.app.serving import child_server, resolve_package, served_predict
 from corelane.app.sources import open_source, source_of
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import ConfigError
-from corelane.core.types import JsonObject, NamedArrays
+from corelane.core.types import JsonObject
 from corelane.machine.cpu import Machine
-from corelane.machine.placement import stream_shapes
 from corelane.machine.plan import Plan
 from corelane.model.candidate import OBJECTIVES, Candidate, Objective
-from corelane.model.optimize import search
 from corelane.model.package import ModelPackage, PackageContents, write_package
 from corelane.model.precisions import FP32, Precision, Precisions
 from corelane.model.runtimes.opening import runtimes_of
 from corelane.model.skew import compare
 from corelane.store.bundle import write_atomic
-from corelane.store.plan_cache import PlanCache
 
 MOST_ROWS = 10_000  # of --data: more tell accuracies apart that no one can
 INPUT_ROWS = 1024  # of the network's inputs that calls are timed with
@@ -84,27 +82,11 @@ def optimize(
         precisions = list(made.all())
     published = _published(source, precisions, directory or path.parent.parent)
     optimized = ModelPackage.load(published)
-    inputs = _network_inputs(optimized, rows.judged)
+    inputs = network_inputs(optimized, rows.judged)
     with serving_plans(cache) as plans:
         found = {objective: plan_for(optimized, objective, inputs, plans, machine, clock) for objective in OBJECTIVES}
     answer = _answer(optimized, precisions, found, num_rows=rows.judged.num_rows)
     return answer | {"report": str(_keep(answer, cache, optimized.digest))}
-
-
-def plan_for(
-    package: ModelPackage,
-    objective: Objective,
-    inputs: NamedArrays,
-    plans: PlanCache[Candidate],
-    machine: Machine,
-    clock: Clock,
-) -> Plan[Candidate]:
-    """The plan of `package` for `objective`, searched on this machine and kept in `plans`."""
-    shapes = stream_shapes(machine, machine.thread_budget)
-    found = search(package, inputs, objective, shapes=shapes, isa=machine.isa, clock=clock)
-    plan = Plan(plan_key(package, objective, machine), found.trials, found.chosen, found.reason)
-    plans.put(plan)
-    return plan
 
 
 def _rows(package: ModelPackage, data: str | None, labels: str | None) -> Rows:
@@ -165,11 +147,6 @@ def _gate(staged: Path) -> None:
         with child_server(staged) as url:
             served = served_predict(url, staged, package.golden.rows)
             compare(package.golden.expected, served, package.tolerances[FP32])
-
-
-def _network_inputs(package: ModelPackage, rows: pa.Table) -> NamedArrays:
-    batch = rows.select([column.name for column in package.pipeline.schema.columns]).slice(0, INPUT_ROWS)
-    return package.pipeline.transform(batch.combine_chunks().to_batches()[0])
 
 
 def _answer(

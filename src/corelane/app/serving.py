@@ -16,7 +16,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,7 +24,8 @@ import orjson
 import pyarrow as pa
 
 from corelane.app.config import RootConfig, cache_directory, load_root
-from corelane.app.planned import chosen_for
+from corelane.app.idle_planning import planning_beside
+from corelane.app.planned import plan_key
 from corelane.app.recording import recorded_servings
 from corelane.core.config import parse_config
 from corelane.core.errors import ConfigError, SkewError
@@ -33,11 +33,12 @@ from corelane.core.types import Array
 from corelane.machine.child import tied_argv
 from corelane.machine.cpu import Machine
 from corelane.machine.process import resident_bytes
-from corelane.model.candidate import SAFE, Candidate
 from corelane.model.package import ModelPackage, versions_of
 from corelane.model.skew import raw_columns
 from corelane.observe.log import SystemLogger
 from corelane.serve import run as serve_run
+from corelane.serve.planned import Planned
+from corelane.store.plan_cache import FOLDER
 
 RUNS = "runs"  # beside the configuration, or here: where servings are noted, if it is there
 GATE_ROWS = 100  # rows a request: a hundred 224x224 colour images in JSON stay under the server's body limit
@@ -80,12 +81,17 @@ def serve(
         announce(url)
         note(url)
 
+    plans = _planned(paths, root, machine)
+    unplanned = [path for path, plan in zip(paths, plans, strict=True) if plan.file and not plan.file.exists()]
     try:
-        with recorded_servings(paths, folder / RUNS, root.observe.metadata, logger=logger) as note:
+        with (
+            planning_beside(unplanned, cache_directory(root)),
+            recorded_servings(paths, folder / RUNS, root.observe.metadata, logger=logger) as note,
+        ):
             return serve_run.serve(
                 paths,
                 root.serve,
-                candidates=_candidates(paths, root, machine),
+                plans=plans,
                 observe=root.observe,
                 logger=logger,
                 machine=machine,
@@ -96,13 +102,14 @@ def serve(
         logger.close()
 
 
-def _candidates(paths: Sequence[Path], root: RootConfig, machine: Machine) -> list[Candidate | None]:
-    """How each package is run: as its plan says, on no more threads than a worker has for itself."""
+def _planned(paths: Sequence[Path], root: RootConfig, machine: Machine) -> list[Planned]:
+    """How each package is run: as its plan says, or safely until it has one."""
     if root.serve.plan == "safe":
-        return [None] * len(paths)
+        return [Planned()] * len(paths)
     most = max(1, root.machine.threads or machine.thread_budget // root.serve.workers)
-    chosen = [chosen_for(ModelPackage.load(path), "latency", cache=cache_directory(root)) for path in paths]
-    return [None if one is SAFE else replace(one, threads=min(one.threads, most)) for one in chosen]
+    cache = cache_directory(root).absolute()
+    keys = [plan_key(ModelPackage.load(path), "latency", machine) for path in paths]
+    return [Planned(file=cache / FOLDER / f"{key}.json", threads=most) for key in keys]
 
 
 def run_worker(spec: Path) -> int:
@@ -121,7 +128,7 @@ def _default_root(overrides: Sequence[str]) -> RootConfig:
 def child_server(package: Path) -> Iterator[str]:
     """A server of `package` in a child process on a free port of loopback; yields its URL and stops it at the end."""
     argv = [sys.executable, "-m", "corelane", "serve", str(package), "--port", "0", "--json"]
-    argv += ["--set", "observe.log_level=error"]
+    argv += ["--set", "observe.log_level=error", "--set", "serve.plan=safe"]
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(tied_argv(argv), stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL) as child,

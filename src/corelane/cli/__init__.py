@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from corelane.cli.keeping import checkpoints_cli, verify_resume
 from corelane.cli.looking import cache_cli, config_cli, data_cli, runs_cli
-from corelane.cli.planning import optimize, plan_cli
+from corelane.cli.planning import optimize, plan_cli, plan_worker
 from corelane.cli.work import cli
 
 GROUPS = {
@@ -22,6 +22,7 @@ GROUPS = {
 for name, group in GROUPS.items():
     cli.add_typer(group, name=name)
 cli.command("verify-resume", epilog="Example: corelane verify-resume runs/digits-001")(verify_resume)
+cli.command("plan-worker", hidden=True)(plan_worker)
 cli.command(epilog="Example: corelane optimize packages/digits --max-accuracy-drop 0.005")(optimize)
 
 

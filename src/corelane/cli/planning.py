@@ -73,3 +73,12 @@ def optimize(
             package, max_accuracy_drop=max_accuracy_drop, data=data, labels=labels, directory=packages, cache=cache
         )
         print_result(answer, as_json, rooms.optimizing_text.optimized_text)
+
+
+def plan_worker(
+    packages: Annotated[list[Path], typer.Argument(help="Packages to plan.")],
+    cache: Annotated[Path, typer.Option(help="The cache directory, where plans are kept.")],
+) -> None:
+    """A process beside `corelane serve` that searches for plans while the machine is idle."""
+    for path in packages:
+        rooms.idle_planning.plan_when_idle(path, cache)

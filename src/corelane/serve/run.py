@@ -22,13 +22,13 @@ from corelane.machine.supervise import Supervisor, WorkerSpec
 from corelane.machine.worker_socket import serve_metrics, short_address, socket_path
 from corelane.model.package import ModelPackage
 from corelane.serve.config import ServeConfig
+from corelane.serve.planned import Planned
 from corelane.serve.worker import READY_SOCKET, SUPERVISOR, WorkerDescription, work
 from corelane.web.embed import ABORT_GRACE_S
 from corelane.web.listen import Address, reserve
 
 if TYPE_CHECKING:
     from corelane.machine.cpu import Machine
-    from corelane.model.candidate import Candidate
     from corelane.observe.config import ObserveConfig
     from corelane.observe.log import SystemLogger
 
@@ -39,7 +39,7 @@ def serve(
     packages: Sequence[Path],
     config: ServeConfig,
     *,
-    candidates: Sequence[Candidate | None] | None = None,
+    plans: Sequence[Planned] | None = None,
     observe: ObserveConfig,
     logger: SystemLogger,
     machine: Machine,
@@ -49,8 +49,8 @@ def serve(
     """Serve `packages` until SIGTERM or SIGINT and return the exit code.
 
     This process supervises; `config.workers` children serve, and share `memory_bytes` out between them. `announce` is
-    called once, from another thread, with the URL when all workers accept requests. `candidates` say how each package
-    is run, the safe way without. Must be called from the main thread. Raises `ConfigError` (no package, two of one
+    called once, from another thread, with the URL when all workers accept requests. `plans` say how each package is
+    run, the safe way without. Must be called from the main thread. Raises `ConfigError` (no package, two of one
     name, a host that is none of this machine's), `BundleError` for a broken package and `PortInUseError`, all before a
     child is started.
     """
@@ -61,7 +61,7 @@ def serve(
         template = WorkerDescription(
             name="worker",
             packages=tuple(path.resolve() for path in packages),
-            candidates=tuple(candidates or (None,) * len(packages)),
+            plans=tuple(plans or (Planned(),) * len(packages)),
             ip=address.ip,
             port=address.port,
             sockets=sockets,

@@ -22,6 +22,7 @@ from corelane.core.types import Array, NamedArrays
 from corelane.machine.memory import MemoryManager
 from corelane.model.candidate import SAFE, Candidate
 from corelane.model.package import ModelPackage
+from corelane.model.predictor import Predictor
 from corelane.observe.metrics import MetricsCollector
 from corelane.serve.batch import BatchBuffers, BatchProcessor, RequestQueue, Take, split
 from corelane.serve.config import ServeConfig
@@ -59,14 +60,11 @@ class ModelServer:
             memory.reserve(config.queue_bytes, "data"),
         ]
         self._buffers = BatchBuffers(memory, config.batch_size)
-        candidate = candidate or replace(SAFE, threads=config.threads)
-        self.predictor = self.model.predictor(candidate)
-        self.model.check_golden(self.predictor, graph=candidate.graph)
+        clock = self._clock = clock or SystemClock()
+        self.predictor, self.pace = self._opened(candidate or replace(SAFE, threads=config.threads))
         self.request_queue = RequestQueue(config.queue_size, config.queue_bytes)
-        clock = clock or SystemClock()
         self._monotonic = clock.monotonic
         self.batch_processor = BatchProcessor(config.batch_size, delay_s=config.batch_delay_s, clock=clock)
-        self.pace: Pace = measure_pace(self.predictor, config.batch_size, clock)
         self._meter = (metrics or MetricsCollector()).batch_meter(self.model.name)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"run-{self.model.name}")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -78,6 +76,25 @@ class ModelServer:
     def is_ready(self) -> bool:
         """Whether requests are accepted."""
         return self._loop is not None
+
+    async def adopt(self, candidate: Candidate) -> None:
+        """Run as `candidate` says from now on; requests go on meanwhile, and a run that has begun ends as it began.
+
+        Raises `BundleError`, `GoldenError` and what opening its runtime raises; then nothing has changed.
+        """
+        loop = asyncio.get_running_loop()
+        predictor, pace = await loop.run_in_executor(None, self._opened, candidate)
+        former, self.predictor, self.pace = self.predictor, predictor, pace
+        await loop.run_in_executor(self._executor, former.close)  # after the run that may be in it
+
+    def _opened(self, candidate: Candidate) -> tuple[Predictor, Pace]:
+        predictor = self.model.predictor(candidate)
+        try:
+            self.model.check_golden(predictor, graph=candidate.graph)
+            return predictor, measure_pace(predictor, self.config.batch_size, self._clock)
+        except BaseException:
+            predictor.close()
+            raise
 
     # --- asking -------------------------------------------------------------------------------------------------------
 

@@ -27,12 +27,12 @@ from corelane.machine.pool_metrics import watch_pools
 from corelane.machine.pressure import PressureWatch
 from corelane.machine.process import cpu_seconds, resident_bytes
 from corelane.machine.worker_socket import read_metrics, serve_metrics, short_address, socket_path
-from corelane.model.candidate import Candidate
 from corelane.observe.config import ObserveConfig
 from corelane.observe.log import SystemLogger
 from corelane.observe.metrics import MetricsCollector
 from corelane.serve.config import ServeConfig
 from corelane.serve.http import UNROUTED, ModelRoutes
+from corelane.serve.planned import Planned, follow
 from corelane.serve.server import ModelServer
 from corelane.web.embed import HttpServer, Stopping
 from corelane.web.http import HttpApplication, Limits
@@ -49,7 +49,7 @@ class WorkerDescription(Section):
 
     name: str
     packages: tuple[Path, ...] = Field(min_length=1)
-    candidates: tuple[Candidate | None, ...] = Field(description="How each package is run; none: the safe way")
+    plans: tuple[Planned, ...] = Field(min_length=1)
     ip: str
     port: int
     sockets: Path
@@ -129,8 +129,8 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lifecycle.end)
     servers = [
-        ModelServer(path, config, metrics=metrics, memory=memory, candidate=candidate)
-        for path, candidate in zip(description.packages, description.candidates, strict=True)
+        ModelServer(path, config, metrics=metrics, memory=memory, candidate=plan.candidate())
+        for path, plan in zip(description.packages, description.plans, strict=True)
     ]
     http = HttpServer(
         _application(servers, lifecycle, config, metrics),
@@ -140,14 +140,18 @@ async def _serve(
     )
     _watch(servers, metrics)
     loops = [loop.create_task(server.serve(), name=f"serve-{server.model.name}") for server in servers]
+    followers = [
+        loop.create_task(follow(server, plan, logger)) for server, plan in zip(servers, description.plans, strict=True)
+    ]
     for task in loops:
         task.add_done_callback(lambda _: lifecycle.end())  # a loop that breaks ends the worker; another is started
     await asyncio.sleep(0)  # each begins to accept requests
     _settle_memory()
     stopping = Stopping(config.announce_s, config.drain_timeout_s)
     is_drained = await http.run(lifecycle.stop, stopping, lambda: lifecycle.begin(servers))
-    for task in loops:
+    for task in (*loops, *followers):
         task.cancel()
+    await asyncio.gather(*followers, return_exceptions=True)
     ends = await asyncio.gather(*loops, return_exceptions=True)
     broken = [end for end in ends if not isinstance(end, asyncio.CancelledError)]
     logger.system.info("worker_drained", worker=description.name, complete=is_drained, broken=list(map(repr, broken)))

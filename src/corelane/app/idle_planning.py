@@ -1,0 +1,102 @@
+"""The search for a package's plan: for `corelane optimize`, and beside a server that has none and is idle.
+
+The server's search is a process of its own with the lowest priority. It begins when the machine has had little to do
+for some seconds, and what it finds counts only if that stayed so. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+
+from corelane.app.planned import plan_key, serving_plans
+from corelane.core.clock import Clock, SystemClock
+from corelane.core.types import NamedArrays
+from corelane.machine.child import tied_argv
+from corelane.machine.cpu import Machine
+from corelane.machine.others import OthersWatch
+from corelane.machine.placement import stream_shapes
+from corelane.machine.plan import Plan
+from corelane.model.candidate import Candidate, Objective
+from corelane.model.optimize import search
+from corelane.model.package import ModelPackage
+from corelane.store.plan_cache import PlanCache
+
+INPUT_ROWS = 1024  # of the network's inputs that calls are timed with
+START_S = 10.0  # after the server: one that is stopped sooner costs no search
+IDLE_S = 3.0  # of little to do before a search begins, and between attempts
+IDLE_SHARE = 0.1  # of the CPUs, that others may use then
+BUSY_SHARE = 0.2  # with more during the search, its times are those of a busy machine
+MOST_ATTEMPTS = 1000  # an hour and more of a server that is never idle
+LOWEST = 19
+
+
+def plan_for(
+    package: ModelPackage,
+    objective: Objective,
+    inputs: NamedArrays,
+    plans: PlanCache[Candidate],
+    machine: Machine,
+    clock: Clock,
+) -> Plan[Candidate]:
+    """The plan of `package` for `objective`, searched on this machine and kept in `plans`."""
+    shapes = stream_shapes(machine, machine.thread_budget)
+    found = search(package, inputs, objective, shapes=shapes, isa=machine.isa, clock=clock)
+    plan = Plan(plan_key(package, objective, machine), found.trials, found.chosen, found.reason)
+    plans.put(plan)
+    return plan
+
+
+def network_inputs(package: ModelPackage, rows: pa.Table) -> NamedArrays:
+    """What the network gets of the first of `rows`."""
+    batch = rows.select([column.name for column in package.pipeline.schema.columns]).slice(0, INPUT_ROWS)
+    return package.pipeline.transform(batch.combine_chunks().to_batches()[0])
+
+
+def plan_when_idle(path: Path, cache: Path, *, clock: Clock | None = None) -> Plan[Candidate] | None:
+    """The plan of the package at `path` for latency, searched when nobody else needs the CPUs, and kept in `cache`.
+
+    None where the package holds no rows to time calls with, or the machine was never idle.
+    """
+    os.nice(LOWEST)
+    clock = clock or SystemClock()
+    package, machine = ModelPackage.load(path), Machine.detect()
+    rows = package.holdout() or (None if package.golden is None else pa.Table.from_batches([package.golden.rows]))
+    if rows is None:
+        return None
+    inputs = network_inputs(package, rows)
+    for _ in range(MOST_ATTEMPTS):
+        watch = OthersWatch(machine.logical_cpus)
+        clock.sleep(IDLE_S)
+        if watch.share() > IDLE_SHARE:
+            continue
+        watch = OthersWatch(machine.logical_cpus)
+        shapes = stream_shapes(machine, machine.thread_budget)
+        found = search(package, inputs, "latency", shapes=shapes, isa=machine.isa, clock=clock)
+        if watch.share() <= BUSY_SHARE:
+            plan = Plan(plan_key(package, "latency", machine), found.trials, found.chosen, found.reason)
+            with serving_plans(cache) as plans:
+                plans.put(plan)
+            return plan
+    return None
+
+
+@contextmanager
+def planning_beside(packages: Sequence[Path], cache: Path) -> Iterator[None]:
+    """While the context lasts, a process that plans each of `packages` in turn when the machine is idle."""
+    if not packages:
+        yield
+        return
+    later = ["sh", "-c", 'sleep "$0" && exec "$@"', str(START_S)]
+    argv = [*later, sys.executable, "-m", "corelane", "plan-worker", "--cache", str(cache), *map(str, packages)]
+    with subprocess.Popen(tied_argv(argv), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as child:
+        try:
+            yield
+        finally:
+            child.kill()

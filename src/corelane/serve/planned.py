@@ -1,0 +1,49 @@
+"""A served package and its plan: what the plan says at the start, and a plan that is found while the server runs."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+from corelane.core.config import Section
+from corelane.core.errors import CorelaneError
+from corelane.model.candidate import SAFE, Candidate
+from corelane.observe.log import SystemLogger
+from corelane.serve.server import ModelServer
+from corelane.store.plan_cache import read_plan
+
+LOOK_S = 2.0  # between two looks for a plan that may come within minutes
+
+
+class Planned(Section):
+    """Where the plan of a package lies or will lie (none: it is run safely), and the threads that a call may have."""
+
+    file: Path | None = None
+    threads: int = 1
+
+    def candidate(self) -> Candidate | None:
+        """What the plan says; None where there is none yet, or its file is none."""
+        if self.file is None:
+            return None
+        try:
+            chosen = read_plan(self.file, Candidate).chosen
+        except (CorelaneError, OSError):
+            return None
+        return replace(chosen, threads=min(chosen.threads, self.threads))
+
+
+async def follow(server: ModelServer, plan: Planned, logger: SystemLogger) -> None:
+    """Have `server` run as its plan says as soon as there is one; without a file there will be none."""
+    if plan.file is None or plan.candidate() is not None:
+        return
+    while (candidate := plan.candidate()) is None:
+        await asyncio.sleep(LOOK_S)
+    if candidate == SAFE:
+        return
+    try:
+        await server.adopt(candidate)
+    except CorelaneError as error:
+        logger.inference.warning("plan_not_used", model=server.model.name, plan=str(candidate), reason=error.message)
+    else:
+        logger.inference.info("plan_used", model=server.model.name, plan=str(candidate))
