@@ -25,6 +25,7 @@ from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import ConfigError
 from corelane.core.types import JsonObject
 from corelane.machine.cpu import Machine
+from corelane.machine.optimizer import TIE
 from corelane.machine.plan import Plan
 from corelane.model.candidate import OBJECTIVES, Candidate, Objective
 from corelane.model.package import ModelPackage, PackageContents, write_package
@@ -160,7 +161,6 @@ def _answer(
     graphs: list[dict[str, Any]] = []
     for one in precisions:
         best = {objective: _best(plans[objective], one.name) for objective in OBJECTIVES}
-        chosen = [objective for objective in OBJECTIVES if plans[objective].chosen.graph == one.name]
         latency_s, row_s = best["latency"], best["throughput"]
         graphs.append(
             {
@@ -172,7 +172,8 @@ def _answer(
                 "p50_us": None if latency_s is None else latency_s * 1e6,
                 "rows_per_s": None if row_s is None else 1.0 / row_s,
                 "kept": one.is_kept,
-                "verdict": one.verdict + f"; chosen for {' and '.join(chosen)}" * bool(chosen),
+                "verdict": one.verdict,
+                "speed": "; ".join(_speed(one.name, plans)),
             }
         )
     return {
@@ -188,6 +189,20 @@ def _answer(
             for objective, plan in plans.items()
         },
     }
+
+
+def _speed(graph: str, plans: Mapping[Objective, Plan[Candidate]]) -> list[str]:
+    """What a graph was chosen for, or by how much it is slower than what was; nothing where it was not timed."""
+    told = []
+    for objective, plan in plans.items():
+        own_s, best_s = _best(plan, graph), _best(plan, plan.chosen.graph)
+        if plan.chosen.graph == graph:
+            told.append(f"chosen for {objective}")
+        elif own_s is not None and best_s is not None:
+            slower = own_s / best_s - 1.0
+            how = "about as fast as" if slower < TIE else f"{slower:.0%} slower than"
+            told.append(f"{how} {plan.chosen.graph} for {objective}")
+    return told
 
 
 def _best(plan: Plan[Candidate], graph: str) -> float | None:

@@ -7,7 +7,7 @@ from typing import Any
 from corelane.app.tables import facts_text, table_text
 from corelane.core.types import JsonObject
 from corelane.machine.optimizer import duration_text
-from corelane.observe.report import Facts, Scatter, Table, render_report
+from corelane.observe.report import Note, Scatter, Table, render_report
 
 WIDTH = 160
 TRIED = 40  # the fastest, on the page; `corelane plan show` has all
@@ -18,7 +18,9 @@ def optimized_text(answer: JsonObject) -> str:
     """The table of graphs, and what was chosen for each objective and why."""
     chosen = {objective: plan["reason"] for objective, plan in answer["plans"].items()}
     facts = {"package": answer["package"], **chosen, "report": answer.get("report")}
-    return f"{table_text(_HEADER, [_row(one) for one in answer['graphs']], WIDTH)}\n\n{facts_text(facts)}"
+    speeds = {one["graph"]: one["speed"] or "not timed" for one in answer["graphs"]}
+    table = table_text(_HEADER, [_row(one) for one in answer["graphs"]], WIDTH)
+    return f"{table}\n\n{facts_text(speeds)}\n\n{facts_text(facts)}"
 
 
 def optimized_page(answer: JsonObject) -> str:
@@ -32,13 +34,14 @@ def optimized_page(answer: JsonObject) -> str:
         [one["quality"] for one in timed],
         names=[one["graph"] for one in timed],
     )
-    reasons = [(objective, plan["reason"]) for objective, plan in answer["plans"].items()]
+    reasons = [f"For {objective}: {plan['reason']}." for objective, plan in answer["plans"].items()]
     tables = [
         Table(f"Tried for {objective}", ("candidate", "time", "what became of it"), _tried(trials))
         for objective, trials in answer["trials"].items()
     ]
+    reasons += [f"{one['graph']}: {one['verdict']}; {one['speed'] or 'not timed'}." for one in answer["graphs"]]
     graphs = Table("Graphs", _HEADER, [_row(one) for one in answer["graphs"]])
-    return render_report("Optimised", answer["package"], [Facts("Chosen", reasons), graphs, picture, *tables])
+    return render_report("Optimised", answer["package"], [Note("Chosen", reasons), graphs, picture, *tables])
 
 
 def _row(one: JsonObject) -> list[Any]:
