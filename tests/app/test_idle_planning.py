@@ -62,7 +62,7 @@ def test_a_running_server_takes_up_its_plan(package: Path, tmp_path: Path) -> No
         assert server.stdout is not None
         assert server.stderr is not None
         assert json.loads(server.stdout.readline())["event"] == "listening"
-        key = plan_key(ModelPackage.load(package), "latency", Machine.detect())
+        key = plan_key(ModelPackage.load(package).digest, "latency", Machine.detect())
         chosen = Candidate("onnxruntime", "fp32", threads=2)
         (tmp_path / "cache/plans").mkdir(parents=True)
         plan = Plan(key, (), replace(chosen, threads=1, streams=2), "for a test")

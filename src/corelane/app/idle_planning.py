@@ -48,7 +48,7 @@ def plan_for(
     """The plan of `package` for `objective`, searched on this machine and kept in `plans`."""
     shapes = stream_shapes(machine, machine.thread_budget)
     found = search(package, inputs, objective, shapes=shapes, isa=machine.isa, clock=clock)
-    plan = Plan(plan_key(package, objective, machine), found.trials, found.chosen, found.reason)
+    plan = Plan(plan_key(package.digest, objective, machine), found.trials, found.chosen, found.reason)
     plans.put(plan)
     return plan
 
@@ -80,7 +80,7 @@ def plan_when_idle(path: Path, cache: Path, *, clock: Clock | None = None) -> Pl
         shapes = stream_shapes(machine, machine.thread_budget)
         found = search(package, inputs, "latency", shapes=shapes, isa=machine.isa, clock=clock)
         if watch.share() <= BUSY_SHARE:
-            plan = Plan(plan_key(package, "latency", machine), found.trials, found.chosen, found.reason)
+            plan = Plan(plan_key(package.digest, "latency", machine), found.trials, found.chosen, found.reason)
             with serving_plans(cache) as plans:
                 plans.put(plan)
             return plan

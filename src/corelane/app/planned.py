@@ -21,15 +21,15 @@ from corelane.store.plan_cache import PlanCache
 def chosen_for(package: ModelPackage, objective: Objective, *, cache: Path | None = None) -> Candidate:
     """How this machine runs `package` for `objective`: what its plan in the cache says, or the safe way without one."""
     with serving_plans(cache if cache is not None else cache_directory()) as plans:
-        plan = plans.get(plan_key(package, objective, Machine.detect()))
+        plan = plans.get(plan_key(package.digest, objective, Machine.detect()))
     return SAFE if plan is None or plan.chosen.graph not in package.graphs else plan.chosen
 
 
-def plan_key(package: ModelPackage, objective: Objective, machine: Machine) -> str:
-    """What a plan holds for: these bytes, this objective, this machine and budget, these versions of the libraries."""
+def plan_key(digest: str, objective: Objective, machine: Machine) -> str:
+    """What a plan holds for: a package by its digest, an objective, this machine and its budget, the libraries."""
     return key_of(
         {
-            "package": package.digest,
+            "package": digest,
             "objective": objective,
             "batches": BATCHES,
             "machine": [machine.model_name, list(machine.isa), machine.cpu_quota, list(machine.caches.items())],

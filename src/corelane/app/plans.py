@@ -104,7 +104,9 @@ def _any_candidate(**fields: Any) -> ServingCandidate | Candidate:
 def _of_package(package: str, cache: Path | None) -> dict[str, Path]:
     """The files of a package's plans on this machine, by objective."""
     opened, machine = ModelPackage.load(resolve_package(package)), Machine.detect()
-    paths: dict[str, Path] = {name: _folder(cache) / f"{plan_key(opened, name, machine)}.json" for name in OBJECTIVES}
+    paths: dict[str, Path] = {
+        name: _folder(cache) / f"{plan_key(opened.digest, name, machine)}.json" for name in OBJECTIVES
+    }
     found = {name: path for name, path in paths.items() if path.is_file()}
     if not found:
         raise ConfigError(

@@ -15,7 +15,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,9 +26,10 @@ import pyarrow as pa
 from corelane.app.config import RootConfig, cache_directory, load_root
 from corelane.app.idle_planning import planning_beside
 from corelane.app.planned import plan_key
+from corelane.app.record_files import bundle_facts
 from corelane.app.recording import recorded_servings
 from corelane.core.config import parse_config
-from corelane.core.errors import ConfigError, SkewError
+from corelane.core.errors import BundleError, ConfigError, SkewError
 from corelane.core.types import Array
 from corelane.machine.child import tied_argv
 from corelane.machine.cpu import Machine
@@ -108,8 +109,15 @@ def _planned(paths: Sequence[Path], root: RootConfig, machine: Machine) -> list[
         return [Planned()] * len(paths)
     most = max(1, root.machine.threads or machine.thread_budget // root.serve.workers)
     cache = cache_directory(root).absolute()
-    keys = [plan_key(ModelPackage.load(path), "latency", machine) for path in paths]
+    keys = [plan_key(_digest(path), "latency", machine) for path in paths]
     return [Planned(file=cache / FOLDER / f"{key}.json", threads=most) for key in keys]
+
+
+def _digest(path: Path) -> str:
+    """The digest of the package, by its manifest alone; nothing for a broken one, which the server will tell of."""
+    with suppress(BundleError):
+        return bundle_facts(path, "package").digest
+    return ""
 
 
 def run_worker(spec: Path) -> int:
