@@ -11,6 +11,7 @@ import pytest
 
 from corelane.core.errors import MissingDependencyError
 from corelane.model.runtimes.openvino.library import load_openvino
+from tests.model.runtimes.test_base import graph
 
 LOAD = """
 import socket, sys
@@ -47,3 +48,28 @@ def test_an_absent_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingDependencyError, match=r"openvino must be installed.*corelane\[openvino\]"):
         load_openvino()
+
+
+SIGNALLED = """
+import gc, os, signal, sys, threading
+from pathlib import Path
+from corelane.model.candidate import Candidate
+from corelane.model.runtimes.opening import open_runtime
+runtimes = [open_runtime(Path(sys.argv[1]), Candidate("openvino", "fp32"))]
+def let_go():
+    runtimes.pop().close()
+    gc.collect()
+thread = threading.Thread(target=let_go)
+thread.start()
+thread.join()
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_is_handled_after_a_runtime_was_closed_elsewhere(tmp_path: Path) -> None:
+    """A server closes a runtime in another thread than opened it, and is stopped by a signal later."""
+    path = tmp_path / "graph.onnx"
+    path.write_bytes(graph())
+    done = subprocess.run([sys.executable, "-c", SIGNALLED, str(path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n")

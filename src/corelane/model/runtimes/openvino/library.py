@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from types import ModuleType
+from typing import Any
 
 from corelane.core.errors import MissingDependencyError
 
@@ -19,6 +21,17 @@ def load_openvino() -> ModuleType:
         ) from error
     library: ModuleType = openvino
     return library
+
+
+@cache
+def openvino_core() -> Any:
+    """The library's core, one for the whole process, which never goes.
+
+    With the last of them goes the memory that the library has made the signal stack of the thread which first compiled
+    a graph, so that it has room for AMX's registers. Where it goes in another thread, the first keeps the address, and
+    the next signal that Python handles there ends the process.
+    """
+    return load_openvino().Core()
 
 
 def _silence() -> None:

@@ -16,7 +16,7 @@ from corelane.core.errors import BundleError
 from corelane.core.types import Array, NamedArrays
 from corelane.model.runtimes.base import LOGITS, closed, unfit
 from corelane.model.runtimes.graph_file import not_runnable, read_graph, wrong_outputs
-from corelane.model.runtimes.openvino.library import load_openvino
+from corelane.model.runtimes.openvino.library import load_openvino, openvino_core
 
 
 class OpenVinoRuntime:
@@ -38,8 +38,8 @@ class OpenVinoRuntime:
             "ENABLE_CPU_PINNING": False,
         }
         try:
-            model = openvino.Core().read_model(content)
-            self._compiled: Any = openvino.Core().compile_model(model, "CPU", options)
+            model = openvino_core().read_model(content)
+            self._compiled: Any = openvino_core().compile_model(model, "CPU", options)
         except RuntimeError as error:
             raise not_runnable(graph, f"OpenVINO {openvino.__version__}", error) from error
         outputs = [name for output in model.outputs for name in sorted(output.get_names())]
