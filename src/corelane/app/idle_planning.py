@@ -7,7 +7,6 @@ for some seconds, and what it finds counts only if that stayed so. Nothing here 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ import pyarrow as pa
 from corelane.app.planned import plan_key, serving_plans
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.types import NamedArrays
-from corelane.machine.child import tied_argv
+from corelane.machine.child import Child
 from corelane.machine.cpu import Machine
 from corelane.machine.others import OthersWatch
 from corelane.machine.placement import stream_shapes
@@ -26,7 +25,6 @@ from corelane.machine.plan import Plan
 from corelane.model.candidate import Candidate, Objective
 from corelane.model.optimize import search
 from corelane.model.package import ModelPackage
-from corelane.store.plan_cache import PlanCache
 
 INPUT_ROWS = 1024  # of the network's inputs that calls are timed with
 START_S = 10.0  # after the server: one that is stopped sooner costs no search
@@ -37,20 +35,13 @@ MOST_ATTEMPTS = 1000  # an hour and more of a server that is never idle
 LOWEST = 19
 
 
-def plan_for(
-    package: ModelPackage,
-    objective: Objective,
-    inputs: NamedArrays,
-    plans: PlanCache[Candidate],
-    machine: Machine,
-    clock: Clock,
+def searched_plan(
+    package: ModelPackage, objective: Objective, inputs: NamedArrays, machine: Machine, clock: Clock
 ) -> Plan[Candidate]:
-    """The plan of `package` for `objective`, searched on this machine and kept in `plans`."""
+    """The plan of `package` for `objective`, searched on this machine."""
     shapes = stream_shapes(machine, machine.thread_budget)
     found = search(package, inputs, objective, shapes=shapes, isa=machine.isa, clock=clock)
-    plan = Plan(plan_key(package.digest, objective, machine), found.trials, found.chosen, found.reason)
-    plans.put(plan)
-    return plan
+    return Plan(plan_key(package.digest, objective, machine), found.trials, found.chosen, found.reason)
 
 
 def network_inputs(package: ModelPackage, rows: pa.Table) -> NamedArrays:
@@ -77,10 +68,8 @@ def plan_when_idle(path: Path, cache: Path, *, clock: Clock | None = None) -> Pl
         if watch.share() > IDLE_SHARE:
             continue
         watch = OthersWatch(machine.logical_cpus)
-        shapes = stream_shapes(machine, machine.thread_budget)
-        found = search(package, inputs, "latency", shapes=shapes, isa=machine.isa, clock=clock)
+        plan = searched_plan(package, "latency", inputs, machine, clock)
         if watch.share() <= BUSY_SHARE:
-            plan = Plan(plan_key(package.digest, "latency", machine), found.trials, found.chosen, found.reason)
             with serving_plans(cache) as plans:
                 plans.put(plan)
             return plan
@@ -93,10 +82,10 @@ def planning_beside(packages: Sequence[Path], cache: Path) -> Iterator[None]:
     if not packages:
         yield
         return
-    later = ["sh", "-c", 'sleep "$0" && exec "$@"', str(START_S)]
-    argv = [*later, sys.executable, "-m", "corelane", "plan-worker", "--cache", str(cache), *map(str, packages)]
-    with subprocess.Popen(tied_argv(argv), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as child:
-        try:
-            yield
-        finally:
-            child.kill()
+    # Standard output is the server's, whose reader waits for its end.
+    later = ["sh", "-c", 'exec > /dev/null && sleep "$0" && exec "$@"', str(START_S)]
+    child = Child([*later, sys.executable, "-m", "corelane", "plan-worker", "--cache", str(cache), *map(str, packages)])
+    try:
+        yield
+    finally:
+        child.kill()

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from corelane.app.config import cache_directory
-from corelane.app.idle_planning import network_inputs, plan_for
+from corelane.app.idle_planning import network_inputs, searched_plan
 from corelane.app.optimizing_text import optimized_page
 from corelane.app.planned import serving_plans
 from corelane.app.serving import child_server, resolve_package, served_predict
@@ -35,7 +35,6 @@ from corelane.model.skew import compare
 from corelane.store.bundle import write_atomic
 
 MOST_ROWS = 10_000  # of --data: more tell accuracies apart that no one can
-INPUT_ROWS = 1024  # of the network's inputs that calls are timed with
 FOLDER = "optimized"
 
 
@@ -84,8 +83,10 @@ def optimize(
     published = _published(source, precisions, directory or path.parent.parent)
     optimized = ModelPackage.load(published)
     inputs = network_inputs(optimized, rows.judged)
+    found = {objective: searched_plan(optimized, objective, inputs, machine, clock) for objective in OBJECTIVES}
     with serving_plans(cache) as plans:
-        found = {objective: plan_for(optimized, objective, inputs, plans, machine, clock) for objective in OBJECTIVES}
+        for plan in found.values():
+            plans.put(plan)
     answer = _answer(optimized, precisions, found, num_rows=rows.judged.num_rows)
     return answer | {"report": str(_keep(answer, cache, optimized.digest))}
 
@@ -94,9 +95,8 @@ def _rows(package: ModelPackage, data: str | None, labels: str | None) -> Rows:
     calibration = package.calibration()
     judged = package.holdout() if data is None else _read(package, data, labels)
     if judged is None or not judged.num_rows:
-        raise ConfigError(
-            f"{package.path} must hold rows that graphs can be judged on, got none; give some with their target: --data"
-        )
+        where, advice = (package.path, "give some: --data") if data is None else (data, "check its columns and values")
+        raise ConfigError(f"{where} must hold valid rows with their target, to judge graphs on, got none; {advice}")
     return Rows(judged if calibration is None or not calibration.num_rows else calibration, judged)
 
 

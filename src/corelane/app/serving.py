@@ -107,7 +107,7 @@ def _planned(paths: Sequence[Path], root: RootConfig, machine: Machine) -> list[
     """How each package is run: as its plan says, or safely until it has one."""
     if root.serve.plan == "safe":
         return [Planned()] * len(paths)
-    most = max(1, root.machine.threads or machine.thread_budget // root.serve.workers)
+    most = max(1, machine.budget(root.machine).threads // root.serve.workers)
     cache = cache_directory(root).absolute()
     keys = [plan_key(_digest(path), "latency", machine) for path in paths]
     return [Planned(file=cache / FOLDER / f"{key}.json", threads=most) for key in keys]

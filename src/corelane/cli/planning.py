@@ -80,5 +80,6 @@ def plan_worker(
     cache: Annotated[Path, typer.Option(help="The cache directory, where plans are kept.")],
 ) -> None:
     """A process beside `corelane serve` that searches for plans while the machine is idle."""
-    for path in packages:
-        rooms.idle_planning.plan_when_idle(path, cache)
+    with reported(as_json=False):
+        for path in packages:
+            rooms.idle_planning.plan_when_idle(path, cache)

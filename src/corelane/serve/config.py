@@ -28,8 +28,8 @@ class ServeConfig(Section):
     threads: int = Field(1, ge=1, le=1024, description="Threads of the inference runtime in each worker.")
     plan: Literal["auto", "safe"] = Field(
         "auto",
-        description="Which graph of a package is run, and how: auto takes this machine's plan from the cache, where"
-        " `corelane optimize` has left one; safe runs the float32 graph on `threads` threads.",
+        description="Which graph of a package is run, and how: auto takes this machine's plan from the cache,"
+        " and looks for one when the machine is idle; safe runs the float32 graph on `threads` threads.",
     )
     batch_size: int = Field(32, ge=1, le=65536, description="Most rows that requests are joined into for one run.")
     batch_delay_s: float = Field(

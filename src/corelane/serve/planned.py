@@ -8,7 +8,7 @@ from pathlib import Path
 
 from corelane.core.config import Section
 from corelane.core.errors import CorelaneError
-from corelane.model.candidate import SAFE, Candidate
+from corelane.model.candidate import Candidate
 from corelane.observe.log import SystemLogger
 from corelane.serve.server import ModelServer
 from corelane.store.plan_cache import read_plan
@@ -33,17 +33,25 @@ class Planned(Section):
         return replace(chosen, threads=min(chosen.threads, self.threads))
 
 
-async def follow(server: ModelServer, plan: Planned, logger: SystemLogger) -> None:
-    """Have `server` run as its plan says as soon as there is one; without a file there will be none."""
-    if plan.file is None or plan.candidate() is not None:
-        return
-    while (candidate := plan.candidate()) is None:
-        await asyncio.sleep(LOOK_S)
-    if candidate == SAFE:
-        return
+async def take_up(server: ModelServer, plan: Planned, logger: SystemLogger) -> bool:
+    """Have `server` run as its plan says, if there is one; whether there is.
+
+    A plan that cannot be run here costs a warning: the server goes on as it did.
+    """
+    candidate = plan.candidate()
+    if candidate is None:
+        return False
     try:
-        await server.adopt(candidate)
+        if candidate != server.candidate:
+            await server.adopt(candidate)
     except CorelaneError as error:
         logger.inference.warning("plan_not_used", model=server.model.name, plan=str(candidate), reason=error.message)
     else:
         logger.inference.info("plan_used", model=server.model.name, plan=str(candidate))
+    return True
+
+
+async def follow(server: ModelServer, plan: Planned, logger: SystemLogger) -> None:
+    """Take the plan up as soon as there is one; without a file there will be none."""
+    while plan.file is not None and not await take_up(server, plan, logger):
+        await asyncio.sleep(LOOK_S)

@@ -50,7 +50,6 @@ class ModelServer:
         metrics: MetricsCollector | None = None,
         clock: Clock | None = None,
         memory: MemoryManager | None = None,
-        candidate: Candidate | None = None,
     ) -> None:
         self.config = config
         self.model = ModelPackage.load(model_path)
@@ -61,7 +60,8 @@ class ModelServer:
         ]
         self._buffers = BatchBuffers(memory, config.batch_size)
         clock = self._clock = clock or SystemClock()
-        self.predictor, self.pace = self._opened(candidate or replace(SAFE, threads=config.threads))
+        self.candidate = replace(SAFE, threads=config.threads)
+        self.predictor, self.pace = self._opened(self.candidate)
         self.request_queue = RequestQueue(config.queue_size, config.queue_bytes)
         self._monotonic = clock.monotonic
         self.batch_processor = BatchProcessor(config.batch_size, delay_s=config.batch_delay_s, clock=clock)
@@ -84,7 +84,7 @@ class ModelServer:
         """
         loop = asyncio.get_running_loop()
         predictor, pace = await loop.run_in_executor(None, self._opened, candidate)
-        former, self.predictor, self.pace = self.predictor, predictor, pace
+        former, self.predictor, self.pace, self.candidate = self.predictor, predictor, pace, candidate
         await loop.run_in_executor(self._executor, former.close)  # after the run that may be in it
 
     def _opened(self, candidate: Candidate) -> tuple[Predictor, Pace]:

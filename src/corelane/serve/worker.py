@@ -32,7 +32,7 @@ from corelane.observe.log import SystemLogger
 from corelane.observe.metrics import MetricsCollector
 from corelane.serve.config import ServeConfig
 from corelane.serve.http import UNROUTED, ModelRoutes
-from corelane.serve.planned import Planned, follow
+from corelane.serve.planned import Planned, follow, take_up
 from corelane.serve.server import ModelServer
 from corelane.web.embed import HttpServer, Stopping
 from corelane.web.http import HttpApplication, Limits
@@ -128,10 +128,9 @@ async def _serve(
     lifecycle = _Lifecycle(description, metrics.render, logger)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lifecycle.end)
-    servers = [
-        ModelServer(path, config, metrics=metrics, memory=memory, candidate=plan.candidate())
-        for path, plan in zip(description.packages, description.plans, strict=True)
-    ]
+    servers = [ModelServer(path, config, metrics=metrics, memory=memory) for path in description.packages]
+    planned = list(zip(servers, description.plans, strict=True))
+    are_planned = [await take_up(server, plan, logger) for server, plan in planned]
     http = HttpServer(
         _application(servers, lifecycle, config, metrics),
         Address(description.ip, description.port),
@@ -141,7 +140,9 @@ async def _serve(
     _watch(servers, metrics)
     loops = [loop.create_task(server.serve(), name=f"serve-{server.model.name}") for server in servers]
     followers = [
-        loop.create_task(follow(server, plan, logger)) for server, plan in zip(servers, description.plans, strict=True)
+        loop.create_task(follow(server, plan, logger))
+        for (server, plan), is_planned in zip(planned, are_planned, strict=True)
+        if not is_planned
     ]
     for task in loops:
         task.add_done_callback(lambda _: lifecycle.end())  # a loop that breaks ends the worker; another is started
