@@ -46,7 +46,8 @@ def worker_exit_code(error: CorelaneError) -> int:
 def reported(as_json: bool) -> Iterator[None]:
     """Turn an error of ours into one line (or one JSON object) and its exit code."""
     try:
-        yield
+        with _raising_when_interrupted():
+            yield
     except CorelaneError as error:
         if as_json:
             typer.echo(json.dumps({"error": error.message, "code": error.code}))
@@ -99,6 +100,18 @@ def leaving_when_asked(words: bytes = b"") -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _raising_when_interrupted() -> Iterator[None]:
+    """Let a Ctrl-C raise, so that what a command has begun is tidied up; one that is ignored stays so."""
+    previous = signal.getsignal(signal.SIGINT)
+    if previous != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def _number(value: float) -> str:
