@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import urllib.request
@@ -96,6 +97,20 @@ def test_predict_answers_every_row_in_order(project: Path, ending: str) -> None:
         assert pq.read_table(project / output)["row"].to_pylist() == list(range(344))
     else:
         assert len((project / output).read_text().splitlines()) == 344 + (ending == "csv")
+
+
+def test_predict_fills_a_table_and_never_one_that_is_there(project: Path) -> None:
+    """The answers of a file, in a new table of a database; a second time they are refused."""
+    arguments = ["predict", "packages/penguins", "--input", _data(project), "--output"]
+    _corelane(project, *arguments, "table.parquet")
+    done = _corelane(project, *arguments, "sqlite:///answers.db#answers")
+    assert done["rows"] == 344
+    connection = sqlite3.connect(project / "answers.db")
+    rows = connection.execute("SELECT * FROM answers").fetchall()
+    connection.close()
+    assert rows == [tuple(row.values()) for row in pq.read_table(project / "table.parquet").to_pylist()]
+    refused = _corelane(project, *arguments, "sqlite:///answers.db#answers", code=2)
+    assert "must be a new table" in refused["error"]
 
 
 @pytest.mark.parametrize("output", ["itself", "folder.csv"])

@@ -10,7 +10,7 @@ import signal
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started us has it ignored
     signal.signal(signal.SIGINT, lambda *_: os._exit(75))
 
-from corelane.cli import main  # noqa: E402 (only now is a Ctrl-C expected)
+from corelane.cli import main
 
 if __name__ == "__main__":
     main()

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from corelane.app.planned import chosen_for
 from corelane.app.serving import resolve_package
-from corelane.app.sources import open_source, source_of
+from corelane.app.sources import expand, open_source, source_of
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import ConfigError, DataError
 from corelane.core.types import Array
-from corelane.data.sinks.files import open_sink
+from corelane.data.batch import Cursor
+from corelane.data.sink import RowSink
+from corelane.data.sinks.files import open_file_sink
+from corelane.data.sinks.parts import KeptRows
 from corelane.data.source import DataSource
+from corelane.data.sources.database.snapshot import without_secrets
 from corelane.data.target import TargetEncoder
 from corelane.machine.cpu import Machine
 from corelane.model.batch import REJECTED, OptimizedBatchProcessor
@@ -27,6 +33,25 @@ from corelane.model.label_scores import BinarySums, LabelSums, logits_of
 from corelane.model.package import ModelPackage
 from corelane.model.predictor import Predictor
 from corelane.model.scores import ConfusionSums, ErrorSums, Sums
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """How many rows have a line in the output, how many of them a reason instead of an answer, and how many were kept
+    from an earlier call.
+    """
+
+    rows: int
+    rejected: int
+    kept: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Scorer:
+    processor: OptimizedBatchProcessor
+    package: str
+    plan: str
+
 
 BATCH_ROWS = 256  # large enough to hide the cost of a call, small enough that two threads' batches stay in L2
 
@@ -43,27 +68,39 @@ def load(path: Path | str) -> Predictor:
 
 
 def predict(
-    package: Path | str, data: str, output: Path | str, *, labels: str | None = None, clock: Clock | None = None
+    package: Path | str,
+    data: str,
+    output: Path | str,
+    *,
+    labels: str | None = None,
+    resume: bool = False,
+    on_rows: Callable[[int], None] = lambda _: None,
+    clock: Clock | None = None,
 ) -> dict[str, Any]:
-    """Answer every row of `data` in order into the file `output` (.parquet, .csv or .jsonl).
+    """Answer every row of `data` in order into `output`: a file (.parquet, .csv or .jsonl) or a new table of a
+    database, written as its URL with the table behind `#`.
 
-    Rows that the schema rejects stay in place, with the reason instead of an answer. Returns how many rows, how many of
-    them rejected, and rows per second. Raises `ConfigError`, `DataError`, `BundleError`, `DiskFullError`.
+    Rows that the schema rejects stay in place, with the reason instead of an answer. `on_rows` is called with how many
+    rows are answered, every few thousand. With `resume` answers are kept in the folder `<output>.parts` until `output`
+    is whole, and a second call after one that was stopped goes on with them. Returns how many rows, how many of
+    them rejected, and rows per second. Raises `ConfigError`, `DataError`, `BundleError`, `DiskFullError`,
+    `SinkWriteError`.
     """
-    if _is_within(Path(output), Path(data)):
+    if _is_within(str(output), data):
         raise ConfigError(f"the output must not be the input or lie in it, got {str(output)!r}; choose another place")
+    if resume and "://" in str(output):
+        raise ConfigError(f"--resume must be with a file as output, got {without_secrets(str(output))!r}; name a file")
     clock = clock or SystemClock()
     started_s = clock.monotonic()
-    num_rows = num_rejected = 0
-    with _processor(package) as processor, open_sink(Path(output)) as sink:
-        for rows in processor.score(_source(data, labels).batches()):
-            sink.write(rows)
-            num_rows += rows.num_rows
-            num_rejected += rows.num_rows - rows.column(REJECTED).null_count
-        if not num_rows:
-            raise DataError(f"the input must have at least one row, got none in {data}; check the file")
+    source = _source(data, labels)
+    with _scorer(package) as scorer:
+        if resume:
+            done = _answer_and_keep(scorer, source, Path(output), on_rows)
+        else:
+            with _sink(str(output)) as sink:
+                done = _answer(scorer.processor.score(source.batches()), sink, on_rows)
     elapsed_s = clock.monotonic() - started_s
-    return {"output": str(output), "rows": num_rows, "rejected": num_rejected, "rows_per_s": num_rows / elapsed_s}
+    return {"output": without_secrets(str(output)), **asdict(done), "rows_per_s": (done.rows - done.kept) / elapsed_s}
 
 
 def evaluate(package: Path | str, data: str, *, labels: str | None = None) -> dict[str, Any]:
@@ -75,7 +112,8 @@ def evaluate(package: Path | str, data: str, *, labels: str | None = None) -> di
     Raises `ConfigError`, `DataError`, `BundleError`.
     """
     num_rows = num_rejected = 0
-    with _processor(package) as processor:
+    with _scorer(package) as scorer:
+        processor = scorer.processor
         target = processor.predictor.pipeline.target
         sums = _sums_for(target)
         for scored in processor.run(_source(data, labels).batches(), needs_target=True):
@@ -89,8 +127,43 @@ def evaluate(package: Path | str, data: str, *, labels: str | None = None) -> di
     return {"rows": num_rows, "rejected": num_rejected, **sums.qualities()}
 
 
-def _is_within(path: Path, place: Path) -> bool:
-    return "://" not in str(place) and path.resolve().is_relative_to(place.resolve())
+def _sink(output: str) -> AbstractContextManager[RowSink]:
+    if "://" not in output:
+        return open_file_sink(Path(output))
+    from corelane.data.sinks.database import open_table_sink  # noqa: PLC0415 - drivers only where one is written
+
+    return open_table_sink(expand(output, os.environ, "the output"))
+
+
+def _answer(answers: Iterable[pa.RecordBatch], sink: RowSink, on_rows: Callable[[int], None]) -> Answered:
+    num_rows = num_rejected = 0
+    for rows in answers:
+        sink.write(rows)
+        num_rows += rows.num_rows
+        num_rejected += rows.num_rows - rows.column(REJECTED).null_count
+        on_rows(num_rows)
+    if not num_rows:
+        raise DataError("the input must have at least one row, got none; check the file")
+    return Answered(num_rows, num_rejected)
+
+
+def _answer_and_keep(scorer: _Scorer, source: DataSource, output: Path, on_rows: Callable[[int], None]) -> Answered:
+    """The same over `KeptRows`, from the first row that has no answer yet."""
+    with open_file_sink(output) as sink:
+        digest = source.fingerprint().digest
+        made_of = {"package": scorer.package, "data": digest, "plan": scorer.plan}
+        kept = KeptRows(output.with_name(f"{output.name}.parts"), made_of)
+        num_kept = kept.num_rows
+        start = Cursor(source.name, digest, num_kept)
+        for num_rows in kept.keep(scorer.processor.score(source.batches(start))):
+            on_rows(num_rows)
+        done = _answer(kept.batches(), sink, on_rows)
+    kept.discard()
+    return replace(done, kept=num_kept)
+
+
+def _is_within(path: str, place: str) -> bool:
+    return "://" not in path + place and Path(path).resolve().is_relative_to(Path(place).resolve())
 
 
 def _sums_for(target: TargetEncoder) -> Sums:
@@ -121,7 +194,7 @@ def _encoded(answers: Mapping[str, Array], target: TargetEncoder) -> Array:
 
 
 @contextmanager
-def _processor(package: Path | str) -> Iterator[OptimizedBatchProcessor]:
+def _scorer(package: Path | str) -> Iterator[_Scorer]:
     """What scores with `package`: as its plan says, else with the float32 graph in a batch on each thread."""
     opened = ModelPackage.load(resolve_package(package))
     candidate = chosen_for(opened, "throughput")
@@ -130,7 +203,7 @@ def _processor(package: Path | str) -> Iterator[OptimizedBatchProcessor]:
     with opened.predictor(candidate) as predictor:
         opened.check_golden(predictor, graph=candidate.graph)
         with OptimizedBatchProcessor(candidate.batch, candidate.streams, predictor=predictor) as processor:
-            yield processor
+            yield _Scorer(processor, opened.digest, str(candidate))
 
 
 def _source(data: str, labels: str | None) -> DataSource:

@@ -13,6 +13,7 @@ import typer
 
 import corelane
 from corelane import app as rooms
+from corelane.cli.counting import counted_rows
 from corelane.cli.options import ConfigFile, Json, Overrides, PackagePath
 from corelane.cli.outcome import (
     EXIT_USER,
@@ -131,14 +132,21 @@ def evaluate(
 @cli.command(epilog="Example: corelane predict packages/digits/1 --input new.csv --output answers.parquet")
 def predict(
     package: PackagePath,
-    data: Annotated[str, typer.Option("--input", help="Rows: CSV, Parquet, IDX or image folder.")],
-    output: Annotated[Path, typer.Option(help="Where answers go: .parquet, .csv or .jsonl.")],
+    data: Annotated[str, typer.Option("--input", help="Rows: a file, a folder, a URL, or a database's URL#table.")],
+    output: Annotated[
+        str, typer.Option(help="Where answers go: .parquet, .csv, .jsonl, or a database's URL#table, a new one.")
+    ],
     labels: Annotated[str | None, typer.Option(help="The label file of an IDX image file.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep answers in OUTPUT.parts until all are there; go on with those kept.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Predict every row of a data set, in order."""
     with reported(as_json):
-        print_result(rooms.scoring.predict(package, data, output, labels=labels), as_json, facts_text)
+        with counted_rows("scored", quiet=as_json) as on_rows:
+            result = rooms.scoring.predict(package, data, output, labels=labels, resume=resume, on_rows=on_rows)
+        print_result(result, as_json, facts_text)
 
 
 @cli.command(epilog="Example: corelane serve packages/digits --port 8000 --workers 2")

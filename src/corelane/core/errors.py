@@ -90,6 +90,12 @@ class DiskFullError(TransientError):
     code = "disk_full"
 
 
+class SinkWriteError(TransientError):
+    """A database did not take the results (a dropped connection, a full disk); nothing of them is to be seen."""
+
+    code = "sink_write"
+
+
 class StateError(PermanentError):
     """A state dict does not fit its receiver: an unknown version, or a leaf that is missing or of another shape."""
 

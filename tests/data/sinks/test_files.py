@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from corelane.core.errors import ConfigError
-from corelane.data.sinks.files import open_sink
+from corelane.data.sinks.files import open_file_sink
 
 BATCHES = [
     pa.RecordBatch.from_pydict({"row": [0, 1], "label": ["a", None]}),
@@ -31,7 +31,7 @@ def _read(path: Path) -> list[dict[str, object]]:
 def test_rows_read_back_in_order(tmp_path: Path, ending: str) -> None:
     """What went in comes out, missing values and awkward texts included."""
     path = tmp_path / f"answers.{ending}"
-    with open_sink(path) as sink:
+    with open_file_sink(path) as sink:
         for batch in BATCHES:
             sink.write(batch)
     assert _read(path) == pa.Table.from_batches(BATCHES).to_pylist()
@@ -44,7 +44,7 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path, ending: str) -> None:
     path.write_text("before")
 
     def write_and_fail() -> None:
-        with open_sink(path) as sink:
+        with open_file_sink(path) as sink:
             sink.write(BATCHES[0])
             raise RuntimeError("half way")
 
@@ -56,5 +56,5 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path, ending: str) -> None:
 
 def test_an_unknown_ending_is_refused(tmp_path: Path) -> None:
     """The ending decides the format, so one that is not known is an error that lists those that are."""
-    with pytest.raises(ConfigError, match=r"\.parquet, \.csv, \.jsonl"), open_sink(tmp_path / "answers.xlsx"):
+    with pytest.raises(ConfigError, match=r"\.parquet, \.csv, \.jsonl"), open_file_sink(tmp_path / "answers.xlsx"):
         pass

@@ -72,7 +72,7 @@ class _FileSink:
 
 
 @contextmanager
-def open_sink(path: Path) -> Iterator[RowSink]:
+def open_file_sink(path: Path) -> Iterator[RowSink]:
     """A sink that publishes `path` when the block ends without an error.
 
     Raises `ConfigError` for an ending it does not know, `DiskFullError` when there is no room; an existing file at
