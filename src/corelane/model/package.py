@@ -51,6 +51,8 @@ PIPELINE, WEIGHTS, GOLDEN, CALIBRATION, HOLDOUT, CARD = (
     "holdout.arrow",
     "card.md",
 )
+_FILES = frozenset((DESCRIPTION, PIPELINE, WEIGHTS, GOLDEN, CALIBRATION, HOLDOUT, CARD))
+"""What may be in a package beside its graphs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ class ModelPackage:
         for graph in description.graphs.values():
             if graph.file not in bundle.files:
                 raise BundleError(f"{path / graph.file} must exist, package.json names it; package the run again")
+        for name in sorted(bundle.files.keys() - _FILES - {graph.file for graph in description.graphs.values()}):
+            raise BundleError(f"{path / name} must not be in a package, nothing reads it; package the run again")
         pipeline = _read_pipeline(path / PIPELINE)
         return cls(
             path=path,
