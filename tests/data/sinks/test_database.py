@@ -116,7 +116,8 @@ def test_a_table_of_postgresql_that_is_there_stays(database: str) -> None:
     [
         ("sqlite:///shop.db", "must name a table behind #"),
         ("postgresql://me:secret@127.0.0.1/shop", "must name a table behind #"),
-        ("mysql://me:secret@127.0.0.1/shop#answers", "must be in PostgreSQL or SQLite"),
+        ("mysql://me:secret@127.0.0.1/shop#answers", "must be a file or a table of PostgreSQL or SQLite"),
+        ("s3://bucket/answers.parquet", "must be a file or a table of PostgreSQL or SQLite"),
         ("sqlite:////nowhere/at/all/shop.db#answers", "must lie in a folder that is there"),
     ],
 )

@@ -57,6 +57,11 @@ def open_table_sink(uri: str) -> Iterator[RowSink]:
     there already, and `SinkWriteError` when the connection or the disk fails.
     """
     url, _, table = uri.partition("#")
+    if not url.startswith((_SQLITE, *_POSTGRES)):
+        raise ConfigError(
+            "the output must be a file or a table of PostgreSQL or SQLite (sqlite:///shop.db#answers), "
+            f"got {without_secrets(url)!r}; write a Parquet or CSV file and load that"
+        )
     if not table.rpartition(".")[2]:
         raise ConfigError(f"the output must name a table behind #, got {without_secrets(url)!r}; add #answers, say")
     sql.quote_name(table)
@@ -71,12 +76,7 @@ def _connect(url: str) -> Any:
         if not path.parent.is_dir():
             raise ConfigError(f"the output must lie in a folder that is there, got {str(path)!r}; make the folder")
         return adbc_driver_sqlite.dbapi.connect(str(path))
-    if url.startswith(_POSTGRES):
-        return adbc_driver_postgresql.dbapi.connect(url)
-    raise ConfigError(
-        f"an output table must be in PostgreSQL or SQLite, got {without_secrets(url)!r}; "
-        "write a Parquet or CSV file and load that"
-    )
+    return adbc_driver_postgresql.dbapi.connect(url)
 
 
 @contextmanager
