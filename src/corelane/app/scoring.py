@@ -1,4 +1,4 @@
-"""Packages at work offline: load one, predict a data set into a file, or score it against the truth. No torch."""
+"""Packages at work offline: load one, predict a data set into a file or table, score it against the truth. No torch."""
 
 from __future__ import annotations
 
@@ -82,9 +82,10 @@ def predict(
 
     Rows that the schema rejects stay in place, with the reason instead of an answer. `on_rows` is called with how many
     rows are answered, every few thousand. With `resume` answers are kept in the folder `<output>.parts` until `output`
-    is whole, and a second call after one that was stopped goes on with them. Returns how many rows, how many of
-    them rejected, and rows per second. Raises `ConfigError`, `DataError`, `BundleError`, `DiskFullError`,
-    `SinkWriteError`.
+    is whole, and a second call after one that was stopped goes on with them.
+
+    Returns how many rows, how many of them rejected, how many were kept from an earlier call, and rows per second of
+    this one. Raises `ConfigError`, `DataError`, `BundleError`, `DiskFullError`, `SinkWriteError`.
     """
     if _is_within(str(output), data):
         raise ConfigError(f"the output must not be the input or lie in it, got {str(output)!r}; choose another place")
@@ -98,7 +99,7 @@ def predict(
             done = _answer_and_keep(scorer, source, Path(output), on_rows)
         else:
             with _sink(str(output)) as sink:
-                done = _answer(scorer.processor.score(source.batches()), sink, on_rows)
+                done = _written(scorer.processor.score(source.batches()), sink, on_rows)
     elapsed_s = clock.monotonic() - started_s
     return {"output": without_secrets(str(output)), **asdict(done), "rows_per_s": (done.rows - done.kept) / elapsed_s}
 
@@ -135,7 +136,7 @@ def _sink(output: str) -> AbstractContextManager[RowSink]:
     return open_table_sink(expand(output, os.environ, "the output"))
 
 
-def _answer(answers: Iterable[pa.RecordBatch], sink: RowSink, on_rows: Callable[[int], None]) -> Answered:
+def _written(answers: Iterable[pa.RecordBatch], sink: RowSink, on_rows: Callable[[int], None]) -> Answered:
     num_rows = num_rejected = 0
     for rows in answers:
         sink.write(rows)
@@ -157,7 +158,7 @@ def _answer_and_keep(scorer: _Scorer, source: DataSource, output: Path, on_rows:
         start = Cursor(source.name, digest, num_kept)
         for num_rows in kept.keep(scorer.processor.score(source.batches(start))):
             on_rows(num_rows)
-        done = _answer(kept.batches(), sink, on_rows)
+        done = _written(kept.batches(), sink, lambda _: None)
     kept.discard()
     return replace(done, kept=num_kept)
 
