@@ -19,7 +19,9 @@ if TYPE_CHECKING:
         data_check,
         data_check_text,
         doctor,
+        foreign,
         idle_planning,
+        importing,
         optimizing,
         optimizing_text,
         packaging,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         serving,
         training,
     )
+    from corelane.app.importing import import_model
     from corelane.app.optimizing import optimize
     from corelane.app.packaging import package
     from corelane.app.scoring import evaluate, load, predict
@@ -49,7 +52,10 @@ __all__ = [
     "data_check_text",
     "doctor",
     "evaluate",
+    "foreign",
     "idle_planning",
+    "import_model",
+    "importing",
     "load",
     "optimize",
     "optimizing",
@@ -76,6 +82,7 @@ _HOMES = {
     "predict": "scoring",
     "serve": "serving",
     "optimize": "optimizing",
+    "import_model": "importing",
 }
 
 

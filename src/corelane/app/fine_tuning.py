@@ -59,7 +59,7 @@ def pipeline_of_start(root: RootConfig, directory: Path) -> Pipeline | None:
         return None
     if (directory / "data").is_dir():
         return open_run_data(directory).pipeline
-    return ModelPackage.load(Path(start.package)).pipeline
+    return _trained_pipeline(ModelPackage.load(Path(start.package)))
 
 
 def load_start(module: nn.Module, root: RootConfig, pipeline: Pipeline, directory: Path) -> list[str]:
@@ -74,7 +74,7 @@ def load_start(module: nn.Module, root: RootConfig, pipeline: Pipeline, director
     package = ModelPackage.load(Path(start.package))
     own = module.state_dict()
     anew = names_fitting(start.reset, own, "train.fine_tune.reset")
-    if package.pipeline.target.labels != pipeline.target.labels:
+    if _trained_pipeline(package).target.labels != pipeline.target.labels:
         missing = [name for name in _output_names(module, root, pipeline) if name not in anew]
         if missing:
             raise ConfigError(
@@ -83,6 +83,14 @@ def load_start(module: nn.Module, root: RootConfig, pipeline: Pipeline, director
             )
     _load(own, package, anew)
     return [name for name in own if name in anew]
+
+
+def _trained_pipeline(package: ModelPackage) -> Pipeline:
+    if not isinstance(package.pipeline, Pipeline):
+        raise ConfigError(
+            f"train.fine_tune.package must be a package that was trained here, got {package.path}, which was imported"
+        )
+    return package.pipeline
 
 
 def _has_checkpoint(directory: Path) -> bool:

@@ -7,7 +7,6 @@ Composes `model/precisions.py` (what is good enough), `model/optimize.py` (what 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from corelane.app.sources import open_source, source_of
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import ConfigError
 from corelane.core.types import JsonObject
+from corelane.data.tensor_pipeline import largest_alike
 from corelane.machine.cpu import Machine
 from corelane.machine.optimizer import TIE
 from corelane.machine.plan import Plan
@@ -70,16 +70,10 @@ def optimize(
     source = ModelPackage.load(path)
     rows = _rows(source, data, labels)
     machine = Machine.detect()
-    with tempfile.TemporaryDirectory(prefix="corelane-optimize-") as folder:
-        made = Precisions(
-            source,
-            calibration=rows.calibration,
-            judged=rows.judged,
-            isa=machine.isa,
-            most_drop=max_accuracy_drop,
-            folder=Path(folder),
-        )
-        precisions = list(made.all())
+    made = Precisions(
+        source, calibration=rows.calibration, judged=rows.judged, isa=machine.isa, most_drop=max_accuracy_drop
+    )
+    precisions = list(made.all())
     published = _published(source, precisions, directory or path.parent.parent)
     optimized = ModelPackage.load(published)
     inputs = network_inputs(optimized, rows.judged)
@@ -93,18 +87,20 @@ def optimize(
 
 def _rows(package: ModelPackage, data: str | None, labels: str | None) -> Rows:
     calibration = package.calibration()
-    judged = package.holdout() if data is None else _read(package, data, labels)
+    judged = package.holdout() if data is None else largest_alike(package.pipeline, _read(package, data, labels))
     if judged is None or not judged.num_rows:
         where, advice = (package.path, "give some: --data") if data is None else (data, "check its columns and values")
-        raise ConfigError(f"{where} must hold valid rows with their target, to judge graphs on, got none; {advice}")
+        raise ConfigError(
+            f"{where} must hold valid rows, with their target if there is one, to judge graphs on, got none; {advice}"
+        )
     return Rows(judged if calibration is None or not calibration.num_rows else calibration, judged)
 
 
 def _read(package: ModelPackage, data: str, labels: str | None) -> pa.Table:
-    """The first valid rows of `data`, with their target."""
+    """The first valid rows of `data`, with their target where there is one."""
     batches, num_rows = [], 0
     for batch in open_source(source_of(data, labels)).batches():
-        rows = package.pipeline.schema.check(batch.rows, needs_target=True).rows
+        rows = package.pipeline.schema.check(batch.rows, needs_target=package.pipeline.target is not None).rows
         batches.append(rows)
         num_rows += rows.num_rows
         if num_rows >= MOST_ROWS:
@@ -123,7 +119,7 @@ def _published(source: ModelPackage, precisions: Sequence[Precision], directory:
         name=source.name,
         pipeline=source.pipeline,
         architecture=dict(source.architecture),
-        weights=source.weights(),
+        weights=source.weights() if source.has_weights else None,
         graphs={name: one.graph for name, one in kept.items()},
         tolerances={name: one.tolerance for name, one in kept.items()},
         metrics=source.metrics,
@@ -131,6 +127,7 @@ def _published(source: ModelPackage, precisions: Sequence[Precision], directory:
         golden=source.golden,
         calibration=source.calibration(),
         holdout=source.holdout(),
+        outputs=source.signature.outputs,
     )
     return write_package(directory, contents, _gate)
 

@@ -64,7 +64,7 @@ def package(run: Run | Path | str, *, directory: Path | str | None = None, clock
     contents = replace(contents, provenance=_traced(contents.provenance, path, result["num_steps"]))
 
     def gate(staged: Path) -> None:
-        reference, tolerance = reference_predictor(module, data), Tolerance.fp32(data.pipeline)
+        reference, tolerance = reference_predictor(module, data), Tolerance.fp32(data.pipeline.target)
         with child_server(staged) as url:
             skew_gate(reference, data.gate, lambda rows: served_predict(url, staged, rows), tolerance)
 

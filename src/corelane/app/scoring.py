@@ -116,6 +116,11 @@ def evaluate(package: Path | str, data: str, *, labels: str | None = None) -> di
     with _scorer(package) as scorer:
         processor = scorer.processor
         target = processor.predictor.pipeline.target
+        if target is None:
+            raise ConfigError(
+                f"the package must be one that was trained here, got {package}, whose network was imported: what its "
+                "answers should be is not known; use `corelane predict`"
+            )
         sums = _sums_for(target)
         for scored in processor.run(_source(data, labels).batches(), needs_target=True):
             rows = scored.checked.rows

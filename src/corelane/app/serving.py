@@ -43,6 +43,7 @@ from corelane.store.plan_cache import FOLDER
 
 RUNS = "runs"  # beside the configuration, or here: where servings are noted, if it is there
 GATE_ROWS = 100  # rows a request: a hundred 224x224 colour images in JSON stay under the server's body limit
+GATE_ELEMENTS = 1 << 19  # numbers a request: ten megabytes of JSON
 GATE_TIMEOUT_S = 60.0
 ERROR_LINES, ERROR_CHARACTERS = 5, 2000  # of a server that does not start: the reason is in the last ones
 
@@ -155,19 +156,31 @@ def served_predict(url: str, package: Path, rows: pa.RecordBatch) -> dict[str, A
     """The running server's answers to checked raw `rows`, asked over HTTP in the Open Inference Protocol."""
     model = ModelPackage.load(package)
     route = f"{url}/v2/models/{model.name}/infer"
-    answers = [
-        _ask(route, oip_request(model, rows.slice(start, GATE_ROWS))) for start in range(0, rows.num_rows, GATE_ROWS)
-    ]
+    step = GATE_ROWS if model.pipeline.target is not None else _tensor_rows(model, rows)
+    answers = [_ask(route, oip_request(model, rows.slice(start, step))) for start in range(0, rows.num_rows, step)]
     return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
 
+def _tensor_rows(package: ModelPackage, rows: pa.RecordBatch) -> int:
+    """How many rows of somebody else's tensors a request may have: they can be of any size."""
+    elements = sum(math.prod(values.shape[1:]) for values in package.pipeline.transform(rows.slice(0, 1)).values())
+    return max(1, min(GATE_ROWS, GATE_ELEMENTS // max(1, elements)))
+
+
 def oip_request(package: ModelPackage, rows: pa.RecordBatch) -> dict[str, Any]:
-    """Checked raw `rows` as an Open Inference Protocol request: one tensor per column, null for a missing value."""
+    """Checked raw `rows`, which are alike, as an Open Inference Protocol request: one tensor per column, null for a
+    missing value.
+    """
     columns = raw_columns(rows)
     inputs = []
     for tensor in package.signature.inputs:
+        values = columns[tensor.name]
+        if tensor.datatype == "BOOL":
+            values = np.asarray(values, dtype=np.bool_)
         shape = [rows.num_rows, *tensor.shape[1:]]
-        data = json_values(columns[tensor.name])
+        if package.pipeline.target is None:
+            shape = list(np.shape(values))
+        data = json_values(values)
         inputs.append({"name": tensor.name, "datatype": tensor.datatype, "shape": shape, "data": data})
     return {"inputs": inputs}
 

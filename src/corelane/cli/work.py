@@ -14,7 +14,7 @@ import typer
 import corelane
 from corelane import app as rooms
 from corelane.cli.counting import counted_rows
-from corelane.cli.options import ConfigFile, Json, Overrides, PackagePath
+from corelane.cli.options import ConfigFile, Json, Overrides, PackagePath, named_values
 from corelane.cli.outcome import (
     EXIT_USER,
     STOPPED,
@@ -115,6 +115,46 @@ def package(
     """Turn a run's best checkpoint into a package, if the server reproduces its answers."""
     with reported(as_json):
         print_result({"package": str(rooms.packaging.package(run, directory=packages))}, as_json, facts_text)
+
+
+@cli.command("import-model", epilog="Example: corelane import-model bert.onnx --data sentences.parquet")
+def import_model(
+    model: Annotated[str, typer.Argument(help="An ONNX file, or package.module:Class of a torch.nn.Module.")],
+    data: Annotated[
+        str | None, typer.Option(help="Rows with a column for each input, by name: to compare, and as samples.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="The module's weights, a safetensors file.")] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Option("--argument", help="For the module's constructor, name=value; repeat it.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The package's name; the file's or class's by default.")] = None,
+    packages: Annotated[Path | None, typer.Option(help="The folder that holds packages.")] = None,
+    include_rows: Annotated[bool, typer.Option(help="Keep rows of --data in the package.")] = True,
+    labels: Annotated[str | None, typer.Option(help="The label file of an IDX image file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a package of a network that was not trained here, if the server reproduces its answers."""
+    with reported(as_json):
+        result = rooms.importing.import_model(
+            model,
+            data=data,
+            labels=labels,
+            weights=weights,
+            arguments=named_values(arguments or ()),
+            name=name,
+            directory=packages,
+            include_rows=include_rows,
+        )
+        print_result(result, as_json, facts_text)
+
+
+@cli.command("import-worker", hidden=True)
+def import_worker(
+    folder: Annotated[Path, typer.Argument(help="Where the model lies, and what is found of it will.")],
+    processor_s: Annotated[int, typer.Option(help="Seconds of one CPU.")],
+) -> None:
+    """The process that judges a foreign model, started by `corelane import-model`."""
+    raise typer.Exit(rooms.foreign.judge(folder, processor_s=processor_s))
 
 
 @cli.command(epilog="Example: corelane evaluate packages/digits/1 --input test.csv")

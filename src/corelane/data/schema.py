@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from corelane.core.errors import ConfigError, DataError, StateError
 from corelane.core.types import BoolArray, JsonObject, StatedTask
+from corelane.data.stages.cast_array import cast_array
 from corelane.data.stages.cast_date import cast_date
 from corelane.data.stages.cast_image import cast_image
 from corelane.data.stages.cast_numeric import cast_numeric
@@ -34,6 +35,7 @@ _CASTS = {
     "date": cast_date,
     "tensor": cast_tensor,
     "image": cast_image,
+    "array": cast_array,
 }
 
 
@@ -53,9 +55,8 @@ class Checked:
 
     `rows` are the accepted rows with typed columns: numeric float64 (null = missing), categorical string, or a
     dictionary of strings where the raw column was one (null = missing), date timestamp[us] in UTC (null = missing),
-    tensor fixed-shape float32, image fixed-shape uint8 [h, w, c]
-    or binary when encoded; the targets come last. `accepted` [n] marks them; `rejects` holds one entry per refused row,
-    by index.
+    tensor fixed-shape float32, image fixed-shape uint8 [h, w, c] or binary when encoded, array as `cast_array` says;
+    the targets come last. `accepted` [n] marks them; `rejects` holds one entry per refused row, by index.
     """
 
     rows: pa.RecordBatch

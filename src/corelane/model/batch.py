@@ -17,15 +17,15 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from corelane.core.errors import ConfigError
-from corelane.core.types import Array, BoolArray, IntArray
+from corelane.core.errors import ConfigError, RequestError
+from corelane.core.types import Array, IntArray
 from corelane.data.batch import Batch, BrokenRow
-from corelane.data.schema import Checked
-from corelane.model.decode import PROBABILITIES, VALUE
+from corelane.data.schema import Checked, Reject
 from corelane.model.predictor import Predictor
 
 PART_ROWS = 16_384  # that a thread checks, prepares and decodes at once: Arrow's cost per call is that of 1,000 rows
 PART_BYTES = 16 << 20  # of what the network gets of them, where rows are large
+FREE_LENGTH = 256  # that a length which is free is taken for in this
 NOT_FINITE = "the answer must be finite, got NaN or infinity: the values of the row are too large"
 ResultT = TypeVar("ResultT")
 ROW, REJECTED = "row", "rejected"
@@ -83,7 +83,22 @@ class OptimizedBatchProcessor:
         valid target are rejected too, and the verdict's rows hold the target column.
         """
         checked = self.predictor.pipeline.schema.check(batch, needs_target=needs_target)
+        try:
+            return checked, self.predictor.predict_table(checked.rows, batch_size=self.batch_size)
+        except RequestError as error:  # rows that the schema accepts, and somebody else's network does not
+            checked = _without(checked, self._failing(checked.rows, 0), error.message)
         return checked, self.predictor.predict_table(checked.rows, batch_size=self.batch_size)
+
+    def _failing(self, rows: pa.RecordBatch, first: int) -> list[int]:
+        """The places, from `first` on, of the `rows` that the network cannot compute: found by halving."""
+        try:
+            self.predictor.predict_table(rows)
+        except RequestError:
+            half = rows.num_rows // 2
+            if not half:
+                return [first]
+            return [*self._failing(rows[:half], first), *self._failing(rows[half:], first + half)]
+        return []
 
     def run(self, batches: Iterable[Batch], *, needs_target: bool = False) -> Iterator[Scored]:
         """Answers for a source's `batches`, in parts, in order.
@@ -144,7 +159,7 @@ class OptimizedBatchProcessor:
 
     def _results(self, scored: Scored) -> pa.RecordBatch:
         """The rows of `scored` as columns; where each has an answer, the answers as they are."""
-        if scored.num_rejected or not _finite_rows(scored.answers).all():
+        if scored.num_rejected or not self.predictor.decoder.are_finite(scored.answers).all():
             return self._partial_results(scored)
         columns: dict[str, Any] = {ROW: scored.positions, **self.predictor.decoder.flat(scored.answers)}
         columns[REJECTED] = pa.nulls(len(scored.positions), pa.string())
@@ -155,7 +170,7 @@ class OptimizedBatchProcessor:
         accepted = np.concatenate([scored.checked.accepted, np.zeros(len(scored.broken), dtype=np.bool_)])
         # Where an accepted row's answer stands among the answers; null for the others.
         places = np.cumsum(accepted) - 1
-        not_finite = np.flatnonzero(accepted)[~_finite_rows(scored.answers)]
+        not_finite = np.flatnonzero(accepted)[~self.predictor.decoder.are_finite(scored.answers)]
         accepted[not_finite] = False
         place = pa.array(places, mask=~accepted)
         positions = np.concatenate([scored.positions, [row.position for row in scored.broken]]).astype(np.int64)
@@ -166,18 +181,25 @@ class OptimizedBatchProcessor:
             reasons[index] = NOT_FINITE
         columns: dict[str, pa.Array] = {ROW: pa.array(positions)}
         flat = self.predictor.decoder.flat(scored.answers)
-        columns |= {name: pa.array(values).take(place) for name, values in flat.items()}
+        columns |= {name: values.take(place) for name, values in flat.items()}
         columns[REJECTED] = pa.array(reasons, pa.string())
         return pa.RecordBatch.from_pydict(columns).sort_by(ROW)
 
 
+def _without(checked: Checked, failing: list[int], reason: str) -> Checked:
+    """`checked`, its accepted rows at the places `failing` rejected too."""
+    indices = np.flatnonzero(checked.accepted)[failing]
+    accepted = checked.accepted.copy()
+    accepted[indices] = False
+    kept = np.ones(checked.rows.num_rows, dtype=np.bool_)
+    kept[failing] = False
+    rejects = [*checked.rejects, *(Reject(index, "", "not_computed", reason) for index in indices.tolist())]
+    return Checked(checked.rows.filter(pa.array(kept)), accepted, tuple(sorted(rejects, key=lambda one: one.index)))
+
+
 def _part_rows(batch_size: int, predictor: Predictor) -> int:
     """Rows of a part: whole batches, as many as fit in `PART_ROWS` and `PART_BYTES`, at least one."""
-    row_bytes = sum(4 * math.prod(spec.shape) for spec in predictor.pipeline.outputs.values())
+    specs = predictor.pipeline.outputs.values()
+    shapes = [[length if length > 0 else FREE_LENGTH for length in spec.shape] for spec in specs]
+    row_bytes = sum(4 * math.prod(shape) for shape in shapes)
     return max(1, min(PART_ROWS, PART_BYTES // max(row_bytes, 1)) // batch_size) * batch_size
-
-
-def _finite_rows(answers: Mapping[str, Array]) -> BoolArray:
-    """Which of the n answered rows have only finite numbers, bool [n]."""
-    numbers = answers[VALUE][:, None] if VALUE in answers else answers[PROBABILITIES]
-    return np.asarray(np.isfinite(numbers).all(axis=1))

@@ -19,23 +19,28 @@ def render_card(description: Description) -> str:
         ("Data fingerprint", " ".join(str(value) for value in provenance.data_fingerprint.values())),
         ("Configuration digest", provenance.config_digest),
     ]
+    about = f"A network for {description.task.replace('_', '-')}. Every figure below was measured when it was trained."
+    if description.task == "tensors":
+        about = "A network that was imported as a graph. It was not trained here, and how good it is was not measured."
     sections = [
         f"# {_plain(description.name)}, version {description.version}",
-        f"A network for {description.task.replace('_', '-')}. Every figure below was measured when it was trained.",
+        about,
         "## What it takes\n\n" + _table(("Column", "Type", "Shape"), map(_tensor, description.signature.inputs)),
         "## What it answers\n\n" + _table(("Output", "Type", "Shape"), map(_tensor, description.signature.outputs)),
-        "## How good it is\n\n" + _table(("Metric", "Value"), _metrics(description)),
+        *_quality(description),
         "## Where it comes from\n\n" + _table(("What", "Value"), origin),
     ]
     return "\n\n".join(sections) + "\n"
 
 
 def _tensor(tensor: TensorMeta) -> tuple[str, str, str]:
-    return tensor.name, tensor.datatype, " x ".join("rows" if size == -1 else str(size) for size in tensor.shape)
+    sizes = ("any" if size == -1 else str(size) for size in tensor.shape[1:])
+    return tensor.name, tensor.datatype, " x ".join(["rows", *sizes])
 
 
-def _metrics(description: Description) -> Iterable[tuple[str, str]]:
-    return ((name, f"{value:.4g}") for name, value in description.metrics.items())
+def _quality(description: Description) -> list[str]:
+    metrics = [(name, f"{value:.4g}") for name, value in description.metrics.items()]
+    return ["## How good it is\n\n" + _table(("Metric", "Value"), metrics)] if metrics else []
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

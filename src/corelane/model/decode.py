@@ -1,18 +1,21 @@
-"""From logits to answers: labels with their probabilities, or un-standardised values for regression.
+"""From a network's outputs to answers: labels with their probabilities, un-standardised values, or tensors as they are.
 
 It is the last step of every prediction, offline and served, and part of the cost of each single-row request. The
-pipeline's target encoder says what the numbers mean.
+pipeline's target encoder says what the numbers mean; those of a network that was not trained here mean what they are.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 
-from corelane.core.types import Array
+from corelane.core.types import Array, BoolArray, NamedArrays
 from corelane.data.target import TargetEncoder
+from corelane.model.runtimes.base import LOGITS
 
 LABEL = "label"
 LABELS = "labels"
@@ -25,19 +28,23 @@ class Decoder(Protocol):
 
     @property
     def labels(self) -> Array:
-        """Labels in output order, object (strings) or int64 [k]; empty for regression."""
+        """Labels in output order, object (strings) or int64 [k]; empty where there are none."""
         ...
 
-    def decode(self, logits: Array) -> dict[str, Array]:
-        """Answers for float32 `logits` [n, k], by output name."""
+    def decode(self, outputs: NamedArrays) -> dict[str, Array]:
+        """Answers for a network's `outputs`, arrays [n, ...] by name, by the answers' own names."""
         ...
 
     def records(self, answers: Mapping[str, Array]) -> list[dict[str, Any]]:
         """Answers for n rows as one plain mapping per row, in Python's types."""
         ...
 
-    def flat(self, answers: Mapping[str, Array]) -> dict[str, Array]:
-        """Answers for n rows as columns [n] that any table format can hold."""
+    def flat(self, answers: Mapping[str, Array]) -> dict[str, pa.Array]:
+        """Answers for n rows as columns [n] for a table."""
+        ...
+
+    def are_finite(self, answers: Mapping[str, Array]) -> BoolArray:
+        """Which of the n rows' answers have only finite numbers, bool [n]."""
         ...
 
 
@@ -49,8 +56,11 @@ class ClassDecoder:
         self._names = [str(label) for label in labels]
         self._ones = np.ones(len(labels), dtype=np.float32)
 
-    def decode(self, logits: Array) -> dict[str, Array]:
-        """Softmax over the last axis, shifted by the row's maximum so that it cannot overflow."""
+    def decode(self, outputs: NamedArrays) -> dict[str, Array]:
+        """Softmax over the last axis of the logits [n, k], shifted by the row's maximum so that it cannot overflow."""
+        return self._of_logits(outputs[LOGITS])
+
+    def _of_logits(self, logits: Array) -> dict[str, Array]:
         best = logits.argmax(axis=1)
         if len(logits) == 1:  # 2 us; the two reductions below cost 0.8 us each, whatever their size
             chances = np.exp(logits - logits.take(best))
@@ -67,9 +77,13 @@ class ClassDecoder:
             for label, row in zip(answers[LABEL].tolist(), answers[PROBABILITIES].tolist(), strict=True)
         ]
 
-    def flat(self, answers: Mapping[str, Array]) -> dict[str, Array]:
+    def flat(self, answers: Mapping[str, Array]) -> dict[str, pa.Array]:
         """`label`, and `probability.<label>` per label."""
-        return {LABEL: answers[LABEL]} | _flat("probability", self._names, answers[PROBABILITIES])
+        return {LABEL: pa.array(answers[LABEL])} | _flat("probability", self._names, answers[PROBABILITIES])
+
+    def are_finite(self, answers: Mapping[str, Array]) -> BoolArray:
+        """Whether all of a row's probabilities are."""
+        return _finite_rows(answers[PROBABILITIES])
 
 
 class BinaryDecoder(ClassDecoder):
@@ -78,11 +92,12 @@ class BinaryDecoder(ClassDecoder):
     A softmax of (0, z) is the logistic function of z. The label is the positive one above a probability of 0.5.
     """
 
-    def decode(self, logits: Array) -> dict[str, Array]:
-        """Answers for float32 `logits` [n, 1]."""
+    def decode(self, outputs: NamedArrays) -> dict[str, Array]:
+        """Answers for float32 logits [n, 1]."""
+        logits = outputs[LOGITS]
         both = np.zeros((len(logits), 2), dtype=np.float32)
         both[:, 1:] = logits
-        return super().decode(both)
+        return self._of_logits(both)
 
 
 class LabelsDecoder:
@@ -95,8 +110,9 @@ class LabelsDecoder:
         self.labels = labels
         self._names = [str(label) for label in labels]
 
-    def decode(self, logits: Array) -> dict[str, Array]:
-        """The logistic function of each output, written so that it cannot overflow."""
+    def decode(self, outputs: NamedArrays) -> dict[str, Array]:
+        """The logistic function of each logit [n, k], written so that it cannot overflow."""
+        logits = outputs[LOGITS]
         small = np.exp(-np.abs(logits))
         return {LABELS: logits > 0, PROBABILITIES: np.where(logits > 0, np.float32(1), small) / (1 + small)}
 
@@ -110,9 +126,13 @@ class LabelsDecoder:
             for flags, row in zip(answers[LABELS].tolist(), answers[PROBABILITIES].tolist(), strict=True)
         ]
 
-    def flat(self, answers: Mapping[str, Array]) -> dict[str, Array]:
+    def flat(self, answers: Mapping[str, Array]) -> dict[str, pa.Array]:
         """`label.<label>`, whether the row has it, and `probability.<label>`, for each label."""
         return _flat("label", self._names, answers[LABELS]) | _flat("probability", self._names, answers[PROBABILITIES])
+
+    def are_finite(self, answers: Mapping[str, Array]) -> BoolArray:
+        """Whether all of a row's probabilities are."""
+        return _finite_rows(answers[PROBABILITIES])
 
 
 class ValueDecoder:
@@ -123,21 +143,54 @@ class ValueDecoder:
         self._mean = mean
         self._std = std
 
-    def decode(self, logits: Array) -> dict[str, Array]:
-        """`logits` [n, 1] times the training part's standard deviation, plus its mean."""
-        return {VALUE: logits[:, 0].astype(np.float64) * self._std + self._mean}
+    def decode(self, outputs: NamedArrays) -> dict[str, Array]:
+        """Logits [n, 1] times the training part's standard deviation, plus its mean."""
+        return {VALUE: outputs[LOGITS][:, 0].astype(np.float64) * self._std + self._mean}
 
     def records(self, answers: Mapping[str, Array]) -> list[dict[str, Any]]:
         """`{"value": x}` per row."""
         return [{VALUE: value} for value in answers[VALUE].tolist()]
 
-    def flat(self, answers: Mapping[str, Array]) -> dict[str, Array]:
+    def flat(self, answers: Mapping[str, Array]) -> dict[str, pa.Array]:
         """`value`."""
-        return {VALUE: answers[VALUE]}
+        return {VALUE: pa.array(answers[VALUE])}
+
+    def are_finite(self, answers: Mapping[str, Array]) -> BoolArray:
+        """Whether a row's value is."""
+        return _finite_rows(answers[VALUE])
 
 
-def decoder_of(target: TargetEncoder) -> Decoder:
-    """The decoder that undoes `target`'s encoding."""
+class TensorsDecoder:
+    """Somebody else's network: its outputs [n, ...] by their names.
+
+    Where rows of different shapes were asked for, an output may be an object array [n] that holds one array a row.
+    """
+
+    def __init__(self) -> None:
+        self.labels: Array = np.empty(0, dtype=object)
+
+    def decode(self, outputs: NamedArrays) -> dict[str, Array]:
+        """The outputs as they are."""
+        return dict(outputs)
+
+    def records(self, answers: Mapping[str, Array]) -> list[dict[str, Any]]:
+        """`{output: number or nested lists}` per row."""
+        columns = [_lists(values) for values in answers.values()]
+        return [dict(zip(answers, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    def flat(self, answers: Mapping[str, Array]) -> dict[str, pa.Array]:
+        """A column for each output, its cells numbers or nested lists."""
+        return {name: _nested(values) for name, values in answers.items()}
+
+    def are_finite(self, answers: Mapping[str, Array]) -> BoolArray:
+        """Whether all of a row's numbers are."""
+        return np.asarray(np.all([_finite_rows(values) for values in answers.values()], axis=0), dtype=np.bool_)
+
+
+def decoder_of(target: TargetEncoder | None) -> Decoder:
+    """The decoder that undoes `target`'s encoding; without one, outputs are the answers."""
+    if target is None:
+        return TensorsDecoder()
     match target.task:
         case "binary":
             return BinaryDecoder(target.label_array())
@@ -149,5 +202,29 @@ def decoder_of(target: TargetEncoder) -> Decoder:
             return ValueDecoder(target.mean, target.std)
 
 
-def _flat(what: str, names: list[str], values: Array) -> dict[str, Array]:
-    return {f"{what}.{name}": values[:, index] for index, name in enumerate(names)}
+def _flat(what: str, names: list[str], values: Array) -> dict[str, pa.Array]:
+    return {f"{what}.{name}": pa.array(values[:, index]) for index, name in enumerate(names)}
+
+
+def _finite_rows(values: Array) -> BoolArray:
+    if values.dtype == object:
+        return np.array([bool(np.isfinite(row).all()) for row in values], dtype=np.bool_)
+    return np.asarray(np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+
+
+def _lists(values: Array) -> list[Any]:
+    return [row.tolist() for row in values] if values.dtype == object else values.tolist()
+
+
+def _nested(values: Array) -> pa.Array:
+    """An Arrow column of numbers or of lists of lists."""
+    if values.dtype == object:
+        kind = pa.from_numpy_dtype(values[0].dtype)
+        for _ in range(values[0].ndim):
+            kind = pa.list_(kind)
+        return pa.array(_lists(values), kind)
+    array = pa.array(np.ascontiguousarray(values).reshape(-1))
+    for axis in range(values.ndim - 1, 0, -1):
+        offsets = np.arange(math.prod(values.shape[:axis]) + 1, dtype=np.int32) * values.shape[axis]
+        array = pa.ListArray.from_arrays(pa.array(offsets), array)
+    return array

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -60,7 +60,7 @@ class Description(Section):
     format_version: int = FORMAT_VERSION
     name: str = Field(pattern=NAME)
     version: int = Field(ge=1)
-    task: StatedTask  # earlier releases wrote classification
+    task: StatedTask | Literal["tensors"]  # earlier releases wrote classification; tensors: not trained here
     signature: Signature
     architecture: dict[str, Any]
     metrics: dict[str, float]
@@ -85,7 +85,12 @@ def write_description(path: Path, description: Description) -> None:
 
 def read_description(path: Path) -> Description:
     """Read and check package.json. Raises `BundleError` when it is of an unknown version or says something unknown."""
-    values = read_json(path)
+    return parse_description(path.read_bytes(), path)
+
+
+def parse_description(content: bytes, path: Path) -> Description:
+    """The same of its `content`; `path` is for messages."""
+    values = parse_json(content, path)
     version = values.get("format_version")
     if version != FORMAT_VERSION:
         raise BundleError(
@@ -103,12 +108,12 @@ def read_description(path: Path) -> Description:
         ) from error
 
 
-def read_json(path: Path) -> Mapping[str, Any]:
-    """The JSON object in `path`. Raises `BundleError` when it is too large, not JSON or not an object."""
-    if path.stat().st_size > MAX_DESCRIPTION_BYTES:
+def parse_json(content: bytes, path: Path) -> Mapping[str, Any]:
+    """The JSON object in `content`. Raises `BundleError` when it is too large, not JSON or not an object."""
+    if len(content) > MAX_DESCRIPTION_BYTES:
         raise BundleError(f"{path} must be at most {MAX_DESCRIPTION_BYTES} bytes; package the run again")
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} must be JSON, got something else; package the run again") from error
     if not isinstance(values, dict):

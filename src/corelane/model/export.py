@@ -8,10 +8,11 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
@@ -96,7 +97,7 @@ def package_contents(
         architecture=describe_for(config, module, pipeline),
         weights=weights_of(module),
         graphs={"fp32": (export or export_graph)(module, pipeline.outputs)},
-        tolerances={"fp32": Tolerance.fp32(pipeline)},
+        tolerances={"fp32": Tolerance.fp32(pipeline.target)},
         metrics=metrics,
         provenance=provenance(fingerprint, config_digest, created_s),
         golden=Golden.of(reference_predictor(module, data), data.gate) if include_rows else None,
@@ -135,16 +136,31 @@ def export_graph(module: nn.Module, inputs: Mapping[str, TensorSpec]) -> bytes:
     """
     # A copy in plain layout: the exporter would write channels_last weights out with transpositions around them.
     plain = copy.deepcopy(module).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    network = _Positional(plain).eval()
+    return stripped(traced(plain, dict(zip(inputs, example_of(inputs), strict=True)), [LOGITS]))
+
+
+def traced(
+    module: nn.Module,
+    example: Mapping[str, torch.Tensor],
+    output_names: Sequence[str],
+    free: Mapping[str, Sequence[int]] = MappingProxyType({}),
+) -> Any:
+    """`module` in evaluation mode as an ONNX model that takes `example` [n, ...] by name, in that order.
+
+    The number of rows is free, and so are the axes that `free` names by input. Raises `ConfigError` when torch cannot
+    trace it that way.
+    """
+    network = _Positional(module).eval()
+    axes = [dict.fromkeys((0, *free.get(name, ())), torch.export.Dim.DYNAMIC) for name in example]
     try:
         with _quiet():
             program = torch.onnx.export(
                 network,
-                example_of(inputs),
+                tuple(example.values()),
                 dynamo=True,
-                dynamic_shapes=(tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs),),
-                input_names=list(inputs),
-                output_names=[LOGITS],
+                dynamic_shapes=(tuple(axes),),
+                input_names=list(example),
+                output_names=list(output_names),
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
@@ -155,7 +171,7 @@ def export_graph(module: nn.Module, inputs: Mapping[str, TensorSpec]) -> bytes:
         ) from error
     if program is None:
         raise ConfigError(f"the network {type(module).__name__} must be exportable, got no graph; change its forward")
-    return stripped(program.model_proto)
+    return program.model_proto
 
 
 class _Positional(nn.Module):
@@ -165,9 +181,8 @@ class _Positional(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.network(*inputs)
-        return logits
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        return self.network(*inputs)
 
 
 @contextmanager

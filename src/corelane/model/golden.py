@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from corelane.core.errors import BundleError, GoldenError, SkewError
 from corelane.core.types import Array
+from corelane.data.stages.cast_tensor import tensor_array
 from corelane.model.predictor import Predictor
 from corelane.model.skew import Tolerance, compare, probe_rows, raw_columns
 
@@ -51,9 +52,9 @@ class Golden:
         write_arrow(path, pa.table(columns))
 
     @classmethod
-    def read(cls, path: Path) -> Golden:
-        """Read what `write` wrote. Raises `BundleError` when it is not such a file."""
-        table = read_arrow(path)
+    def parse(cls, content: bytes, path: Path) -> Golden:
+        """What `write` wrote, of its bytes; `path` is for messages. Raises `BundleError` when it is not such a file."""
+        table = parse_arrow(content, path)
         rows = [name for name in table.schema.names if name.startswith(_ROW)]
         expected = [name for name in table.schema.names if name.startswith(_EXPECTED)]
         if not rows or not expected or not table.num_rows:
@@ -71,11 +72,10 @@ def write_arrow(path: Path, table: pa.Table) -> None:
         writer.write_table(table)
 
 
-def read_arrow(path: Path) -> pa.Table:
-    """Read an Arrow file whole. Raises `BundleError` when it is not one."""
+def parse_arrow(content: bytes, path: Path) -> pa.Table:
+    """An Arrow file's content whole. Raises `BundleError`, which names `path`, when it is none."""
     try:
-        with pa.OSFile(str(path), "rb") as source:
-            return pa.ipc.open_file(source).read_all()
+        return pa.ipc.open_file(pa.BufferReader(content)).read_all()
     except (pa.ArrowInvalid, OSError) as error:
         raise BundleError(f"{path} must be an Arrow file, got something else; package the run again") from error
 
@@ -83,6 +83,8 @@ def read_arrow(path: Path) -> pa.Table:
 def _to_arrow(values: Array) -> pa.Array:
     if values.ndim == 1:
         return pa.array(values)
+    if values.ndim > 2:
+        return tensor_array(values.view(np.uint8) if values.dtype == np.bool_ else values)
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])
 
 
@@ -90,6 +92,9 @@ def _to_numpy(column: pa.ChunkedArray) -> Array:
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks)
+    if isinstance(array.type, pa.FixedShapeTensorType):
+        tensors: Array = array.to_numpy_ndarray()
+        return tensors
     if pa.types.is_fixed_size_list(array.type):
         flat: Array = array.flatten().to_numpy(zero_copy_only=False)
         return flat.reshape(len(array), array.type.list_size)

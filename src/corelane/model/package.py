@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pyarrow as pa
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save_file
 
 from corelane.core.errors import BundleError, ConfigError, CorelaneError, NotFoundError
 from corelane.core.types import Array, JsonObject, NamedArrays
-from corelane.data.pipeline import Pipeline
+from corelane.data.stages.column import FREE
+from corelane.data.tensor_pipeline import AnyPipeline, pipeline_of
 from corelane.model.candidate import SAFE, Candidate
 from corelane.model.card import render_card
 from corelane.model.decode import Decoder, decoder_of
@@ -29,17 +31,18 @@ from corelane.model.description import (
     Graph,
     Provenance,
     check_name,
-    read_description,
-    read_json,
+    parse_description,
+    parse_json,
     write_description,
 )
-from corelane.model.golden import Golden, read_arrow, write_arrow
+from corelane.model.golden import Golden, parse_arrow, write_arrow
 from corelane.model.predictor import Predictor
-from corelane.model.runtimes.base import GraphRuntime, Runtime
+from corelane.model.runtimes.base import LOGITS, GraphRuntime, RowShape, Runtime
+from corelane.model.runtimes.graph_file import read_graph
 from corelane.model.runtimes.opening import open_runtime, open_weights
-from corelane.model.signature import Signature
+from corelane.model.signature import Signature, TensorMeta
 from corelane.model.skew import Tolerance
-from corelane.store.bundle import remove_temporaries, verify_bundle, write_bundle
+from corelane.store.bundle import Bundle, remove_temporaries, verify_bundle, write_bundle
 from corelane.store.durable import sync_directory, temporary_directory
 
 KIND = "package"
@@ -54,18 +57,24 @@ PIPELINE, WEIGHTS, GOLDEN, CALIBRATION, HOLDOUT, CARD = (
 _FILES = frozenset((DESCRIPTION, PIPELINE, WEIGHTS, GOLDEN, CALIBRATION, HOLDOUT, CARD))
 """What may be in a package beside its graphs."""
 
+FOREIGN = "foreign"
+"""The architecture's `net` of a network that was not trained here: of that there is the graph, and no weights."""
+
 
 @dataclass(frozen=True, slots=True)
 class PackageContents:
     """Everything a package is made of. `golden`, `calibration` and `holdout` are None where rows stay out.
 
+    `outputs` are those of the graphs where the pipeline has no target: of a network that was not trained here, whose
+    `weights` are None.
+
     Raises `ConfigError` for a name that cannot be a package's and for metrics that are no finite numbers.
     """
 
     name: str
-    pipeline: Pipeline
+    pipeline: AnyPipeline
     architecture: JsonObject
-    weights: NamedArrays
+    weights: NamedArrays | None
     graphs: Mapping[str, bytes]
     tolerances: Mapping[str, Tolerance]
     metrics: Mapping[str, float]
@@ -73,6 +82,7 @@ class PackageContents:
     golden: Golden | None
     calibration: pa.Table | None
     holdout: pa.Table | None
+    outputs: tuple[TensorMeta, ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -87,15 +97,14 @@ class PackageContents:
 class ModelPackage:
     """A verified package. `graphs` and `tolerances` are keyed by precision, `"fp32"` first; `version` counts from 1."""
 
-    path: Path
-    digest: str
+    bundle: Bundle
     name: str
     version: int
     signature: Signature
     architecture: JsonObject
     metrics: Mapping[str, float]
     provenance: Provenance
-    pipeline: Pipeline
+    pipeline: AnyPipeline
     decoder: Decoder
     graphs: Mapping[str, Path]
     tolerances: Mapping[str, Tolerance]
@@ -108,19 +117,18 @@ class ModelPackage:
         Raises `BundleError` naming the file that is missing, altered, of an unknown version or not what it should be.
         """
         bundle = verify_bundle(path, KIND)
-        for name in (DESCRIPTION, PIPELINE, WEIGHTS):
-            if name not in bundle.files:
-                raise BundleError(f"{path / name} must exist, got nothing; package the run again")
-        description = read_description(path / DESCRIPTION)
+        _check_present(bundle, DESCRIPTION, PIPELINE)
+        description = parse_description(bundle.read(DESCRIPTION), path / DESCRIPTION)
+        if description.architecture.get("net") != FOREIGN:
+            _check_present(bundle, WEIGHTS)
         for graph in description.graphs.values():
             if graph.file not in bundle.files:
                 raise BundleError(f"{path / graph.file} must exist, package.json names it; package the run again")
         for name in sorted(bundle.files.keys() - _FILES - {graph.file for graph in description.graphs.values()}):
             raise BundleError(f"{path / name} must not be in a package, nothing reads it; package the run again")
-        pipeline = _read_pipeline(path / PIPELINE)
+        pipeline = _read_pipeline(bundle)
         return cls(
-            path=path,
-            digest=bundle.digest,
+            bundle=bundle,
             name=description.name,
             version=description.version,
             signature=description.signature,
@@ -131,8 +139,23 @@ class ModelPackage:
             decoder=decoder_of(pipeline.target),
             graphs={name: path / graph.file for name, graph in description.graphs.items()},
             tolerances={name: graph.tolerance for name, graph in description.graphs.items()},
-            golden=Golden.read(path / GOLDEN) if GOLDEN in bundle.files else None,
+            golden=Golden.parse(bundle.read(GOLDEN), path / GOLDEN) if GOLDEN in bundle.files else None,
         )
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.bundle.path
+
+    @property
+    def digest(self) -> str:
+        """What tells it from every other package: the SHA-256 of its manifest."""
+        return self.bundle.digest
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the network's weights are there beside its graphs: not where it was imported."""
+        return WEIGHTS in self.bundle.files
 
     @property
     def num_bytes(self) -> int:
@@ -156,14 +179,22 @@ class ModelPackage:
         return Predictor(self.pipeline, self.decoder, runtime)
 
     def _open_graph(self, graph: Path, candidate: Candidate) -> GraphRuntime:
-        runtime = open_runtime(graph, candidate)
-        made = {name: spec.shape for name, spec in self.pipeline.outputs.items()}
-        if runtime.inputs != made or runtime.num_outputs != self.pipeline.target.num_outputs:
+        entry = self.bundle.files[graph.relative_to(self.path).as_posix()]
+        runtime = open_runtime(read_graph(graph, entry.sha256), candidate)
+        taken = {name: _row_shape(spec.shape) for name, spec in self.pipeline.outputs.items()}
+        if runtime.inputs != taken or not _are_outputs(runtime.outputs, self._given()):
             raise BundleError(
-                f"{graph} must take {made} and give {self.pipeline.target.num_outputs} outputs, got {runtime.inputs} "
-                f"and {runtime.num_outputs}; package the run again"
+                f"{graph} must take {taken} and give {self._given()} a row, got {runtime.inputs} and "
+                f"{runtime.outputs}; package the run again"
             )
         return runtime
+
+    def _given(self) -> dict[str, RowShape]:
+        """What a row's outputs are, by name."""
+        target = self.pipeline.target
+        if target is not None:
+            return {LOGITS: (target.num_outputs,)}
+        return {tensor.name: _row_shape(tensor.shape[1:]) for tensor in self.signature.outputs}
 
     def check_golden(self, predictor: Predictor, *, graph: str = "fp32") -> None:
         """Raise `GoldenError` if `predictor` does not answer the golden rows, where there are any, as training did."""
@@ -171,9 +202,14 @@ class ModelPackage:
             self.golden.check(predictor, self.tolerances[graph], name=f"{self.name} version {self.version}")
 
     def weights(self) -> dict[str, Array]:
-        """The network's parameters and buffers by name. Raises `BundleError`."""
+        """The network's parameters and buffers by name.
+
+        Raises `ConfigError` for a network that was not trained here, `BundleError` when they are no safetensors.
+        """
+        if not self.has_weights:
+            raise ConfigError(f"{self.path} must hold weights, got a graph alone, which was imported; use the graph")
         try:
-            return dict(load_file(self.path / WEIGHTS))
+            return dict(load_safetensors(self.bundle.read(WEIGHTS)))
         except SafetensorError as error:
             raise BundleError(
                 f"{self.path / WEIGHTS} must be safetensors, got: {error}; package the run again"
@@ -188,7 +224,7 @@ class ModelPackage:
         return self._rows(HOLDOUT)
 
     def _rows(self, name: str) -> pa.Table | None:
-        return read_arrow(self.path / name) if (self.path / name).exists() else None
+        return parse_arrow(self.bundle.read(name), self.path / name) if name in self.bundle.files else None
 
 
 def write_package(directory: Path, contents: PackageContents, gate: Callable[[Path], None]) -> Path:
@@ -222,8 +258,8 @@ def _write_files(path: Path, contents: PackageContents, version: int) -> None:
     description = Description(
         name=contents.name,
         version=version,
-        task=contents.pipeline.target.task,
-        signature=Signature.of(contents.pipeline),
+        task="tensors" if contents.pipeline.target is None else contents.pipeline.target.task,
+        signature=Signature.of(contents.pipeline, contents.outputs),
         architecture=contents.architecture,
         metrics=dict(contents.metrics),
         graphs={
@@ -234,7 +270,8 @@ def _write_files(path: Path, contents: PackageContents, version: int) -> None:
     )
     write_description(path / DESCRIPTION, description)
     (path / PIPELINE).write_text(json.dumps(contents.pipeline.to_json(), indent=1, ensure_ascii=False) + "\n", "utf-8")
-    save_file(dict(contents.weights), path / WEIGHTS)
+    if contents.weights is not None:
+        save_file(dict(contents.weights), path / WEIGHTS)
     (path / "graphs").mkdir()
     for name, graph in contents.graphs.items():
         (path / description.graphs[name].file).write_bytes(graph)
@@ -261,9 +298,29 @@ def _publish(staged: Path, target: Path) -> None:
     sync_directory(target.parent)
 
 
-def _read_pipeline(path: Path) -> Pipeline:
+def _check_present(bundle: Bundle, *names: str) -> None:
+    for name in names:
+        if name not in bundle.files:
+            raise BundleError(f"{bundle.path / name} must exist, got nothing; package the run again")
+
+
+def _row_shape(shape: tuple[int, ...]) -> RowShape:
+    return tuple(None if length == FREE else length for length in shape)
+
+
+def _are_outputs(found: Mapping[str, RowShape], wanted: Mapping[str, RowShape]) -> bool:
+    """Whether they have the same names and ranks and no other length: a library may not see each one that is known."""
+    return found.keys() == wanted.keys() and all(
+        len(shape) == len(wanted[name])
+        and all(one in (other, None) or other is None for one, other in zip(shape, wanted[name], strict=True))
+        for name, shape in found.items()
+    )
+
+
+def _read_pipeline(bundle: Bundle) -> AnyPipeline:
+    path = bundle.path / PIPELINE
     try:
-        return Pipeline.from_json(dict(read_json(path)))
+        return pipeline_of(parse_json(bundle.read(PIPELINE), path))
     except BundleError:
         raise
     except (CorelaneError, KeyError, TypeError, ValueError) as error:

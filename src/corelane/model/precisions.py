@@ -7,9 +7,8 @@ layers that cost most are left in float32 (`quantize/`). How fast graphs are is 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -18,10 +17,12 @@ from corelane.core.types import Array, NamedArrays
 from corelane.model.candidate import SAFE, Candidate, RuntimeName
 from corelane.model.package import ModelPackage
 from corelane.model.predictor import Predictor
-from corelane.model.quality import answers_to, quality_of
+from corelane.model.quality import agreement, answers_to, quality_of
 from corelane.model.quantize.calibrate import calibrate
 from corelane.model.quantize.mixed import mixed_graph
 from corelane.model.quantize.sensitivity import layer_costs
+from corelane.model.runtimes.graph_file import GraphFile
+from corelane.model.runtimes.onnx.quantizer import QuantizeError
 from corelane.model.runtimes.opening import BF16, INT16, open_runtime, runtimes_of
 from corelane.model.skew import Tolerance
 
@@ -47,7 +48,7 @@ class Precision:
 
 
 class Precisions:
-    """Makes and judges the graphs of `package`, in files in `folder`.
+    """Makes and judges the graphs of `package`.
 
     `calibration` and `judged` are checked rows, the latter with their target; `isa` are the machine's instruction sets.
     """
@@ -60,17 +61,15 @@ class Precisions:
         judged: pa.Table,
         isa: Sequence[str],
         most_drop: float,
-        folder: Path,
     ) -> None:
         self._package = package
         self._judged = judged
         self._isa = isa
         self._most_drop = most_drop
-        self._folder = folder
         self._fp32 = package.graphs[FP32].read_bytes()
         self._calibration = _inputs(package, calibration)
         self._exact = self._answers(self._fp32, SAFE)
-        self._quality = quality_of(self._exact, judged, package.pipeline.target)
+        self._quality = self._quality_of(self._exact)
 
     def all(self) -> Iterator[Precision]:
         """fp32, then bf16 where the machine has it, int8, a mixture where int8 loses too much, and int16."""
@@ -78,6 +77,12 @@ class Precisions:
         yield Precision(FP32, self._fp32, self._quality, 0.0, tolerance, "the reference", is_kept=True)
         if self._libraries(BF16):
             yield self._judge(BF16, self._fp32)
+        try:
+            yield from self._quantized()
+        except QuantizeError as error:
+            yield Precision(INT8, b"", -math.inf, math.inf, tolerance, f"cannot be made: {error}", is_kept=False)
+
+    def _quantized(self) -> Iterator[Precision]:
         quantizer = calibrate(self._fp32, self._calibration).quantizer
         yield (int8 := self._judge(INT8, quantizer.quantized()))
         if not int8.is_kept:
@@ -96,8 +101,8 @@ class Precisions:
                 answers.append(self._answers(graph, Candidate(library, name)))
             except BundleError:
                 continue  # it cannot be run there, and will not be
-        target, tolerance = self._package.pipeline.target, self._package.tolerances[FP32]
-        quality = min((quality_of(each, self._judged, target) for each in answers), default=-math.inf)
+        tolerance = self._package.tolerances[FP32]
+        quality = min(map(self._quality_of, answers), default=-math.inf)
         drop = self._quality - quality
         verdict = f"loses {max(drop, 0.0):.2%}" if drop <= self._most_drop else ""
         try:
@@ -107,14 +112,17 @@ class Precisions:
         verdict = verdict or f"loses {drop:.2%}, more than {self._most_drop:.2%}"
         return Precision(name, graph, quality, drop, tolerance, verdict + remark, drop <= self._most_drop)
 
+    def _quality_of(self, answers: Mapping[str, Array]) -> float:
+        target = self._package.pipeline.target
+        return agreement(answers, self._exact) if target is None else quality_of(answers, self._judged, target)
+
     def _libraries(self, graph: str) -> tuple[RuntimeName, ...]:
         """Those that read a graph's file; torch runs weights, and is as exact as what it was trained with."""
         return tuple(name for name in runtimes_of(graph, self._isa) if name != "torch")
 
     def _answers(self, graph: bytes, candidate: Candidate) -> dict[str, Array]:
-        path = self._folder / "graph.onnx"
-        path.write_bytes(graph)
-        with Predictor(self._package.pipeline, self._package.decoder, open_runtime(path, candidate)) as predictor:
+        runtime = open_runtime(GraphFile(graph, candidate.graph), candidate)
+        with Predictor(self._package.pipeline, self._package.decoder, runtime) as predictor:
             return answers_to(predictor, self._judged)
 
 

@@ -1,7 +1,8 @@
 """One number for how good answers are, the larger the better: what a faster graph may lose only so much of.
 
-The share of right answers; for a regression, 1 less the root mean squared error in deviations of the target. The
-qualities that people read are in `scores.py` and `label_scores.py`.
+The share of right answers; for a regression, 1 less the root mean squared error in deviations of the target; for a
+network whose truth is not known, how well its own float32 answers are met. The qualities that people read are in
+`scores.py` and `label_scores.py`.
 """
 
 from __future__ import annotations
@@ -36,3 +37,21 @@ def quality_of(answers: Mapping[str, Array], rows: pa.Table, target: TargetEncod
         case "regression":
             errors = (answers[VALUE] - target.mean) / target.std - actual
             return 1.0 - float(np.sqrt(np.mean(np.square(errors))))
+
+
+def agreement(answers: Mapping[str, Array], exact: Mapping[str, Array]) -> float:
+    """How much of the variance of the `exact` answers [n, ...] these explain, of the output where it is least; of whole
+    numbers, how many are the same.
+
+    The coefficient of determination (Wright, "Correlation and causation", 1921): at most 1.
+    """
+    return min(_determination(answers[name], values) for name, values in exact.items())
+
+
+def _determination(values: Array, exact: Array) -> float:
+    if exact.dtype.kind != "f":
+        return float(np.mean(values == exact))
+    exact = exact.astype(np.float64)
+    error = float(np.square(values - exact).sum())
+    spread = float(np.square(exact - exact.mean(axis=0)).sum())
+    return 1.0 - error / spread if spread > 0.0 else float(error == 0.0)

@@ -1,7 +1,8 @@
 """The signature of a package: which tensors a client may send and which it gets back, in Open Inference Protocol terms.
 
 Inputs are the raw columns of the schema, never the prepared tensors. `serve` shows it as model metadata; the pipeline
-still checks every value. It is derived from the fitted pipeline and written into package.json for readers.
+still checks every value. It is derived from the pipeline (for somebody else's network, with the outputs that its graph
+has) and written into package.json.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from corelane.core.types import JsonObject
-from corelane.data.pipeline import Pipeline
 from corelane.data.schema import Column
+from corelane.data.target import TargetEncoder
+from corelane.data.tensor_pipeline import AnyPipeline
 from corelane.model.decode import LABEL, LABELS, PROBABILITIES, VALUE
 
 MATRIX = "features"
@@ -19,7 +21,7 @@ MATRIX = "features"
 
 @dataclass(frozen=True, slots=True)
 class TensorMeta:
-    """Name, OIP datatype and shape of one tensor; -1 is the number of rows."""
+    """Name, OIP datatype and shape of one tensor; -1 is the number of rows, or a length that is free."""
 
     name: str
     datatype: str
@@ -35,13 +37,13 @@ class Signature:
     matrix: TensorMeta | None
 
     @classmethod
-    def of(cls, pipeline: Pipeline) -> Signature:
-        """The signature of what a fitted `pipeline` accepts and its target encoder gives back."""
+    def of(cls, pipeline: AnyPipeline, outputs: tuple[TensorMeta, ...] = ()) -> Signature:
+        """The signature of what `pipeline` accepts and its target encoder gives back, without one a graph `outputs`."""
         columns = pipeline.schema.columns
         is_matrix = all(column.kind == "numeric" for column in columns)
         return cls(
             inputs=tuple(_input(column) for column in columns),
-            outputs=_outputs(pipeline),
+            outputs=outputs if pipeline.target is None else _outputs(pipeline.target),
             matrix=TensorMeta(MATRIX, "FP64", (-1, len(columns))) if is_matrix else None,
         )
 
@@ -60,6 +62,8 @@ def _input(column: Column) -> TensorMeta:
             return TensorMeta(column.name, "INT64", (-1, *column.shape))
         case "tensor":
             return TensorMeta(column.name, "FP32", (-1, *column.shape))
+        case "array":
+            return TensorMeta(column.name, datatype_of(str(column.dtype)), (-1, *column.shape))
         case "image" if column.encoded:
             return TensorMeta(column.name, "BYTES", (-1,))
         case "image":
@@ -67,8 +71,12 @@ def _input(column: Column) -> TensorMeta:
             return TensorMeta(column.name, "UINT8", (-1, *size, column.shape[2]))
 
 
-def _outputs(pipeline: Pipeline) -> tuple[TensorMeta, ...]:
-    target = pipeline.target
+def datatype_of(dtype: str) -> str:
+    """The protocol's name for NumPy's type `dtype`: FP32 for float32, INT64 for int64."""
+    return dtype.upper().replace("FLOAT", "FP")
+
+
+def _outputs(target: TargetEncoder) -> tuple[TensorMeta, ...]:
     if target.task == "regression":
         return (TensorMeta(VALUE, "FP64", (-1,)),)
     chances = TensorMeta(PROBABILITIES, "FP32", (-1, len(target.labels)))

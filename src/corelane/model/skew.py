@@ -18,9 +18,11 @@ import pyarrow.compute as pc
 
 from corelane.core.errors import SkewError
 from corelane.core.types import Array
-from corelane.data.pipeline import Pipeline
 from corelane.data.schema import Column
-from corelane.model.decode import LABEL, LABELS, PROBABILITIES, VALUE
+from corelane.data.stages.cast_array import free_arrays
+from corelane.data.target import TargetEncoder
+from corelane.data.tensor_pipeline import AnyPipeline
+from corelane.model.decode import LABEL, LABELS, PROBABILITIES
 from corelane.model.predictor import Predictor
 
 MAX_PROBES = 1000  # held-out rows that the gate sends, all if fewer; more find nothing new and cost seconds
@@ -37,15 +39,21 @@ class Tolerance:
     relative: float
 
     @classmethod
-    def fp32(cls, pipeline: Pipeline) -> Tolerance:
+    def fp32(cls, target: TargetEncoder) -> Tolerance:
         """For the same float32 network under another library.
 
         Summation order alone moves a logit by about 1e-6 of its magnitude (256 terms, 24-bit mantissas), so logits of
         size 50 by 5e-5 and a probability by a quarter of that; 1e-4 leaves room and is far below what a reader of a
         probability sees. A regression's output is standardised, so its bound is in units of the target's deviation.
         """
-        unit = pipeline.target.std if pipeline.target.task == "regression" else 1.0
+        unit = target.std if target.task == "regression" else 1.0
         return cls(absolute=1e-4 * unit, relative=1e-3)
+
+    @classmethod
+    def of_answers(cls, answers: Mapping[str, Array]) -> Tolerance:
+        """For somebody else's float32 network that gave `answers`: the same, in units of their root mean square."""
+        numbers = [np.square(values, dtype=np.float64).mean() for values in answers.values() if values.size]
+        return cls(absolute=1e-4 * max(1.0, math.sqrt(max(numbers, default=1.0))), relative=1e-3)
 
     def widened(self, expected: Mapping[str, Array], answers: Iterable[Mapping[str, Array]]) -> Tolerance:
         """For a graph that answers less exactly: this tolerance, and twice the largest difference from `expected` that
@@ -81,7 +89,7 @@ def skew_gate(
     return compare(reference.predict_table(probes), predict(probes), tolerance)
 
 
-def probe_rows(pipeline: Pipeline, rows: pa.RecordBatch | pa.Table) -> pa.RecordBatch:
+def probe_rows(pipeline: AnyPipeline, rows: pa.RecordBatch | pa.Table) -> pa.RecordBatch:
     """Up to 1,000 of the checked `rows`, features only, and variants of them.
 
     In one variant each a nullable column's value is missing, or a category is one that training never saw.
@@ -107,12 +115,11 @@ def compare(expected: Mapping[str, Array], got: Mapping[str, Array], tolerance: 
     if expected.keys() != got.keys():
         raise SkewError(f"served outputs must be {sorted(expected)}, got {sorted(got)}; train and serve one release")
     largest = 0.0
-    for name in (PROBABILITIES, VALUE):
-        if name in expected:
-            largest = _compare_numbers(name, expected[name], np.asarray(got[name]), tolerance)
-    if LABEL in expected:
+    for name in _numbers(expected):
+        largest = max(largest, _compare_numbers(name, expected[name], np.asarray(got[name]), tolerance))
+    if LABEL in expected and PROBABILITIES in expected:
         _compare_labels(expected, got, tolerance)
-    if LABELS in expected:
+    if LABELS in expected and PROBABILITIES in expected:
         _compare_label_sets(expected, got, tolerance)
     return Agreement(len(next(iter(expected.values()))), largest)
 
@@ -129,6 +136,8 @@ def raw_columns(rows: pa.RecordBatch) -> dict[str, Any]:
 def _raw(column: pa.Array) -> Any:
     if isinstance(column, pa.ExtensionArray):
         return column.to_numpy_ndarray()
+    if pa.types.is_struct(column.type):  # an array with free lengths, the same for all of the rows
+        return free_arrays(column)
     if pa.types.is_floating(column.type):
         return column.to_numpy(zero_copy_only=False)
     return column.to_pylist()
@@ -160,9 +169,16 @@ def _varied(values: Any, column: Column, num_base: int, variants: list[tuple[Col
 # --- judging ----------------------------------------------------------------------------------------------------------
 
 
+def _numbers(answers: Mapping[str, Array]) -> list[str]:
+    """The outputs whose numbers are compared: not the labels that follow from probabilities."""
+    labels = {LABEL, LABELS} if PROBABILITIES in answers else set()
+    return [name for name in answers if name not in labels]
+
+
 def _largest_difference(expected: Mapping[str, Array], got: Mapping[str, Array]) -> float:
-    name = VALUE if VALUE in expected else PROBABILITIES
-    return float(np.max(np.abs(got[name].astype(np.float64) - expected[name]), initial=0.0))
+    return max(
+        float(np.max(np.abs(got[name].astype(np.float64) - expected[name]), initial=0.0)) for name in _numbers(expected)
+    )
 
 
 def _compare_numbers(name: str, expected: Array, got: Array, tolerance: Tolerance) -> float:

@@ -11,14 +11,14 @@ import numpy as np
 from corelane.core.errors import RequestError
 from corelane.core.types import Array
 from corelane.data.schema import Column
-from corelane.serve.values import encoded_images, flat, numbers, pixels, texts
+from corelane.serve.values import array_of, encoded_images, flat, numbers, pixels, texts
 
 
 def column_values(column: Column, data: Any, shape: Sequence[int]) -> Array | list[Any]:
     """The n values of a raw column from JSON `data` (nested or flat) of `shape`, whose first axis is n.
 
-    Numeric: float64 [n]; categorical and date: texts or None; tensor: float32 [n, *shape]; image: uint8 [n, h, w, c],
-    or files from base64 when `shape` is [n]. Raises `RequestError`.
+    Numeric: float64 [n]; categorical and date: texts or None; tensor: float32 [n, *shape]; array: of its own type
+    [n, *shape]; image: uint8 [n, h, w, c], or files from base64 when `shape` is [n]. Raises `RequestError`.
     """
     what = repr(column.name)
     elements = flat(data, shape, what)
@@ -29,6 +29,8 @@ def column_values(column: Column, data: Any, shape: Sequence[int]) -> Array | li
             return texts(elements, what)
         case "tensor":
             return numbers(elements, what, np.float32).reshape(shape)
+        case "array":
+            return array_of(elements, what, np.dtype(column.dtype)).reshape(shape)
         case "image" if len(shape) == 1:
             return encoded_images(elements, what)
         case "image":

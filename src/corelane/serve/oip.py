@@ -103,7 +103,8 @@ class OipCodec:
             ):
                 raise RequestError(f"the shape of {column.name!r} must be {list(meta.shape)}, got {shape}")
             data = flat(data, shape, repr(column.name))
-            _check_number_type(tensor, data, column.name)
+            if datatype != "BOOL" or column.dtype != "bool":
+                _check_number_type(tensor, data, column.name)
         return shape, column_values(column, data, shape)
 
     def _read_options(self, message: JsonObject, request: Request) -> None:

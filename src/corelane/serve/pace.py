@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from corelane.core.clock import Clock
 from corelane.data.schema import Column
+from corelane.data.stages.column import FREE
+from corelane.model.golden import Golden
 from corelane.model.predictor import Predictor
+from corelane.model.skew import raw_columns
 
 MAX_RETRY_AFTER_S = 60.0
+NEUTRAL_LENGTH = 16  # of a neutral row, where a length is free
 _NUM_RUNS = 7  # the fastest counts: whatever else the machine does only ever adds time
 _ENOUGH_S = 0.5  # a model whose runs take longer is judged by fewer of them
 
@@ -34,18 +39,28 @@ class Pace:
         return min(max(num_requests * (self.row_s + self.fixed_s), 1.0), MAX_RETRY_AFTER_S)
 
 
-def measure_pace(predictor: Predictor, batch_size: int, clock: Clock) -> Pace:
-    """Run neutral rows, one and `batch_size` of them, and draw the line. It also warms the runtime up."""
-    one_s = _fastest_run(predictor, 1, clock)
+def measure_pace(predictor: Predictor, batch_size: int, clock: Clock, golden: Golden | None = None) -> Pace:
+    """Run rows, one and `batch_size` of them, and draw the line. It also warms the runtime up.
+
+    The rows are neutral ones, or the first golden one where the network was not trained here: what that takes for
+    neutral is not known.
+    """
+    is_ours = predictor.pipeline.target is not None
+
+    def columns(num_rows: int) -> Mapping[str, Any]:
+        if is_ours or golden is None:
+            return neutral_columns(predictor.pipeline.schema.columns, num_rows)
+        return raw_columns(golden.rows.take(pa.array(np.zeros(num_rows, dtype=np.int64))))
+
+    one_s = _fastest_run(predictor, columns(1), clock)
     if batch_size == 1:
         return Pace(0.0, one_s)
-    full_s = _fastest_run(predictor, batch_size, clock)
+    full_s = _fastest_run(predictor, columns(batch_size), clock)
     row_s = max(full_s - one_s, 0.0) / (batch_size - 1)
     return Pace(max(one_s - row_s, 0.0), row_s)
 
 
-def _fastest_run(predictor: Predictor, num_rows: int, clock: Clock) -> float:
-    columns = neutral_columns(predictor.pipeline.schema.columns, num_rows)
+def _fastest_run(predictor: Predictor, columns: Mapping[str, Any], clock: Clock) -> float:
     begin_s = clock.monotonic()
     fastest_s = float("inf")
     for _ in range(_NUM_RUNS):
@@ -75,6 +90,9 @@ def _neutral(column: Column, num_rows: int) -> Any:
             return ["2000-01-01"] * num_rows
         case "tensor":
             return np.zeros((num_rows, *column.shape), dtype=np.float32)
+        case "array":
+            lengths = [NEUTRAL_LENGTH if length == FREE else length for length in column.shape]
+            return np.zeros((num_rows, *lengths), dtype=column.dtype)
         case "image" if column.encoded:
             return [_black_png(column)] * num_rows
         case "image":

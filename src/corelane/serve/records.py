@@ -51,7 +51,9 @@ class RecordCodec:
 
 def _values(column: Column, cells: list[Any]) -> Any:
     shape: tuple[int, ...] = (len(cells),)
-    if column.kind == "tensor" or (column.kind == "image" and type(cells[0]) is list):
+    if column.kind == "array":
+        shape = (len(cells), *_extent(cells[0], len(column.shape)))
+    elif column.kind == "tensor" or (column.kind == "image" and type(cells[0]) is list):
         shape = (len(cells), *(column.shape if not column.resize else _extent(cells[0], len(column.shape))))
         if column.kind == "image" and column.shape[2] == 1 and not _is_nested(cells[0], 3):
             return column_values(column, cells, shape[:-1]).reshape(shape)  # type: ignore[union-attr]

@@ -91,7 +91,7 @@ class ModelServer:
         predictor = self.model.predictor(candidate)
         try:
             self.model.check_golden(predictor, graph=candidate.graph)
-            return predictor, measure_pace(predictor, self.config.batch_size, self._clock)
+            return predictor, measure_pace(predictor, self.config.batch_size, self._clock, self.model.golden)
         except BaseException:
             predictor.close()
             raise

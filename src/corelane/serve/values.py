@@ -30,6 +30,7 @@ NUMBER_TYPES = {**INTEGER_TYPES, **FLOAT_TYPES}
 
 _NUMBERS: frozenset[type] = frozenset({int, float})
 _INTEGERS: frozenset[type] = frozenset({int})
+_BOOLEANS: frozenset[type] = frozenset({bool})
 _NULL: type = type(None)
 _NUMBERS_OR_NULL = _NUMBERS | {_NULL}
 _INTEGERS_OR_NULL = _INTEGERS | {_NULL}
@@ -69,6 +70,21 @@ def numbers(elements: list[Any], what: str, dtype: DTypeLike = np.float64) -> Ar
         return np.array(elements, dtype=np.float64)  # NumPy reads None as NaN
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and the pipeline refuses it
         return np.array(elements, dtype=dtype)
+
+
+def array_of(elements: list[Any], what: str, dtype: np.dtype[Any]) -> Array:
+    """Elements of a network's own input as `dtype` [n]; none may be missing. Raises `RequestError`."""
+    if dtype.kind == "b":
+        if not set(map(type, elements)) <= _BOOLEANS:
+            raise _wrong(elements, _BOOLEANS, what, "true or false")
+    elif not set(map(type, elements)) <= (_NUMBERS if dtype.kind == "f" else _INTEGERS):
+        is_float = dtype.kind == "f"
+        raise _wrong(elements, _NUMBERS if is_float else _INTEGERS, what, "numbers" if is_float else "whole numbers")
+    try:
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and the pipeline refuses it
+            return np.array(elements, dtype=dtype)
+    except OverflowError as error:
+        raise RequestError(f"{what} must be whole numbers that {dtype.name} can hold, got {error}") from error
 
 
 def pixels(elements: list[Any], what: str) -> Array:

@@ -56,6 +56,18 @@ class Bundle:
     digest: str
     files: Mapping[str, FileEntry]
 
+    def read(self, name: str) -> bytes:
+        """The content of the file `name`, the bytes that were verified.
+
+        Raises `BundleError` when it is another by now: what is verified and what is used must be one.
+        """
+        content = (self.path / name).read_bytes()
+        if hashlib.sha256(content).hexdigest() != self.files[name].sha256:
+            raise BundleError(
+                f"{self.path / name} must stay as it was when it was verified, got other bytes; try again"
+            )
+        return content
+
 
 @contextmanager
 def write_bundle(

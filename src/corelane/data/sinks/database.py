@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from corelane.core.errors import ConfigError, SinkWriteError
 from corelane.data.sink import RowSink
+from corelane.data.sinks.nested import lists_as_text
 from corelane.data.sources.database import sql
 from corelane.data.sources.database.snapshot import hide_secrets, without_secrets
 
@@ -44,7 +45,7 @@ class _TableSink:
 
     def write(self, rows: pa.RecordBatch) -> None:
         with self._connection.cursor() as cursor:
-            cursor.adbc_ingest(self._name, rows, mode=self._mode, db_schema_name=self._schema)
+            cursor.adbc_ingest(self._name, lists_as_text(rows), mode=self._mode, db_schema_name=self._schema)
         self._mode = "append"
 
 

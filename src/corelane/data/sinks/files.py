@@ -18,6 +18,7 @@ import pyarrow.parquet
 
 from corelane.core.errors import ConfigError
 from corelane.data.sink import RowSink
+from corelane.data.sinks.nested import lists_as_text
 from corelane.store.durable import temporary_file
 
 
@@ -40,6 +41,20 @@ class _JsonLinesWriter:
         self._file.flush()
 
 
+class _CsvWriter:
+    """Lists become JSON in one cell."""
+
+    def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
+        plain = lists_as_text(pa.RecordBatch.from_pylist([], schema))
+        self._writer = pa.csv.CSVWriter(file, plain.schema)
+
+    def write_batch(self, rows: pa.RecordBatch) -> None:
+        self._writer.write_batch(lists_as_text(rows))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
 def _parquet_writer(file: BinaryIO, schema: pa.Schema) -> _Writer:
     """Floats are written plainly: no two are alike, and looking for a dictionary of them takes half of the time."""
     writer: _Writer = pa.parquet.ParquetWriter(
@@ -50,7 +65,7 @@ def _parquet_writer(file: BinaryIO, schema: pa.Schema) -> _Writer:
 
 _WRITERS: dict[str, Callable[[BinaryIO, pa.Schema], _Writer]] = {
     ".parquet": _parquet_writer,
-    ".csv": pa.csv.CSVWriter,
+    ".csv": _CsvWriter,
     ".jsonl": _JsonLinesWriter,
 }
 

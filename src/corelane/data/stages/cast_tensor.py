@@ -95,10 +95,15 @@ def is_list(kind: pa.DataType) -> bool:
 def _leaf(raw: pa.Array) -> tuple[Array, BoolArray]:
     if not is_number(raw.type) and not pa.types.is_null(raw.type):
         return np.zeros((len(raw), 1), dtype=np.float32), np.zeros(len(raw), dtype=np.bool_)
+    return leaf_elements(raw).reshape(len(raw), 1), np.ones(len(raw), dtype=np.bool_)
+
+
+def leaf_elements(raw: pa.Array) -> Array:
+    """Arrow numbers [n] as NumPy's, a missing one as NaN."""
     if pa.types.is_boolean(raw.type) or pa.types.is_decimal(raw.type) or pa.types.is_null(raw.type):
         raw = float64_of(raw)
-    elements = raw.to_numpy(zero_copy_only=False)
-    return elements.reshape(len(raw), 1), np.ones(len(raw), dtype=np.bool_)
+    elements: Array = raw.to_numpy(zero_copy_only=False)
+    return elements
 
 
 def _explain(column: Column, value: object, *, fits: bool) -> Verdict:

@@ -17,7 +17,7 @@ from corelane.core.errors import ConfigError, StateError
 from corelane.core.types import BoolArray, JsonObject
 from corelane.data.stages.pattern import check_pattern
 
-Kind: TypeAlias = Literal["numeric", "categorical", "date", "tensor", "image"]
+Kind: TypeAlias = Literal["numeric", "categorical", "date", "tensor", "image", "array"]
 Outside: TypeAlias = Literal["reject", "clip", "missing"]
 Unreadable: TypeAlias = Literal["reject", "missing"]
 
@@ -25,6 +25,14 @@ MAX_NAME_LENGTH = 200  # a name longer than this is a cell that slipped into the
 MAX_CATEGORIES = 100_000  # more are not categories but identifiers
 MAX_VOCABULARY = 1 << 24  # tokens arrive as float32 too, which holds whole numbers up to there
 MAX_ELEMENTS = 1 << 24  # elements of one tensor or image: 64 MiB of float32 for one row
+FREE = -1  # a length of an array that may be another in each row
+ARRAY_TYPES = (
+    "bool",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    "float32",
+    "float64",
+)
+"""What the elements of an array may be, by NumPy's names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,8 @@ class Column:
     `categories` fixes which texts are known and their order; `pattern` is what a whole text must match; without `trim`
     the spaces around a text belong to it. With `unreadable` "missing", a cell that the column cannot take is a missing
     one and no reason to refuse the row. A tensor of one dimension with a `vocabulary` holds tokens, whole numbers from
-    0 to below it.
+    0 to below it. An array is an input of somebody else's network: elements of `dtype` and of a `shape` that may be
+    empty (one number) and hold lengths that are `FREE`, and nothing is done to them.
     """
 
     name: str
@@ -53,6 +62,7 @@ class Column:
     pattern: str | None = None
     trim: bool = True
     vocabulary: int | None = None
+    dtype: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < len(self.name) <= MAX_NAME_LENGTH:
@@ -76,10 +86,8 @@ class Column:
         self._check_rules()
 
     def _check_shape(self) -> None:
-        size = 1
-        for length in self.shape:
-            size *= length
-        if any(length < 1 for length in self.shape) or size > MAX_ELEMENTS:
+        lengths = [length for length in self.shape if self.kind != "array" or length != FREE]
+        if any(length < 1 for length in lengths) or math.prod(lengths) > MAX_ELEMENTS:
             raise ConfigError(
                 f"the shape of {self.name} must have lengths of at least 1 and at most {MAX_ELEMENTS} elements, "
                 f"got {list(self.shape)}"
@@ -91,6 +99,11 @@ class Column:
             )
         if self.kind == "tensor" and not self.shape:
             raise ConfigError(f"the tensor column {self.name} must have a shape such as [64], got none; declare one")
+        if (self.kind == "array") != (self.dtype is not None) or self.dtype not in (None, *ARRAY_TYPES):
+            raise ConfigError(
+                f"the dtype of {self.name} must be one of {', '.join(ARRAY_TYPES)} for an array and absent for others, "
+                f"got {self.dtype!r} for a {self.kind}"
+            )
         self._check_vocabulary()
 
     def _check_vocabulary(self) -> None:
@@ -130,7 +143,7 @@ class Column:
 
     def to_json(self) -> JsonObject:
         """The column as JSON data."""
-        return {
+        stored: JsonObject = {
             "name": self.name,
             "kind": self.kind,
             "shape": list(self.shape),
@@ -146,6 +159,7 @@ class Column:
             "trim": self.trim,
             "vocabulary": self.vocabulary,
         }
+        return stored if self.dtype is None else stored | {"dtype": self.dtype}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Column:

@@ -246,7 +246,7 @@ def _construct(
         case "gru":
             series = _series(inputs, "gru")
             return GRU(series.shape[-1], config.num_features, config.num_layers, num_outputs, dropout=config.dropout)
-    return _construct_users(config.net, config.arguments)
+    return construct(config.net, config.arguments)
 
 
 def _series(inputs: Mapping[str, TensorSpec], net: str) -> TensorSpec:
@@ -283,24 +283,31 @@ def _image_shape(inputs: Mapping[str, TensorSpec], net: str, num_halvings: int) 
     return depth, height, width
 
 
-def _construct_users(path: str, arguments: Mapping[str, Any]) -> nn.Module:
+def construct(
+    path: str, arguments: Mapping[str, Any], *, named_by: str = "model.net", given_by: str = "model.arguments"
+) -> nn.Module:
+    """A user's network by the import path `package.module:Class`, made with `arguments`.
+
+    Raises `ConfigError`, which calls the path `named_by` and the arguments `given_by`, when it cannot be imported, is
+    no `torch.nn.Module`, or does not take them.
+    """
     module_name, _, class_name = path.partition(":")
     try:
         made_by = getattr(importlib.import_module(module_name), class_name)
     except ImportError as error:
         raise ConfigError(
-            f"model.net must name a module that can be imported, got {path!r} ({error}); check the name, "
+            f"{named_by} must name a module that can be imported, got {path!r} ({error}); check the name, "
             "and that its folder is on PYTHONPATH"
         ) from error
     except AttributeError as error:
         raise ConfigError(
-            f"model.net must name a class of {module_name}, got {class_name!r}; check the name"
+            f"{named_by} must name a class of {module_name}, got {class_name!r}; check the name"
         ) from error
     if not (isinstance(made_by, type) and issubclass(made_by, nn.Module)):
         raise ConfigError(
-            f"model.net must name a torch.nn.Module class, got {path!r}, a {type(made_by).__name__}; name one"
+            f"{named_by} must name a torch.nn.Module class, got {path!r}, a {type(made_by).__name__}; name one"
         )
     try:
         return made_by(**arguments)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"model.arguments must fit {path}, got {dict(arguments)} ({error}); change them") from error
+        raise ConfigError(f"{given_by} must fit {path}, got {dict(arguments)} ({error}); change them") from error

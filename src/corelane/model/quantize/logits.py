@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from corelane.core.types import FloatArray, NamedArrays
 from corelane.model.candidate import SAFE
-from corelane.model.runtimes.base import LOGITS
+from corelane.model.runtimes.graph_file import GraphFile
 from corelane.model.runtimes.opening import open_runtime
 
 
 def logits_of(graph: bytes, batches: Sequence[NamedArrays]) -> FloatArray:
-    """Logits float32 [n, num_outputs] of `graph` for the n rows of `batches`, in ONNX Runtime on one thread."""
-    with TemporaryDirectory(prefix="corelane-graph-") as folder:
-        path = Path(folder, "graph.onnx")
-        path.write_bytes(graph)
-        runtime = open_runtime(path, SAFE)
-    logits = np.concatenate([runtime.run(batch)[LOGITS] for batch in batches])
+    """What `graph` gives for the n rows of `batches`, in ONNX Runtime on one thread: float32 [n, all its outputs]."""
+    runtime = open_runtime(GraphFile(graph), SAFE)
+    parts = [_flat(runtime.run(batch)) for batch in batches]
     runtime.close()
-    return logits
+    return np.concatenate(parts)
 
 
 def error_of(graph: bytes, batches: Sequence[NamedArrays], exact: FloatArray) -> float:
@@ -30,3 +25,8 @@ def error_of(graph: bytes, batches: Sequence[NamedArrays], exact: FloatArray) ->
     with np.errstate(over="ignore", invalid="ignore"):
         error = float(np.mean(np.square(logits_of(graph, batches) - exact)) / (np.var(exact) + 1e-12))
     return error if np.isfinite(error) else np.inf
+
+
+def _flat(outputs: NamedArrays) -> FloatArray:
+    """All numbers of a row side by side."""
+    return np.concatenate([array.reshape(len(array), -1) for array in outputs.values()], axis=1, dtype=np.float32)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from corelane.core.errors import BundleError, NotReadyError
 from corelane.core.types import Array, NamedArrays
 
 LOGITS = "logits"
-"""Name of the one output of every network: float32 [n, num_outputs], before softmax or un-standardising."""
+"""Name of the one output of every network of Corelane's: float32 [n, num_outputs], before softmax or un-standardising.
+"""
+
+RowShape: TypeAlias = tuple[int | None, ...]
+"""Shape of one row of an array, None where a size is free."""
 
 
 class Runtime(Protocol):
     """Runs one network on arrays. `run` may be called by several threads at once; `close` may be called twice."""
 
     def run(self, inputs: NamedArrays) -> dict[str, Array]:
-        """The network's outputs for `inputs`, one array per pipeline output, float32 [n, ...] and contiguous.
+        """The network's outputs for `inputs`, one array [n, ...] per pipeline output, contiguous.
 
-        Returns `{"logits": float32 [n, num_outputs]}`. Raises `BundleError` when an array does not fit the network.
+        Returns arrays [n, ...] by output name; of a network of Corelane's, `{"logits": float32 [n, num_outputs]}`.
+        Raises `BundleError` when an array does not fit the network.
         """
         ...
 
@@ -31,13 +36,13 @@ class GraphRuntime(Runtime, Protocol):
     """A runtime that was made from a graph file, and says what the file takes and gives."""
 
     @property
-    def inputs(self) -> Mapping[str, tuple[int | None, ...]]:
-        """Shape of one row of each input, None where a size is free."""
+    def inputs(self) -> Mapping[str, RowShape]:
+        """Shape of one row of each input."""
         ...
 
     @property
-    def num_outputs(self) -> int | None:
-        """Width of the logits, None where it is free."""
+    def outputs(self) -> Mapping[str, RowShape]:
+        """Shape of one row of each output."""
         ...
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection
 from importlib.util import find_spec
-from pathlib import Path
 
 from corelane.core.errors import ConfigError
 from corelane.core.types import JsonObject, NamedArrays
 from corelane.model.candidate import Candidate, RuntimeName
 from corelane.model.runtimes.base import GraphRuntime, Runtime
+from corelane.model.runtimes.graph_file import GraphFile
 from corelane.model.runtimes.onnx.runtime import OnnxRuntime
 from corelane.model.runtimes.openvino.runtime import OpenVinoRuntime
 from corelane.model.runtimes.streams import Streams
@@ -54,7 +54,7 @@ def runtimes_of(graph: str, isa: Collection[str]) -> tuple[RuntimeName, ...]:
     return tuple(name for name in usable_runtimes() if name in able)
 
 
-def open_runtime(graph: Path, candidate: Candidate) -> GraphRuntime:
+def open_runtime(graph: GraphFile, candidate: Candidate) -> GraphRuntime:
     """`graph` in the library of `candidate`, ready for `candidate.streams` calls at the same time.
 
     Raises `ConfigError` for torch, which runs weights, and for bfloat16 in ONNX Runtime, which has none; `BundleError`

@@ -19,7 +19,7 @@ class Streams:
     def __init__(self, runtimes: Iterable[GraphRuntime]) -> None:
         self._runtimes = list(runtimes)
         self.inputs = self._runtimes[0].inputs
-        self.num_outputs = self._runtimes[0].num_outputs
+        self.outputs = self._runtimes[0].outputs
         self._free: SimpleQueue[GraphRuntime] = SimpleQueue()
         for runtime in self._runtimes:
             self._free.put(runtime)

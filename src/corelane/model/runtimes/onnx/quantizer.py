@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -35,6 +35,7 @@ Method = Literal["minmax", "entropy", "percentile"]
 or all but the most extreme ten-thousandth.
 """
 
+MAX_REASON = 300  # characters of what the quantiser says: a line of a table
 PERCENTILE = 99.99  # of what was seen; 512 rows of 100 numbers have then five that are cut off
 INT16_OPSET = 21  # the first in which 16 bits are ONNX's own; before, they are an extension of ONNX Runtime's
 _METHODS = {
@@ -48,6 +49,19 @@ _BETWEEN = ("Relu", "Clip", "MaxPool", "AveragePool", "Reshape", "Flatten", "Tra
 """Operators that take whole numbers as they are, where a layer before them gives some."""
 
 
+class QuantizeError(Exception):
+    """The quantiser of ONNX Runtime cannot make a graph of this one, and says why in its own words."""
+
+
+@contextmanager
+def _told_as_one() -> Iterator[None]:
+    """What the quantiser, which was written for graphs it knows, raises for another one: anything."""
+    try:
+        yield
+    except Exception as error:
+        raise QuantizeError(f"{type(error).__name__}: {error}"[:MAX_REASON]) from error
+
+
 class Quantizer:
     """Makes quantised graphs of one float32 graph, whose activations were observed once.
 
@@ -55,9 +69,13 @@ class Quantizer:
     """
 
     def __init__(self, graph: bytes, calibration: Sequence[NamedArrays], *, method: Method = "minmax") -> None:
-        """Run `graph` on the batches of `calibration`, as the pipeline makes them, for the activations' ranges."""
-        self._graph = _prepared(graph)
-        self._ranges = _ranges(self._graph, calibration, method)
+        """Run `graph` on the batches of `calibration`, as the pipeline makes them, for the activations' ranges.
+
+        Raises `QuantizeError`.
+        """
+        with _told_as_one():
+            self._graph = _prepared(graph)
+            self._ranges = _ranges(self._graph, calibration, method)
         model = onnx.load_from_string(self._graph)
         weights = {tensor.name for tensor in model.graph.initializer}
         products = [node for node in model.graph.node if node.op_type in _LAYERS]
@@ -65,9 +83,17 @@ class Quantizer:
         self._weightless = [node.name for node in products if not weights & set(node.input)]
 
     def quantized(self, activations: Activations = "int8", *, keep: Collection[str] = ()) -> bytes:
-        """The graph with int8 weights and `activations`, but for the layers in `keep`, which stay float32."""
+        """The graph with int8 weights and `activations`, but for the layers in `keep`, which stay float32.
+
+        Raises `QuantizeError`.
+        """
+        with _told_as_one():
+            return self._quantized(activations, keep)
+
+    def _quantized(self, activations: Activations, keep: Collection[str]) -> bytes:
         model = onnx.load_from_string(self._graph)
-        if activations == "int16" and model.opset_import[0].version < INT16_OPSET:
+        (opset,) = (entry.version for entry in model.opset_import if not entry.domain)
+        if activations == "int16" and opset < INT16_OPSET:
             model = onnx.version_converter.convert_version(model, INT16_OPSET)
         model = onnx.shape_inference.infer_shapes(model)
         quantizer = QDQQuantizer(
@@ -115,7 +141,9 @@ def _unround_outputs(graph: onnx.GraphProto) -> None:
     """
     makers = {name: node for node in graph.node for name in node.output}
     for output in graph.output:
-        dequantize = makers[output.name]
+        dequantize = makers.get(output.name)
+        if dequantize is None or not dequantize.input:  # an output that no node gives, or a constant
+            continue
         quantize = makers.get(dequantize.input[0])
         if dequantize.op_type == "DequantizeLinear" and quantize is not None and quantize.op_type == "QuantizeLinear":
             exact = quantize.input[0]

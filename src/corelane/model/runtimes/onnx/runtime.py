@@ -1,4 +1,4 @@
-"""ONNX Runtime behind the `Runtime` protocol: loads one graph file, checks its ends, runs it on the CPU.
+"""ONNX Runtime behind the `Runtime` protocol: loads one graph file and runs it on the CPU.
 
 Neither torch nor onnx is imported. The thread count is the caller's (one budget is shared by everything); ONNX
 Runtime's own default takes every core it sees.
@@ -7,7 +7,7 @@ Runtime's own default takes every core it sees.
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import Any
 
 # ONNX Runtime keeps a device id and a database of events for its maker unless told not to before it is loaded; its own
 # `disable_telemetry_events` comes too late for the files. Nothing that runs here reports anywhere.
@@ -19,8 +19,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from corelane.core.errors import MemoryBudgetError
 from corelane.core.types import Array, NamedArrays
-from corelane.model.runtimes.base import LOGITS, closed, unfit
-from corelane.model.runtimes.graph_file import not_runnable, read_graph, wrong_outputs
+from corelane.model.runtimes.base import RowShape, closed, unfit
+from corelane.model.runtimes.graph_file import GraphFile, not_runnable
 
 _LOAD_ERRORS = (
     ort_errors.Fail,
@@ -37,27 +37,25 @@ _LOAD_ERRORS = (
 class OnnxRuntime:
     """One ONNX Runtime session; about 1 us of overhead per call beside the library's own. May be shared by threads."""
 
-    def __init__(self, graph: Path, *, num_threads: int = 1) -> None:
+    def __init__(self, graph: GraphFile, *, num_threads: int = 1) -> None:
         """Load `graph` with `num_threads` threads per call. Raises `BundleError` when it is not a graph we can run."""
         session = _open(graph, num_threads)
-        outputs = [output.name for output in session.get_outputs()]
-        if outputs != [LOGITS]:
-            raise wrong_outputs(graph, LOGITS, outputs)
         self.inputs = {node.name: tuple(map(_size, node.shape[1:])) for node in session.get_inputs()}
-        self.num_outputs = _size(session.get_outputs()[0].shape[-1])
-        self._output_names = outputs
+        self.outputs = {node.name: tuple(map(_size, node.shape[1:])) for node in session.get_outputs()}
+        self._types = {node.name: node.type for node in session.get_outputs()}
+        self._output_names = list(self.outputs)
         self._run = session.run
 
     def run(self, inputs: NamedArrays) -> dict[str, Array]:
-        """`{"logits": float32 [n, num_outputs]}` for float32 `inputs` [n, ...].
+        """Each output [n, ...] for `inputs` [n, ...].
 
         Raises `BundleError` when the graph does not take them (the pipeline made them, so the package is at fault) and
         `MemoryBudgetError` when the library finds no memory for its buffers.
         """
         try:
             if not all(map(len, inputs.values())):  # ONNX Runtime's GRU ends the process when it gets no rows
-                return {LOGITS: np.empty((0, self.num_outputs or 0), dtype=np.float32)}
-            return {LOGITS: self._run(self._output_names, inputs)[0]}
+                return {name: _no_rows(shape, self._types[name]) for name, shape in self.outputs.items()}
+            return dict(zip(self._output_names, self._run(self._output_names, inputs), strict=True))
         except (ort_errors.InvalidArgument, ValueError) as error:
             raise unfit(f"the graph's {self.inputs}", inputs, error) from error
         except (ort_errors.Fail, ort_errors.RuntimeException) as error:
@@ -75,18 +73,30 @@ def _size(dimension: int | str | None) -> int | None:
     return dimension if isinstance(dimension, int) else None
 
 
+def numpy_type(kind: str) -> np.dtype[Any] | None:
+    """NumPy's type for what ONNX Runtime calls `tensor(float)` and the like; None where it has none."""
+    name = kind.removeprefix("tensor(").removesuffix(")")
+    try:
+        return np.dtype({"float": "float32", "double": "float64"}.get(name, name))
+    except TypeError:
+        return None
+
+
+def _no_rows(shape: RowShape, kind: str) -> Array:
+    return np.empty((0, *(size or 0 for size in shape)), dtype=numpy_type(kind) or np.float32)
+
+
 def _closed(*_: object) -> list[Array]:
     raise closed()
 
 
-def _open(graph: Path, num_threads: int) -> onnxruntime.InferenceSession:
-    content = read_graph(graph)
+def _open(graph: GraphFile, num_threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3  # errors only; warnings about the host's topology are noise to a user
+    options.log_severity_level = 4  # what fails is raised, with its words; warnings about the host's topology are noise
     # Pool threads that spin between requests burn the quota that the server's event loop and other models share.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Where the CPU has no VNNI, products of unsigned and signed bytes overflow 16 bits; ONNX Runtime then shifts the
@@ -94,6 +104,6 @@ def _open(graph: Path, num_threads: int) -> onnxruntime.InferenceSession:
     options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         # The bytes, not the path: a graph that refers to files beside it is refused, and nothing is read twice.
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(graph.content, options, providers=["CPUExecutionProvider"])
     except _LOAD_ERRORS as error:
         raise not_runnable(graph, f"ONNX Runtime {onnxruntime.__version__}", error) from error
