@@ -52,13 +52,14 @@ def _ours(graph: Path):  # type: ignore[no-untyped-def]
     from corelane.machine.cpu import Machine
     from corelane.machine.placement import stream_shapes
     from corelane.model.candidate import Candidate
+    from corelane.model.runtimes.graph_file import read_graph
     from corelane.model.runtimes.opening import open_runtime
 
     machine = Machine.detect()
     if machine.thread_budget == 1:
         os.sched_setaffinity(0, machine.logical_cpus[:1])
     threads = max(threads for _, threads in stream_shapes(machine, machine.thread_budget))
-    runtime = open_runtime(graph, Candidate("onnxruntime", "fp32", threads=threads))
+    runtime = open_runtime(read_graph(graph), Candidate("onnxruntime", "fp32", threads=threads))
     return lambda rows: runtime.run({"features": rows})
 
 

@@ -28,7 +28,7 @@ logits_of_rows = arrays(
 @given(logits_of_rows)
 def test_probabilities_are_the_softmax(logits: np.ndarray) -> None:
     """float32 [n, k] within 1e-6 of the exact softmax, however large the logits; the label is the likeliest class."""
-    answers = decoder_of(WORDS).decode(logits)
+    answers = decoder_of(WORDS).decode({"logits": logits})
     wide = logits.astype(np.float64)
     exact = np.exp(wide - wide.max(axis=1, keepdims=True))
     exact /= exact.sum(axis=1, keepdims=True)
@@ -42,9 +42,9 @@ def test_one_row_is_decoded_like_many() -> None:
     logits = np.random.default_rng(0).normal(0, 20, (50, 3)).astype(np.float32)
     before = logits.copy()
     decoder = decoder_of(WORDS)
-    many = decoder.decode(logits)
+    many = decoder.decode({"logits": logits})
     for index in range(50):
-        one = decoder.decode(logits[index : index + 1])
+        one = decoder.decode({"logits": logits[index : index + 1]})
         assert one["label"][0] == many["label"][index]
         np.testing.assert_allclose(one["probabilities"][0], many["probabilities"][index], rtol=1e-6)
     np.testing.assert_array_equal(logits, before)
@@ -52,7 +52,7 @@ def test_one_row_is_decoded_like_many() -> None:
 
 def test_whole_number_labels_are_int64() -> None:
     """Labels that were numbers come back as numbers, in the encoder's order."""
-    label = decoder_of(NUMBERS).decode(np.array([[0, 0, 9], [9, 0, 0]], dtype=np.float32))["label"]
+    label = decoder_of(NUMBERS).decode({"logits": np.array([[0, 0, 9], [9, 0, 0]], dtype=np.float32)})["label"]
     assert label.dtype == np.int64
     assert label.tolist() == [10, 0]
 
@@ -60,7 +60,7 @@ def test_whole_number_labels_are_int64() -> None:
 @given(logits_of_rows.filter(lambda rows: len(rows) > 0))
 def test_two_labels_are_the_logistic_function(logits: np.ndarray) -> None:
     """Of one output: both probabilities, however large the logit; the positive label above a half."""
-    answers = decoder_of(TWO).decode(logits[:, :1])
+    answers = decoder_of(TWO).decode({"logits": logits[:, :1]})
     wide = np.clip(logits[:, 0].astype(np.float64), -700, 700)
     np.testing.assert_allclose(answers["probabilities"][:, 1], 1 / (1 + np.exp(-wide)), atol=1e-6)
     np.testing.assert_allclose(answers["probabilities"].sum(axis=1), 1.0, atol=1e-6)
@@ -70,7 +70,7 @@ def test_two_labels_are_the_logistic_function(logits: np.ndarray) -> None:
 @given(logits_of_rows)
 def test_several_labels_are_decided_one_by_one(logits: np.ndarray) -> None:
     """The logistic function of each output as float32, and whether it is above a half."""
-    answers = decoder_of(SEVERAL).decode(logits)
+    answers = decoder_of(SEVERAL).decode({"logits": logits})
     exact = 1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -700, 700)))
     assert (answers["labels"].dtype, answers["probabilities"].dtype) == (np.bool_, np.float32)
     np.testing.assert_allclose(answers["probabilities"], exact, atol=1e-6)
@@ -80,7 +80,7 @@ def test_several_labels_are_decided_one_by_one(logits: np.ndarray) -> None:
 def test_several_labels_as_records_and_columns() -> None:
     """The names of those that a row has; a column of flags for each in a table."""
     decoder = decoder_of(SEVERAL)
-    answers = decoder.decode(np.array([[9, -9, 9], [-9, -9, -9]], dtype=np.float32))
+    answers = decoder.decode({"logits": np.array([[9, -9, 9], [-9, -9, -9]], dtype=np.float32)})
     assert [record["labels"] for record in decoder.records(answers)] == [["p", "r"], []]
     assert list(decoder.records(answers)[0]["probabilities"]) == ["p", "q", "r"]
     flat = decoder.flat(answers)
@@ -91,7 +91,7 @@ def test_several_labels_as_records_and_columns() -> None:
 def test_values_are_in_the_targets_unit() -> None:
     """Regression undoes the standardising of the target, in float64."""
     encoder = TargetEncoder("regression", ("y",), mean=50_000.0, std=10_000.0)
-    value = decoder_of(encoder).decode(np.array([[0.0], [-1.5]], dtype=np.float32))["value"]
+    value = decoder_of(encoder).decode({"logits": np.array([[0.0], [-1.5]], dtype=np.float32)})["value"]
     assert value.dtype == np.float64
     assert value.tolist() == [50_000.0, 35_000.0]
 
@@ -101,4 +101,4 @@ def test_one_row_costs_microseconds(encoder: TargetEncoder) -> None:
     """One row takes 2 us where it was measured; 50 us fails only if a slow path has crept in."""
     logits = np.ones((1, encoder.num_outputs), dtype=np.float32)
     decode = decoder_of(encoder).decode
-    assert min(timeit.repeat(lambda: decode(logits), number=200, repeat=20)) / 200 < 50e-6
+    assert min(timeit.repeat(lambda: decode({"logits": logits}), number=200, repeat=20)) / 200 < 50e-6

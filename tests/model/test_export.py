@@ -20,6 +20,7 @@ from corelane.model.config import ModelConfig
 from corelane.model.export import export_graph, provenance, weights_of
 from corelane.model.nets.build import build
 from corelane.model.nets.tabm import COMBINE
+from corelane.model.runtimes.graph_file import read_graph
 from corelane.model.runtimes.onnx.runtime import OnnxRuntime
 from corelane.model.runtimes.torch import TorchRuntime
 from tests.model import examples
@@ -74,7 +75,7 @@ def test_several_inputs_keep_their_names_and_order(tmp_path: Path) -> None:
     module = build(ModelConfig(net="mlp", hidden=[4]), TWO, 2, seed=0)
     path = tmp_path / "net.onnx"
     path.write_bytes(export_graph(module, TWO))
-    runtime = OnnxRuntime(path)
+    runtime = OnnxRuntime(read_graph(path))
     assert runtime.inputs == {"features": (3,), "image": (1, 2, 2)}
     random = np.random.default_rng(0)
     x = {name: random.normal(size=(5, *spec.shape)).astype(np.float32) for name, spec in TWO.items()}
@@ -102,7 +103,7 @@ def test_members_that_are_certain_keep_finite_logits(tmp_path: Path, task: State
     x = {"features": np.linspace(-200.0, 200.0, 21, dtype=np.float32)[:, None] * np.ones(6, dtype=np.float32)}
     x["features"][:, ::2] *= -1.0
     expected = TorchRuntime(Members(task)).run(x)["logits"]
-    np.testing.assert_allclose(OnnxRuntime(path).run(x)["logits"], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(OnnxRuntime(read_graph(path)).run(x)["logits"], expected, rtol=1e-5, atol=1e-5)
 
 
 class FixedRows(nn.Module):

@@ -26,8 +26,8 @@ def test_rows_and_answers_survive_the_file(make: Callable[[], Example], tmp_path
     with reference_predictor(source.module(), source) as predictor:
         golden = Golden.of(predictor, source.gate)
         golden.write(tmp_path / "golden.arrow")
-        again = Golden.read(tmp_path / "golden.arrow")
-        again.check(predictor, Tolerance.fp32(source.pipeline), name="sample")
+        again = Golden.parse((tmp_path / "golden.arrow").read_bytes(), tmp_path / "golden.arrow")
+        again.check(predictor, Tolerance.fp32(source.pipeline.target), name="sample")
     assert again.rows.equals(golden.rows)
     assert 0 < again.rows.num_rows <= MAX_GOLDEN
     for name, values in golden.expected.items():
@@ -53,7 +53,7 @@ def test_another_network_is_caught() -> None:
         reference_predictor(source.module(seed=1), source) as other,
         pytest.raises(GoldenError, match="package sample must reproduce its golden rows"),
     ):
-        Golden.of(predictor, source.gate).check(other, Tolerance.fp32(source.pipeline), name="sample")
+        Golden.of(predictor, source.gate).check(other, Tolerance.fp32(source.pipeline.target), name="sample")
 
 
 @pytest.mark.parametrize("table", [pa.table({"a": [1]}), pa.table({"row.a": pa.array([], pa.float64())}), None])
@@ -65,4 +65,4 @@ def test_a_file_that_holds_no_golden_rows_is_refused(table: pa.Table | None, tmp
     else:
         write_arrow(path, table)
     with pytest.raises(BundleError, match=r"golden\.arrow must"):
-        Golden.read(path)
+        Golden.parse(path.read_bytes(), path)

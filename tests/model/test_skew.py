@@ -57,7 +57,7 @@ def test_the_serving_path_passes(make: object) -> None:
             reference,
             source.gate,
             lambda rows: reference.predict_columns(raw_columns(rows)),
-            Tolerance.fp32(source.pipeline),
+            Tolerance.fp32(source.pipeline.target),
         )
     assert agreement.num_rows >= source.gate.num_rows
     assert agreement.largest_difference < 1e-6 * (1 + source.pipeline.target.std)
@@ -149,8 +149,8 @@ def test_other_outputs_or_shapes_do_not_pass(got: dict[str, np.ndarray]) -> None
 def test_tolerance_of_a_regression_is_in_the_targets_unit() -> None:
     """A target in thousands is not held to a ten-thousandth."""
     pipeline = examples.regression().pipeline
-    assert Tolerance.fp32(pipeline).absolute == pytest.approx(1e-4 * pipeline.target.std)
-    assert Tolerance.fp32(examples.mixed().pipeline).absolute == 1e-4
+    assert Tolerance.fp32(pipeline.target).absolute == pytest.approx(1e-4 * pipeline.target.std)
+    assert Tolerance.fp32(examples.mixed().pipeline.target).absolute == 1e-4
 
 
 def test_a_wider_tolerance_lets_its_own_graph_pass_with_room() -> None:

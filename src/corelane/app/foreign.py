@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from corelane.core import errors
+from corelane.app.runs import error_class
 from corelane.core.errors import BundleError, CorelaneError
 from corelane.core.types import Array, NamedArrays
 from corelane.machine.child import tied_argv
@@ -89,8 +89,7 @@ def _ending(code: int) -> str:
 
 
 def _told_again(refusal: dict[str, str]) -> CorelaneError:
-    kind = getattr(errors, refusal["kind"], BundleError)
-    return kind(refusal["message"], detail=refusal["detail"])
+    return error_class(refusal["code"])(refusal["message"], detail=refusal["detail"])
 
 
 def judge(folder: Path, *, processor_s: int) -> int:

@@ -17,8 +17,9 @@ import pyarrow as pa
 from corelane.app.config import cache_directory
 from corelane.app.idle_planning import network_inputs, searched_plan
 from corelane.app.optimizing_text import optimized_page
+from corelane.app.package_paths import resolve_package
 from corelane.app.planned import serving_plans
-from corelane.app.serving import child_server, resolve_package, served_predict
+from corelane.app.serving import child_server, served_predict
 from corelane.app.sources import open_source, source_of
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import ConfigError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +10,7 @@ from torch import nn
 
 from corelane.app.archiving import archive_package
 from corelane.app.config import RootConfig, dump, load_root
-from corelane.app.package_records import checkpoint_digest, read_package
-from corelane.app.record_files import BROKEN
+from corelane.app.package_paths import digest_of, published
 from corelane.app.recording import record_package
 from corelane.app.run_records import run_key
 from corelane.app.runs import CONFIG_NAME, RESULT_NAME, RunData, is_finished, open_run_data, read_result
@@ -25,7 +23,7 @@ from corelane.core.errors import BundleError, ConfigError
 from corelane.model.description import Provenance
 from corelane.model.export import Export, package_contents, reference_predictor
 from corelane.model.nets.build import build_for
-from corelane.model.package import versions_of, write_package
+from corelane.model.package import write_package
 from corelane.model.skew import Tolerance, skew_gate
 from corelane.observe.log import SystemLogger
 from corelane.train.checkpoint import read_checkpoint
@@ -68,10 +66,10 @@ def package(run: Run | Path | str, *, directory: Path | str | None = None, clock
         with child_server(staged) as url:
             skew_gate(reference, data.gate, lambda rows: served_predict(url, staged, rows), tolerance)
 
-    published = write_package(Path(directory or root.package.directory), contents, gate)
-    record_package(published, path.absolute().parent, root.observe)
-    archive_package(published, root)
-    return published
+    made = write_package(Path(directory or root.package.directory), contents, gate)
+    record_package(made, path.absolute().parent, root.observe)
+    archive_package(made, root)
+    return made
 
 
 def packaged(run: Path | str, *, directory: Path | str | None = None) -> Path:
@@ -79,20 +77,7 @@ def packaged(run: Path | str, *, directory: Path | str | None = None) -> Path:
 
     Raises what `package` raises.
     """
-    return _published(Path(run), directory) or package(run, directory=directory)
-
-
-def _published(path: Path, directory: Path | str | None) -> Path | None:
-    """The newest whole package that was made of the run's last checkpoint (of the run, where that is gone)."""
-    root = load_root(path / CONFIG_NAME)
-    folder = Path(directory or root.package.directory) / root.name
-    digest = _digest_of(path, read_result(path)["num_steps"])
-    for version in reversed(versions_of(folder)):
-        with suppress(*BROKEN):
-            found = read_package(folder / str(version))
-            if found.run == run_key(path) and digest in (None, found.checkpoint):
-                return folder / str(version)
-    return None
+    return published(Path(run), directory) or package(run, directory=directory)
 
 
 def _kept_export(root: RootConfig, data: RunData) -> Export:
@@ -102,14 +87,7 @@ def _kept_export(root: RootConfig, data: RunData) -> Export:
 
 def _traced(provenance: Provenance, path: Path, num_steps: int) -> Provenance:
     """With the run's key, and the digest of the checkpoint where the weights are from; None if it is gone."""
-    return provenance.model_copy(update={"run": run_key(path), "checkpoint": _digest_of(path, num_steps)})
-
-
-def _digest_of(path: Path, num_steps: int) -> str | None:
-    try:
-        return checkpoint_digest(path / "checkpoints" / str(num_steps))
-    except BROKEN:
-        return None
+    return provenance.model_copy(update={"run": run_key(path), "checkpoint": digest_of(path, num_steps)})
 
 
 def _best_module(path: Path, root: RootConfig, data: RunData, num_steps: int) -> nn.Module:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from corelane.app.config import cache_directory, load_root
+from corelane.app.package_paths import resolve_package
 from corelane.app.planned import plan_key
 from corelane.app.runs import find_run
-from corelane.app.serving import resolve_package
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import ConfigError
 from corelane.core.types import JsonObject

@@ -309,7 +309,7 @@ def raise_recorded_error(directory: Path, returncode: int, *, was_asked: bool = 
         )
     if path.exists():
         record = json.loads(path.read_text(encoding="utf-8"))
-        raise _error_class(record["code"])(record["message"], detail=record["detail"])
+        raise error_class(record["code"])(record["message"], detail=record["detail"])
     if was_asked and returncode != EXIT_UNKNOWN:
         raise InterruptedRunError(
             f"training must run to its end, got a request to stop; {directory} goes on from its newest checkpoint, "
@@ -321,6 +321,7 @@ def raise_recorded_error(directory: Path, returncode: int, *, was_asked: bool = 
     )
 
 
-def _error_class(code: str) -> type[CorelaneError]:
+def error_class(code: str) -> type[CorelaneError]:
+    """The class of the error that another process told by its `code`."""
     classes = [error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, CorelaneError)]
     return next((error for error in classes if error.code == code), CorelaneError)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from corelane.app.package_paths import resolve_package
 from corelane.app.planned import chosen_for
-from corelane.app.serving import resolve_package
 from corelane.app.sources import expand, open_source, source_of
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import ConfigError, DataError

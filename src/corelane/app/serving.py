@@ -25,6 +25,7 @@ import pyarrow as pa
 
 from corelane.app.config import RootConfig, cache_directory, load_root
 from corelane.app.idle_planning import planning_beside
+from corelane.app.package_paths import resolve_package
 from corelane.app.planned import plan_key
 from corelane.app.record_files import bundle_facts
 from corelane.app.recording import recorded_servings
@@ -34,7 +35,7 @@ from corelane.core.types import Array
 from corelane.machine.child import tied_argv
 from corelane.machine.cpu import Machine
 from corelane.machine.process import resident_bytes
-from corelane.model.package import ModelPackage, versions_of
+from corelane.model.package import ModelPackage
 from corelane.model.skew import raw_columns
 from corelane.observe.log import SystemLogger
 from corelane.serve import run as serve_run
@@ -46,17 +47,6 @@ GATE_ROWS = 100  # rows a request: a hundred 224x224 colour images in JSON stay 
 GATE_ELEMENTS = 1 << 19  # numbers a request: ten megabytes of JSON
 GATE_TIMEOUT_S = 60.0
 ERROR_LINES, ERROR_CHARACTERS = 5, 2000  # of a server that does not start: the reason is in the last ones
-
-
-def resolve_package(path: Path | str) -> Path:
-    """The package at `path`: a version's folder, or the newest version in a package's folder. Raises `ConfigError`."""
-    path = Path(path)
-    if (path / "manifest.json").exists() or (path / "package.json").exists():
-        return path
-    versions = versions_of(path)
-    if not versions:
-        raise ConfigError(f"{path} must be a package, or a folder of its versions, got neither; run `corelane package`")
-    return path / str(versions[-1])
 
 
 def serve(

@@ -19,6 +19,7 @@ from corelane.model.config import ModelConfig
 from corelane.model.export import export_graph, weights_of
 from corelane.model.nets.build import build, describe
 from corelane.model.runtimes.base import LOGITS, Runtime
+from corelane.model.runtimes.graph_file import read_graph
 from corelane.model.runtimes.opening import open_runtime, open_weights
 from corelane.model.runtimes.torch import TorchRuntime
 
@@ -41,15 +42,15 @@ def graph_file(folder: Path) -> Path:
 
 
 def onnx_runtime(folder: Path, num_threads: int) -> Runtime:
-    return open_runtime(graph_file(folder), Candidate("onnxruntime", "fp32", num_threads))
+    return open_runtime(read_graph(graph_file(folder)), Candidate("onnxruntime", "fp32", num_threads))
 
 
 def onnx_sessions(folder: Path, num_threads: int) -> Runtime:
-    return open_runtime(graph_file(folder), Candidate("onnxruntime", "fp32", num_threads, streams=3))
+    return open_runtime(read_graph(graph_file(folder)), Candidate("onnxruntime", "fp32", num_threads, streams=3))
 
 
 def openvino_runtime(folder: Path, num_threads: int) -> Runtime:
-    return open_runtime(graph_file(folder), Candidate("openvino", "fp32", num_threads, streams=2))
+    return open_runtime(read_graph(graph_file(folder)), Candidate("openvino", "fp32", num_threads, streams=2))
 
 
 def torch_runtime(folder: Path, num_threads: int) -> Runtime:

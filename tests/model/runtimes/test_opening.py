@@ -10,6 +10,7 @@ import pytest
 
 from corelane.core.errors import ConfigError
 from corelane.model.candidate import Candidate
+from corelane.model.runtimes.graph_file import read_graph
 from corelane.model.runtimes.onnx.runtime import OnnxRuntime
 from corelane.model.runtimes.opening import open_runtime, open_weights, runtimes_of, usable_runtimes
 from corelane.model.runtimes.streams import Streams
@@ -33,7 +34,7 @@ def test_looking_costs_no_import() -> None:
 @pytest.mark.parametrize(("threads", "streams", "kind"), [(1, 4, OnnxRuntime), (2, 1, OnnxRuntime), (2, 2, Streams)])
 def test_sessions_with_threads_are_one_per_stream(threads: int, streams: int, kind: type, tmp_path: Path) -> None:
     """A session without a pool is shared by all callers; one with a pool of its own is one caller's at a time."""
-    runtime = open_runtime(graph_file(tmp_path), Candidate("onnxruntime", "fp32", threads, streams))
+    runtime = open_runtime(read_graph(graph_file(tmp_path)), Candidate("onnxruntime", "fp32", threads, streams))
     assert type(runtime) is kind
     runtime.close()
 
@@ -42,7 +43,7 @@ def test_sessions_with_threads_are_one_per_stream(threads: int, streams: int, ki
 def test_what_no_file_can_be_run_as_is_refused(candidate: Candidate, tmp_path: Path) -> None:
     """torch runs weights, and ONNX Runtime has no bfloat16 here."""
     with pytest.raises(ConfigError, match="by a library that can"):
-        open_runtime(graph_file(tmp_path), candidate)
+        open_runtime(read_graph(graph_file(tmp_path)), candidate)
 
 
 def test_weights_are_not_quantised() -> None:

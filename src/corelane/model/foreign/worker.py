@@ -31,7 +31,7 @@ def judge(folder: Path, *, processor_s: int) -> int:
     try:
         _judge(folder, path)
     except CorelaneError as error:
-        told = {"kind": type(error).__name__, "message": error.message, "detail": error.detail}
+        told = {"code": error.code, "message": error.message, "detail": error.detail}
         (folder / REFUSED).write_text(json.dumps(told), "utf-8")
         return 2
     return 0

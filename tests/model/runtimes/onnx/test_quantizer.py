@@ -18,6 +18,7 @@ from corelane.model.config import ModelConfig
 from corelane.model.export import export_graph
 from corelane.model.nets.build import build
 from corelane.model.quantize.logits import error_of, logits_of
+from corelane.model.runtimes.graph_file import read_graph
 from corelane.model.runtimes.onnx.quantizer import Activations, Quantizer
 from corelane.model.runtimes.opening import open_runtime
 from tests.model.quantize.examples import accuracy, trained
@@ -46,7 +47,7 @@ def test_both_libraries_answer_alike(quantizer: Quantizer, tmp_path: Path) -> No
     source = trained()
     path = tmp_path / "int8.onnx"
     path.write_bytes(quantizer.quantized())
-    runtime = open_runtime(path, Candidate("openvino", "int8"))
+    runtime = open_runtime(read_graph(path), Candidate("openvino", "int8"))
     logits: FloatArray = np.concatenate([runtime.run(batch)["logits"] for batch in source.held_out])
     exact = logits_of(source.graph, source.held_out)
     assert np.mean(np.square(logits - exact)) / np.var(exact) < 1e-3

@@ -54,8 +54,9 @@ SIGNALLED = """
 import gc, os, signal, sys, threading
 from pathlib import Path
 from corelane.model.candidate import Candidate
+from corelane.model.runtimes.graph_file import read_graph
 from corelane.model.runtimes.opening import open_runtime
-runtimes = [open_runtime(Path(sys.argv[1]), Candidate("openvino", "fp32"))]
+runtimes = [open_runtime(read_graph(Path(sys.argv[1])), Candidate("openvino", "fp32"))]
 def let_go():
     runtimes.pop().close()
     gc.collect()
