@@ -22,16 +22,16 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> ModelPackage:
     return ModelPackage.load(write_package(tmp_path_factory.mktemp("packages"), contents, lambda _: None))
 
 
-def precisions(package: ModelPackage, folder: Path, most_drop: float) -> dict[str, Precision]:
+def precisions(package: ModelPackage, most_drop: float) -> dict[str, Precision]:
     rows = package.calibration()
     assert rows is not None
-    made = Precisions(package, calibration=rows, judged=rows, isa=(), most_drop=most_drop, folder=folder)
+    made = Precisions(package, calibration=rows, judged=rows, isa=(), most_drop=most_drop)
     return {one.name: one for one in made.all()}
 
 
-def test_every_precision_is_judged_against_float32(package: ModelPackage, tmp_path: Path) -> None:
+def test_every_precision_is_judged_against_float32(package: ModelPackage) -> None:
     """The drop is of the float32 graph's quality; a generous bound keeps all, each with a tolerance of its own."""
-    found = precisions(package, tmp_path, 0.5)
+    found = precisions(package, 0.5)
     assert list(found) == [FP32, INT8, INT16]
     assert all(one.is_kept for one in found.values())
     assert found[FP32].drop == 0.0
@@ -39,9 +39,9 @@ def test_every_precision_is_judged_against_float32(package: ModelPackage, tmp_pa
     assert found[INT8].tolerance.absolute > found[FP32].tolerance.absolute
 
 
-def test_what_loses_too_much_is_mixed_or_dropped(package: ModelPackage, tmp_path: Path) -> None:
+def test_what_loses_too_much_is_mixed_or_dropped(package: ModelPackage) -> None:
     """A bound that nothing can hold drops int8; the mixture, where there is one, is the one that holds it."""
-    found = precisions(package, tmp_path, -1.0)
+    found = precisions(package, -1.0)
     assert not found[INT8].is_kept
     assert "more than" in found[INT8].verdict
     assert MIXED not in found
@@ -49,7 +49,7 @@ def test_what_loses_too_much_is_mixed_or_dropped(package: ModelPackage, tmp_path
 
 def test_a_broken_quantised_graph_fails_its_golden_rows(package: ModelPackage, tmp_path: Path) -> None:
     """The tolerance is that of rounding: a graph whose first layer has lost its range is far outside."""
-    found = precisions(package, tmp_path, 0.5)[INT8]
+    found = precisions(package, 0.5)[INT8]
     rows = package.pipeline.transform(package.golden.rows) if package.golden else {}
     narrow = [{name: values * 0.02 for name, values in rows.items()}]
     broken = Quantizer(package.graphs[FP32].read_bytes(), narrow).quantized()

@@ -90,9 +90,7 @@ class CompiledTensors:
         """
         if columns.keys() != self._names:
             odd = sorted(map(str, columns.keys() ^ self._names))[0]
-            raise RequestError(
-                f"the columns must be {sorted(self._names)}, each once, got another choice: {odd[:80]!r}"
-            )
+            raise RequestError(f"the columns must be {sorted(self._names)}, each once, got others: {odd[:80]!r}")
         arrays = {column.name: _array(column, columns[column.name]) for column in self._columns}
         numbers = {len(array) for array in arrays.values()}
         if len(numbers) > 1:

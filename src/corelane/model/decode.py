@@ -209,7 +209,7 @@ def _flat(what: str, names: list[str], values: Array) -> dict[str, pa.Array]:
 def _finite_rows(values: Array) -> BoolArray:
     if values.dtype == object:
         return np.array([bool(np.isfinite(row).all()) for row in values], dtype=np.bool_)
-    return np.asarray(np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+    return np.asarray(np.isfinite(values.reshape(len(values), math.prod(values.shape[1:]))).all(axis=1))
 
 
 def _lists(values: Array) -> list[Any]:

@@ -52,6 +52,9 @@ class RecordCodec:
 def _values(column: Column, cells: list[Any]) -> Any:
     shape: tuple[int, ...] = (len(cells),)
     if column.kind == "array":
+        bare = next((cell for cell in cells if column.shape and type(cell) is not list), None)
+        if bare is not None:
+            raise RequestError(f"{column.name!r} must be a list in each row, got {short(bare)}")
         shape = (len(cells), *_extent(cells[0], len(column.shape)))
     elif column.kind == "tensor" or (column.kind == "image" and type(cells[0]) is list):
         shape = (len(cells), *(column.shape if not column.resize else _extent(cells[0], len(column.shape))))

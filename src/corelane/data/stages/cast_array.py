@@ -103,9 +103,8 @@ def as_dtype(values: Array, dtype: np.dtype[Any]) -> tuple[Array, BoolArray]:
 
 
 def _cast_fixed(column: Column, raw: pa.Array) -> Cast:
-    if not column.shape and is_text(raw.type):
-        raw = parse_numbers(raw)[0]
-    elements, fits = dense(raw, column.shape)
+    numbers = parse_numbers(raw)[0] if not column.shape and is_text(raw.type) else raw
+    elements, fits = dense(numbers, column.shape)
     values, held = as_dtype(elements, np.dtype(column.dtype))
     bad = ~(fits & held.all(axis=1))
     stored = _stored(values).reshape(len(raw), *column.shape)

@@ -38,11 +38,9 @@ def inspected(content: bytes) -> tuple[ForeignGraph, bytes]:
     num_nodes = _check_content(model)
     opset = _check_versions(model)
     try:
-        onnx.checker.check_model(model)
-        model = onnx.shape_inference.infer_shapes(model)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise BundleError(f"the graph must be valid ONNX, got: {reason}", detail=str(error)) from error
+        model = onnx.shape_inference.infer_shapes(model)  # an output need not say its shape
+    except onnx.shape_inference.InferenceError as error:
+        raise _invalid(error) from error
     _constants_are_no_inputs(model.graph)
     described = ForeignGraph(
         inputs=tuple(_tensor(value, "input") for value in model.graph.input),
@@ -52,7 +50,16 @@ def inspected(content: bytes) -> tuple[ForeignGraph, bytes]:
     )
     if not described.inputs:
         raise ConfigError("the graph must have an input, got none: it gives the same for every row")
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise _invalid(error) from error
     return described, stripped(model)
+
+
+def _invalid(error: Exception) -> BundleError:
+    reason = str(error).strip().splitlines()[0]
+    return BundleError(f"the graph must be valid ONNX, got: {reason}", detail=str(error))
 
 
 def _check_content(model: Any) -> int:
@@ -79,10 +86,9 @@ def _check_operator(node: Any) -> None:
     name = f"{node.domain or 'ai.onnx'}.{node.op_type}"[:80]
     if node.domain not in DOMAINS:
         raise BundleError(f"each operator must be one of ONNX Runtime's own, got {name}; export without custom ones")
-    if node.domain != "com.microsoft" and not defs.has(node.op_type, node.domain.removeprefix("ai.onnx.") or ""):
-        domain = "" if node.domain == "ai.onnx" else node.domain
-        if not defs.has(node.op_type, domain):
-            raise BundleError(f"each operator must be one of ONNX's, got {name}; export with another version")
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    if domain != "com.microsoft" and not defs.has(node.op_type, domain):
+        raise BundleError(f"each operator must be one of ONNX's, got {name}; export with another version")
 
 
 def _messages(message: Any) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,4 +30,6 @@ def error_of(graph: bytes, batches: Sequence[NamedArrays], exact: FloatArray) ->
 
 def _flat(outputs: NamedArrays) -> FloatArray:
     """All numbers of a row side by side."""
-    return np.concatenate([array.reshape(len(array), -1) for array in outputs.values()], axis=1, dtype=np.float32)
+    return np.concatenate(
+        [array.reshape(len(array), math.prod(array.shape[1:])) for array in outputs.values()], axis=1, dtype=np.float32
+    )

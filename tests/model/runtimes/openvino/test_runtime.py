@@ -10,7 +10,9 @@ import pytest
 
 from corelane.core.errors import BundleError
 from corelane.core.types import FloatArray
+from corelane.machine.cpu import Machine
 from corelane.model.runtimes.graph_file import read_graph
+from corelane.model.runtimes.opening import BF16_ISA
 from corelane.model.runtimes.openvino.runtime import OpenVinoRuntime
 from tests.model.runtimes.onnx.test_runtime import graph, with_external_weights
 
@@ -34,7 +36,8 @@ def test_it_computes_in_the_precision_that_was_asked_for(tmp_path: Path, is_bf16
     compiled = runtime._compiled
     names = ("NUM_STREAMS", "INFERENCE_NUM_THREADS", "ENABLE_CPU_PINNING")
     assert [compiled.get_property(name) for name in names] == [2, 2, False]
-    assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == ("bf16" if is_bf16 else "f32")
+    has_bf16 = not BF16_ISA.isdisjoint(Machine.detect().isa)
+    assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == ("bf16" if is_bf16 and has_bf16 else "f32")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a graph", graph().SerializeToString()[:-20], None])

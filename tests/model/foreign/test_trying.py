@@ -1,0 +1,63 @@
+"""A foreign graph on rows: each row has an answer, and it is its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from corelane.core.errors import BundleError, ConfigError, MemoryBudgetError
+from corelane.model.foreign.inspecting import inspected
+from corelane.model.foreign.trying import answers_of, neutral_rows, opened
+from tests.model.foreign import graphs
+from tests.model.foreign.graphs import FLOAT, model
+
+ROWS = {"x": np.arange(10, dtype=np.float32).reshape(5, 2)}
+
+
+def run(made: Any, rows: dict[str, Any] = ROWS) -> dict[str, Any]:
+    return answers_of(opened(inspected(graphs.content(made))[1]), rows)
+
+
+def test_the_answers_are_the_graphs() -> None:
+    """By output name, a row for each row, batches joined."""
+    np.testing.assert_array_equal(run(graphs.doubled())["y"], 2 * ROWS["x"])
+    many = {"x": np.ones((1000, 2), dtype=np.float32)}
+    assert run(graphs.doubled(), many)["y"].shape == (1000, 2)
+
+
+def test_rows_of_zeros_have_the_graphs_types() -> None:
+    """A free length is some length, the same in every input."""
+    graph, content = inspected(graphs.content(graphs.text_classifier()))
+    rows = neutral_rows(graph)
+    assert {name: (str(values.dtype), values.shape) for name, values in rows.items()} == {
+        "input_ids": ("int64", (3, 16)),
+        "attention_mask": ("int64", (3, 16)),
+    }
+    assert answers_of(opened(content), rows)["scores"].shape == (3, 3)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_row_must_not_depend_on_its_neighbours(axis: int) -> None:
+    """A softmax over the rows is another network's first axis; one over a row's own numbers is fine."""
+    made = model([helper.make_node("Softmax", ["x"], ["y"], axis=axis)])
+    if axis:
+        assert run(made)["y"].shape == (5, 2)
+    else:
+        with pytest.raises(ConfigError, match="each row must have an answer of its own"):
+            run(made)
+
+
+def test_an_output_must_have_rows() -> None:
+    """A mean of all of them is no answer to each."""
+    node = helper.make_node("ReduceMean", ["x"], ["y"], axes=[0], keepdims=1)
+    with pytest.raises(ConfigError, match=r"must have a row for each row .* got the shape \[1, 2\] of 'y' for 5 rows"):
+        run(model([node], outputs=[("y", FLOAT, (1, 2))]))
+
+
+def test_rows_that_do_not_fit_are_told() -> None:
+    """Another width than the graph's."""
+    with pytest.raises((BundleError, MemoryBudgetError)):
+        run(graphs.doubled(), {"x": np.ones((2, 3), dtype=np.float32)})
