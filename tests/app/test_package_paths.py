@@ -12,7 +12,7 @@ import pytest
 from corelane.app import evaluate, package, predict, train
 from corelane.app.package_paths import OWN, resolve_package
 from corelane.app.runs import CONFIG_NAME, RESULT_NAME
-from corelane.core.errors import BundleError, ConfigError
+from corelane.core.errors import ConfigError
 from tests.serve.live import serving
 
 
@@ -69,5 +69,5 @@ def test_what_is_none_of_them_is_told(run: Path, tmp_path: Path) -> None:
     (other / RESULT_NAME).write_bytes((run / RESULT_NAME).read_bytes())
     config = (other / CONFIG_NAME).read_text().replace(str(run.parents[1] / "packages"), str(tmp_path / "packages"))
     (other / CONFIG_NAME).write_text(config)
-    with pytest.raises(BundleError, match="must"):
+    with pytest.raises(ConfigError, match="must be a run directory with data"):
         resolve_package(other)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from corelane.core.errors import BundleError, GoldenError, SkewError
+from corelane.core.errors import BundleError, GoldenError, MemoryBudgetError, RequestError, SkewError
 from corelane.core.types import Array
 from corelane.data.stages.cast_tensor import tensor_array
 from corelane.model.predictor import Predictor
@@ -40,7 +40,7 @@ class Golden:
         """Ask `predictor` again through the serving path. Raises `GoldenError`, which calls the package `name`."""
         try:
             compare(self.expected, predictor.predict_columns(raw_columns(self.rows)), tolerance)
-        except SkewError as error:
+        except (SkewError, MemoryBudgetError, RequestError) as error:
             raise GoldenError(
                 f"package {name} must reproduce its golden rows on this machine, got: {error.message}"
             ) from error

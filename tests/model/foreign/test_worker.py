@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,14 +17,15 @@ JUDGE = """
 import resource, sys
 from pathlib import Path
 from corelane.model.foreign import worker
-code = worker.judge(Path(sys.argv[1]), processor_s=50)
+code = worker.judge(Path(sys.argv[1]), processor_s=int(sys.argv[2]))
 print(code, resource.getrlimit(resource.RLIMIT_CPU), resource.getrlimit(resource.RLIMIT_AS)[0] // 2**30)
 """
 
 
-def judged(folder: Path) -> str:
-    done = subprocess.run([sys.executable, "-c", JUDGE, str(folder)], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+def judged(folder: Path, processor_s: int = 50) -> str:
+    argv = [sys.executable, "-c", JUDGE, str(folder), str(processor_s)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    return done.stdout.strip() or str(done.returncode)
 
 
 def test_it_looks_then_answers_rows(tmp_path: Path) -> None:
@@ -42,4 +44,13 @@ def test_a_refusal_is_written_with_its_reason(tmp_path: Path) -> None:
     assert judged(tmp_path).startswith("2")
     told = json.loads((tmp_path / REFUSED).read_bytes())
     assert (told["code"], "another file" in told["message"]) == ("bundle_broken", True)
+    assert not (tmp_path / CHECKED).exists()
+
+
+def test_a_loop_without_an_end_is_ended(tmp_path: Path) -> None:
+    """By the limit on its processor time, whatever library it hangs in; a graph that wants all memory is refused."""
+    (tmp_path / MODEL).write_bytes(graphs.content(graphs.endless()))
+    assert judged(tmp_path, processor_s=4) in {str(-signal.SIGXCPU), str(-signal.SIGKILL)}
+    (tmp_path / MODEL).write_bytes(graphs.content(graphs.huge()))
+    assert judged(tmp_path).startswith("2")
     assert not (tmp_path / CHECKED).exists()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from corelane.core.errors import BundleError, CorelaneError
+from corelane.core.errors import BundleError, CorelaneError, MemoryBudgetError
 from corelane.core.types import Array, NamedArrays
 from corelane.model.foreign.description import ForeignGraph
 from corelane.model.runtimes.graph_file import read_graph
@@ -30,11 +30,19 @@ def judge(folder: Path, *, processor_s: int) -> int:
     _limit(BASE_BYTES + TIMES_SIZE * path.stat().st_size, processor_s)
     try:
         _judge(folder, path)
+    except MemoryBudgetError as error:
+        refusal = BundleError("the model must be opened and run in limited memory, got one that needs more")
+        _refuse(folder, refusal, error.detail)
+        return 2
     except CorelaneError as error:
-        told = {"code": error.code, "message": error.message, "detail": error.detail}
-        (folder / REFUSED).write_text(json.dumps(told), "utf-8")
+        _refuse(folder, error, error.detail)
         return 2
     return 0
+
+
+def _refuse(folder: Path, error: CorelaneError, detail: str) -> None:
+    told = {"code": error.code, "message": error.message, "detail": detail}
+    (folder / REFUSED).write_text(json.dumps(told), "utf-8")
 
 
 def _judge(folder: Path, path: Path) -> None:
