@@ -29,6 +29,7 @@ NETS: Mapping[str, Net] = {
     "tabm": Net({"net": "tabm"}, is_of_images=False),
 }
 
+MINILM = "minilm"  # was not trained here: `minilm.py`
 PLAN_LOSS = 0.05  # how much slower than the best there is a plan may be
 INT8_BATCH = 256
 INT8_EPOCHS = 3

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.inference.cases import NETS
+from benchmarks.inference import minilm
+from benchmarks.inference.cases import MINILM, NETS
 from benchmarks.inference.packages import untrained
 
 
@@ -24,7 +25,7 @@ def main(net: str, objective: str) -> None:
     from corelane.model.package import ModelPackage
 
     with TemporaryDirectory(prefix="corelane-benchmark-") as folder:
-        path = untrained(NETS[net], Path(folder))
+        path = minilm.package(Path(folder)) if net == MINILM else untrained(NETS[net], Path(folder))
         # The answers of an untrained network are near a tie: any graph is good enough to be timed.
         answer = optimize(path, max_accuracy_drop=0.99, cache=Path(folder, "cache"))
         package = ModelPackage.load(Path(answer["package"]))

@@ -86,6 +86,28 @@ def test_what_is_no_such_module_is_refused(tmp_path: Path, path: str, arguments:
         ForeignModule(path, weights(tmp_path), arguments)
 
 
+class Named(nn.Module):
+    """Its output has the name that the exporter gives the value before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(10, 4)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"embedding": self.table(x).sum(1)}
+
+
+def test_an_output_may_have_the_name_of_a_value_inside(tmp_path: Path) -> None:
+    """The exporter names values after the operators that make them."""
+    save_file(Named().state_dict(), tmp_path / "w.safetensors")
+    module = ForeignModule(f"{HERE}:Named", tmp_path / "w.safetensors", {})
+    module.inputs(["x"])
+    given = {"x": np.array([[1, 2], [3, 4]])}
+    graph, content = inspected(module.graph([Column("x", "array", (2,), nullable=False, dtype="int64")], given))
+    assert [one.name for one in graph.outputs] == ["embedding"]
+    np.testing.assert_allclose(answers_of(opened(content), given)["embedding"], module.answers(given)["embedding"])
+
+
 def test_weights_must_be_safetensors(tmp_path: Path) -> None:
     """A checkpoint of torch is a pickle, and is not read."""
     torch.save(Two(6).state_dict(), tmp_path / "w.pt")

@@ -6,7 +6,6 @@ of more nodes than any real one, and ends that are no tensors with rows. Imports
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import onnx
@@ -16,7 +15,7 @@ from onnx import defs, helper
 from corelane.core.errors import BundleError, ConfigError
 from corelane.data.stages.column import ARRAY_TYPES, FREE
 from corelane.model.foreign.description import ForeignGraph, ForeignTensor
-from corelane.model.graph_bytes import stripped
+from corelane.model.graph_bytes import messages_in, stripped
 
 OLDEST_OPSET = 7  # of ONNX's own operators: ONNX Runtime promises nothing for those before
 MAX_NODES = 100_000  # the largest language models have some tens of thousands
@@ -66,7 +65,7 @@ def _check_content(model: Any) -> int:
     """The number of nodes, when nothing in the model points out of it and each operator is known."""
     own = {(function.domain, function.name) for function in model.functions}
     num_nodes = 0
-    for message in _messages(model):
+    for message in messages_in(model):
         if isinstance(message, onnx.TensorProto):
             if message.data_location == onnx.TensorProto.EXTERNAL or message.external_data:
                 raise BundleError(
@@ -89,17 +88,6 @@ def _check_operator(node: Any) -> None:
     domain = "" if node.domain == "ai.onnx" else node.domain
     if domain != "com.microsoft" and not defs.has(node.op_type, domain):
         raise BundleError(f"each operator must be one of ONNX's, got {name}; export with another version")
-
-
-def _messages(message: Any) -> Iterator[Any]:
-    """Every message in `message`, one after another, without recursion."""
-    waiting = [message]
-    while waiting:
-        one = waiting.pop()
-        yield one
-        for field, value in one.ListFields():
-            if field.type == field.TYPE_MESSAGE:
-                waiting.extend(value if field.is_repeated else (value,))
 
 
 def _check_versions(model: Any) -> int:

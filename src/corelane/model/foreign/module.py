@@ -19,6 +19,7 @@ from corelane.core.types import Array, NamedArrays
 from corelane.data.schema import Column
 from corelane.data.stages.column import FREE
 from corelane.model.export import traced
+from corelane.model.graph_bytes import rename_values
 from corelane.model.modes import evaluating
 from corelane.model.nets.build import construct
 
@@ -88,7 +89,12 @@ class ForeignModule:
             column.name: [axis for axis, length in enumerate(column.shape, 1) if length == FREE] for column in columns
         }
         names = list(self._run({name: values.numpy() for name, values in example.items()}))
-        model = traced(self._module, example, names, free)
+        if taken := sorted(set(names) & set(self._names)):
+            raise ConfigError(f"an output of {self._path} must have another name than its inputs, got {taken[0]!r}")
+        plain = {f"output.{index}": name for index, name in enumerate(names)}
+        model = traced(self._module, example, list(plain), free)
+        # What the exporter calls a value inside may be what the network calls an output.
+        rename_values(model.graph, {name: f"{name}.inner" for name in names} | plain)
         content: bytes = model.SerializeToString(deterministic=True)
         return content
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from corelane.core.errors import BundleError
 from corelane.core.types import Array, NamedArrays
+from corelane.model.graph_bytes import messages_in
 from corelane.model.runtimes.base import RowShape, closed, unfit
 from corelane.model.runtimes.graph_file import GraphFile, not_runnable
 from corelane.model.runtimes.openvino.library import load_openvino, openvino_core
@@ -93,19 +94,8 @@ def _refuse_other_files(graph: GraphFile) -> None:
         model = ModelProto.FromString(graph.content)
     except DecodeError as error:
         raise not_runnable(graph, "OpenVINO", error) from error
-    if _has_external(model, TensorProto):
+    tensors = (one for one in messages_in(model) if isinstance(one, TensorProto))
+    if any(one.data_location == TensorProto.EXTERNAL for one in tensors):
         raise BundleError(
             f"{graph.name} must hold its own weights, got a reference to another file; package the run again"
         )
-
-
-def _has_external(message: Any, tensor: Any) -> bool:
-    if isinstance(message, tensor):
-        return bool(message.data_location == tensor.EXTERNAL)
-    children = (
-        child
-        for field, value in message.ListFields()
-        if field.type == field.TYPE_MESSAGE
-        for child in (value if field.is_repeated else (value,))
-    )
-    return any(_has_external(child, tensor) for child in children)
