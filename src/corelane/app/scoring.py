@@ -96,10 +96,10 @@ def predict(
     source = _source(data, labels)
     with _scorer(package) as scorer:
         if resume:
-            done = _answer_and_keep(scorer, source, Path(output), on_rows)
+            done = _answer_and_keep(scorer, source, Path(output), on_rows, data=data)
         else:
             with _sink(str(output)) as sink:
-                done = _written(scorer.processor.score(source.batches()), sink, on_rows)
+                done = _written(scorer.processor.score(source.batches()), sink, on_rows, data=data)
     elapsed_s = clock.monotonic() - started_s
     return {"output": without_secrets(str(output)), **asdict(done), "rows_per_s": (done.rows - done.kept) / elapsed_s}
 
@@ -141,7 +141,9 @@ def _sink(output: str) -> AbstractContextManager[RowSink]:
     return open_table_sink(expand(output, os.environ, "the output"))
 
 
-def _written(answers: Iterable[pa.RecordBatch], sink: RowSink, on_rows: Callable[[int], None]) -> Answered:
+def _written(
+    answers: Iterable[pa.RecordBatch], sink: RowSink, on_rows: Callable[[int], None], *, data: str
+) -> Answered:
     num_rows = num_rejected = 0
     for rows in answers:
         sink.write(rows)
@@ -149,11 +151,13 @@ def _written(answers: Iterable[pa.RecordBatch], sink: RowSink, on_rows: Callable
         num_rejected += rows.num_rows - rows.column(REJECTED).null_count
         on_rows(num_rows)
     if not num_rows:
-        raise DataError("the input must have at least one row, got none; check the file")
+        raise DataError(f"the input must have at least one row, got none in {without_secrets(data)}; check it")
     return Answered(num_rows, num_rejected)
 
 
-def _answer_and_keep(scorer: _Scorer, source: DataSource, output: Path, on_rows: Callable[[int], None]) -> Answered:
+def _answer_and_keep(
+    scorer: _Scorer, source: DataSource, output: Path, on_rows: Callable[[int], None], *, data: str
+) -> Answered:
     """The same over `KeptRows`, from the first row that has no answer yet."""
     with open_file_sink(output) as sink:
         digest = source.fingerprint().digest
@@ -163,7 +167,7 @@ def _answer_and_keep(scorer: _Scorer, source: DataSource, output: Path, on_rows:
         start = Cursor(source.name, digest, num_kept)
         for num_rows in kept.keep(scorer.processor.score(source.batches(start))):
             on_rows(num_rows)
-        done = _written(kept.batches(), sink, lambda _: None)
+        done = _written(kept.batches(), sink, lambda _: None, data=data)
     kept.discard()
     return replace(done, kept=num_kept)
 
