@@ -33,7 +33,7 @@ def server(packages: tuple[Path, ...]) -> Iterator[LiveServer]:
 
 def test_the_server_describes_itself(server: LiveServer) -> None:
     """`/v2`, with and without a slash, names the server, its version and its extensions."""
-    expected = {"name": "corelane", "version": corelane.__version__, "extensions": []}
+    expected = {"name": "corelane", "version": corelane.__version__, "extensions": ["binary_tensor_data"]}
     assert server.ask("GET", "/v2").json == expected
     assert server.ask("GET", "/v2/").json == expected
 
@@ -189,3 +189,27 @@ def test_many_requests_share_one_connection(server: LiveServer) -> None:
         assert ask(connection, "POST", "/v2/models/m/infer", {"inputs": []}).status == 400
         assert ask(connection, "GET", "/v2/models/picture").json["name"] == "picture"
     connection.close()
+
+
+@pytest.mark.parametrize("header", ["0", "-5", "1.5", "soon", "3600001", "9" * 30])
+def test_a_time_limit_that_is_none_is_refused(server: LiveServer, header: str) -> None:
+    """The header is a whole number of milliseconds, the parameter one of microseconds."""
+    reply = server.ask("POST", "/v2/models/m/infer", {"inputs": [MATRIX]}, {"Corelane-Timeout-Ms": header})
+    assert (reply.status, "whole number of milliseconds" in reply.json["error"]) == (400, True)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "100", True, None])
+def test_a_timeout_that_is_none_is_refused(server: LiveServer, value: Any) -> None:
+    """Nothing is guessed of another type."""
+    reply = server.ask("POST", "/v2/models/m/infer", {"inputs": [MATRIX], "parameters": {"timeout": value}})
+    assert reply.status == 400
+
+
+def test_a_deadline_that_passes_is_a_504_and_one_that_does_not_is_an_answer(server: LiveServer) -> None:
+    """A microsecond is over when the request is read; a minute is not. A header can only shorten the server's limit."""
+    body = {"inputs": [MATRIX]}
+    late = server.ask("POST", "/v2/models/m/infer", {**body, "parameters": {"timeout": 1}})
+    assert (late.status, "deadline" in late.json["error"]) == (504, True)
+    for headers in ({"Corelane-Timeout-Ms": "3600000"}, {}):
+        limited = {**body, "parameters": {"timeout": 60_000_000}}
+        assert server.ask("POST", "/v2/models/m/infer", limited, headers).status == 200

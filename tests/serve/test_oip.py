@@ -17,7 +17,7 @@ from corelane.core.errors import RequestError
 from corelane.core.types import JsonObject
 from corelane.model.package import ModelPackage
 from corelane.serve.oip import OipCodec
-from corelane.serve.request import Request, Response
+from corelane.serve.request import Envelope, Request, Response
 from tests.serve.live import tensor
 from tests.serve.packages import image_package, labels_package, mixed_package, numeric_package, png
 
@@ -93,7 +93,7 @@ def test_images_come_as_pixels_or_as_files(picture: OipCodec) -> None:
 def test_id_outputs_and_deadline_are_kept(numeric: OipCodec) -> None:
     """The id, the outputs asked for and the deadline travel with the request; an empty list of outputs means all."""
     body = {"inputs": [MATRIX], "id": "a \u2603", "outputs": [{"name": "label"}], "parameters": {"anything": 1}}
-    request = numeric.parse(json.dumps(body).encode(), deadline_s=5.0)
+    request = numeric.parse(json.dumps(body).encode(), Envelope(deadline_s=5.0))
     assert (request.id, request.outputs, request.deadline_s) == ("a \u2603", ("label",), 5.0)
     assert parse(numeric, MATRIX, outputs=[]).outputs is None
 
@@ -142,7 +142,7 @@ BAD: dict[str, tuple[str, Any]] = {
     "odd parameters": ("parameters", {"inputs": [MATRIX], "parameters": [1]}),
     "nested parameters": ("parameters", {"inputs": [MATRIX], "parameters": {"a": {"b": 1}}}),
     "odd tensor parameters": ("parameters", {"inputs": [{**MATRIX, "parameters": 3}]}),
-    "binary data": ("binary data", {"inputs": [{**MATRIX, "parameters": {"binary_data_size": 32}}]}),
+    "binary data in both places": ("got both", {"inputs": [{**MATRIX, "parameters": {"binary_data_size": 32}}]}),
 }
 
 
@@ -233,13 +233,13 @@ def test_a_reply_names_what_was_asked(numeric: OipCodec) -> None:
     """The reply echoes model, version and id, and holds the outputs asked for, flat with their shape."""
     request = parse(numeric, MATRIX, id="7", outputs=[{"name": "probabilities"}])
     outputs = {"label": np.array([1]), "probabilities": np.array([[0.25, 0.5, 0.25]], np.float32)}
-    assert json.loads(numeric.render(Response(request, outputs))) == {
+    assert json.loads(numeric.render(Response(request, outputs))[0]) == {
         "model_name": "m",
         "model_version": "1",
         "id": "7",
         "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [1, 3], "data": [0.25, 0.5, 0.25]}],
     }
-    every = json.loads(numeric.render(Response(parse(numeric, MATRIX), outputs)))
+    every = json.loads(numeric.render(Response(parse(numeric, MATRIX), outputs))[0])
     assert "id" not in every
     assert [output["name"] for output in every["outputs"]] == ["label", "probabilities"]
 
@@ -248,7 +248,7 @@ def test_text_labels_are_bytes_tensors(picture: OipCodec) -> None:
     """Labels that are texts come as a BYTES tensor of strings."""
     request = parse(picture, tensor("image", [0] * 20, [1, 4, 5, 1], "UINT8"))
     outputs = {"label": np.array(["cat"], object), "probabilities": np.zeros((1, 2), np.float32)}
-    label = json.loads(picture.render(Response(request, outputs)))["outputs"][0]
+    label = json.loads(picture.render(Response(request, outputs))[0])["outputs"][0]
     assert label == {"name": "label", "datatype": "BYTES", "shape": [1], "data": ["cat"]}
 
 
@@ -272,6 +272,6 @@ def test_several_labels_are_a_tensor_of_flags(home: Path) -> None:
     codec = OipCodec(ModelPackage.load(labels_package(home)))
     request = parse(codec, tensor("features", [1.0, 2.0], [1, 2], "FP64"))
     outputs = {"labels": np.array([[False, True]]), "probabilities": np.array([[0.25, 0.75]], np.float32)}
-    labels = json.loads(codec.render(Response(request, outputs)))["outputs"][0]
+    labels = json.loads(codec.render(Response(request, outputs))[0])["outputs"][0]
     assert labels == {"name": "labels", "datatype": "BOOL", "shape": [1, 2], "data": [False, True]}
     assert codec.metadata()["outputs"][0] == {"name": "labels", "datatype": "BOOL", "shape": [-1, 2]}

@@ -109,13 +109,13 @@ def test_no_cell_raises_anything_but_a_request_error(mixed: RecordCodec, picture
 def test_predictions_are_plain_records(mixed: RecordCodec, picture: RecordCodec) -> None:
     """A regression answers values, a classification labels with probabilities by label."""
     request = Request({}, 1, 0)
-    assert json.loads(mixed.render(Response(request, {"value": np.array([1.5])}))) == {
+    assert json.loads(mixed.render(Response(request, {"value": np.array([1.5])}))[0]) == {
         "model": "mixed",
         "version": 1,
         "predictions": [{"value": 1.5}],
     }
     outputs = {"label": np.array(["cat"], object), "probabilities": np.array([[0.75, 0.25]], np.float32)}
-    assert json.loads(picture.render(Response(request, outputs)))["predictions"] == [
+    assert json.loads(picture.render(Response(request, outputs))[0])["predictions"] == [
         {"label": "cat", "probabilities": {"cat": 0.75, "dog": 0.25}}
     ]
 
@@ -124,6 +124,6 @@ def test_several_labels_are_listed(tmp_path: Path) -> None:
     """A row's labels by name, and the probability of each that there is."""
     outputs = {"labels": np.array([[False, True]]), "probabilities": np.array([[0.25, 0.75]], np.float32)}
     for codec in codec_of(labels_package(tmp_path)):
-        assert json.loads(codec.render(Response(Request({}, 1, 0), outputs)))["predictions"] == [
+        assert json.loads(codec.render(Response(Request({}, 1, 0), outputs))[0])["predictions"] == [
             {"labels": ["cold"], "probabilities": {"wet": 0.25, "cold": 0.75}}
         ]

@@ -9,30 +9,36 @@ from typing import Protocol
 import orjson
 
 from corelane import __version__
+from corelane.core.errors import DeadlineError, RequestError
 from corelane.core.types import JsonObject
 from corelane.observe.metrics import CONTENT_TYPE, MetricsCollector
+from corelane.serve.binary import HEADER
 from corelane.serve.oip import OipCodec
 from corelane.serve.records import RecordCodec
-from corelane.serve.request import Request, Response
+from corelane.serve.request import Envelope, Request, Response
 from corelane.serve.server import ModelServer
-from corelane.web.exchange import Exchange, Observe
+from corelane.web.exchange import Exchange, Headers, Observe
 from corelane.web.route import Handler, Route, Routes
 from corelane.web.status import HTTP_STATUS
 
 SERVER_NAME = "corelane"
-EXTENSIONS: tuple[str, ...] = ()  # of the Open Inference Protocol; the required surface is no extension
+EXTENSIONS = ("binary_tensor_data",)  # of the Open Inference Protocol; the required surface is no extension
+TIMEOUT_HEADER = "corelane-timeout-ms"
+"""Within how many milliseconds after its arrival a request must be answered; then 504, and it is not run any more."""
+
+MAX_TIMEOUT_MS = 3_600_000
 UNROUTED = "other"  # the model of requests that name none
 
 
 class Codec(Protocol):
     """Translates between a protocol's bytes and the neutral request and response."""
 
-    def parse(self, body: bytes, deadline_s: float) -> Request:
+    def parse(self, body: bytes, envelope: Envelope) -> Request:
         """The request in `body`. Raises `RequestError`."""
         ...
 
-    def render(self, response: Response) -> bytes:
-        """The reply's body."""
+    def render(self, response: Response) -> tuple[bytes, Headers]:
+        """The reply's body and headers."""
         ...
 
 
@@ -101,11 +107,23 @@ class ModelRoutes:
         def predict(exchange: Exchange, body: bytes) -> None:
             def deliver(result: Response | BaseException) -> None:
                 try:
-                    exchange.reply(render(result)) if isinstance(result, Response) else exchange.fail(result)
+                    if exchange.is_late:
+                        exchange.fail(DeadlineError("the answer was not ready before the deadline; try again later"))
+                    elif isinstance(result, Response):
+                        reply, headers = render(result)
+                        exchange.reply(reply, headers=headers)
+                    else:
+                        exchange.fail(result)
                 except Exception as error:  # noqa: BLE001 - it belongs to this exchange, not to the rest of the batch
                     exchange.fail(error)
 
-            submit(parse(body, exchange.arrived_s + timeout_s), deliver, is_alone=exchange.is_alone)
+            envelope = _envelope(exchange, timeout_s)
+            request = parse(body, envelope)
+            if request.deadline_s < exchange.arrived_s + timeout_s:
+                exchange.expire(request.deadline_s)
+                if exchange.is_late:
+                    raise DeadlineError("the deadline passed while the request was read; send it again later")
+            submit(request, deliver, is_alone=exchange.is_alone)
 
         return predict
 
@@ -152,6 +170,19 @@ class ModelRoutes:
                 return f"the version of {name} must be {server.model.version}, got {parts[5][:20]!r}"
         known = "/v2/models/<name>/infer, /v1/models/<name>:predict and /v2/health/ready are"
         return f"the path must be one this server answers, got {path[:80]!r}; {known}"
+
+
+def _envelope(exchange: Exchange, timeout_s: float) -> Envelope:
+    """What the headers and the configuration say of a request."""
+    milliseconds = exchange.header(TIMEOUT_HEADER)
+    if milliseconds is not None:
+        if not (milliseconds.isascii() and milliseconds.isdecimal() and 0 < int(milliseconds[:10]) <= MAX_TIMEOUT_MS):
+            raise RequestError(
+                f"the header {TIMEOUT_HEADER} must be a whole number of milliseconds from 1 to {MAX_TIMEOUT_MS}, "
+                f"got {milliseconds[:20]!r}"
+            )
+        timeout_s = min(timeout_s, int(milliseconds) / 1000)
+    return Envelope(exchange.arrived_s, exchange.arrived_s + timeout_s, exchange.header(HEADER))
 
 
 def _server_metadata() -> JsonObject:

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2 in JSON: request bytes to a `Request`, a `Response` to reply bytes, model metadata.
+"""The Open Inference Protocol v2 over HTTP: request bytes to a `Request`, a `Response` to reply bytes, model metadata.
 
 Tensors are the raw columns of the schema by name; a model whose columns are all numeric also takes them as one matrix.
 The specification is `inference_rest.md` of kserve/open-inference-protocol; docs/serve.md decides what it leaves open.
@@ -17,13 +17,28 @@ from corelane.core.types import JsonObject
 from corelane.data.schema import Column
 from corelane.model.package import ModelPackage
 from corelane.model.signature import TensorMeta
+from corelane.serve.binary import (
+    ALL_WANTED,
+    HEADER,
+    OCTETS,
+    SIZE,
+    TYPES,
+    WANTED,
+    BinaryParts,
+    read_bytes,
+    read_numbers,
+    split_body,
+    write_array,
+)
 from corelane.serve.columns import check_names, column_values
-from corelane.serve.request import Inputs, Request, Response
+from corelane.serve.request import BARE, Envelope, Inputs, Request, Response
 from corelane.serve.values import INTEGER_TYPES, MAX_RANK, NUMBER_TYPES, check_integers, flat, numbers, short
+from corelane.web.exchange import JSON, Headers
 
 PLATFORM = "onnx_onnxruntime"
 MAX_LENGTH = 1 << 31  # elements along one axis; a body cannot hold more
 MAX_ID = 1024  # characters of a request's id
+TIMEOUT = "timeout"  # the parameter that says within how many microseconds a request must be answered
 
 
 class OipCodec:
@@ -39,27 +54,51 @@ class OipCodec:
 
     # --- in -----------------------------------------------------------------------------------------------------------
 
-    def parse(self, body: bytes, deadline_s: float = math.inf) -> Request:
+    def parse(self, body: bytes, envelope: Envelope = BARE) -> Request:
         """The request in `body`. Raises `RequestError` for whatever is not one of this model's."""
-        message = _object(body)
+        if envelope.json_length == "0":
+            return self._read_raw(body, envelope)
+        text, behind = split_body(body, envelope.json_length)
+        message = _object(text)
         tensors = message.get("inputs")
         if type(tensors) is not list or not tensors:
             raise RequestError(f"inputs must be a list of at least one tensor, got {short(tensors)}")
-        inputs, num_rows = self._read(tensors)
-        request = Request(inputs, num_rows, len(body), deadline_s)
+        parts = BinaryParts(behind)
+        inputs, num_rows = self._read(tensors, parts)
+        parts.check_end()
+        request = Request(inputs, num_rows, len(body), envelope.deadline_s)
         if len(message) > 1:
-            self._read_options(message, request)
+            self._read_options(message, request, envelope)
         return request
 
-    def _read(self, tensors: list[Any]) -> tuple[Inputs, int]:
+    def _read_raw(self, body: bytes, envelope: Envelope) -> Request:
+        """A body that is the one input's bytes and nothing else: as many rows as it has, or one text or file."""
+        meta = self._matrix or (self._model.signature.inputs[0] if len(self._inputs) == 1 else None)
+        if meta is None or -1 in meta.shape[1:]:
+            raise RequestError(
+                f"a body without JSON must be for a model of one input whose rows have one size, "
+                f"got one for {self._model.name}"
+            )
+        if meta.datatype == "BYTES":
+            shape, body = [1], len(body).to_bytes(4, "little") + body
+        else:
+            row_bytes = math.prod(meta.shape[1:]) * TYPES[meta.datatype].itemsize
+            shape = [len(body) // row_bytes, *meta.shape[1:]]
+            if not shape[0] or len(body) % row_bytes:
+                raise RequestError(f"a body without JSON must be rows of {row_bytes} bytes, got {len(body)} bytes")
+        tensor = {"name": meta.name, "datatype": meta.datatype, "shape": shape, "parameters": {SIZE: len(body)}}
+        inputs, num_rows = self._read([tensor], BinaryParts(memoryview(body)))
+        return Request(inputs, num_rows, len(body), envelope.deadline_s, in_bytes=frozenset(self._outputs))
+
+    def _read(self, tensors: list[Any], parts: BinaryParts) -> tuple[Inputs, int]:
         names = [_name(tensor) for tensor in tensors]
         if self._matrix is not None and names == [self._matrix.name] and names != list(self._columns):
-            return self._read_matrix(tensors[0], self._matrix)
+            return self._read_matrix(tensors[0], self._matrix, parts)
         check_names(names, self._columns, "the input")
         columns: dict[str, Any] = {}
         num_rows = 0
         for name, tensor in zip(names, tensors, strict=True):
-            shape, elements = self._read_column(self._columns[name], tensor)
+            shape, elements = self._read_column(self._columns[name], tensor, parts)
             if columns and shape[0] != num_rows:
                 raise RequestError(f"the input {name!r} must have {num_rows} rows as the others, got {shape[0]}")
             num_rows = shape[0]
@@ -68,17 +107,25 @@ class OipCodec:
             return np.column_stack([columns[name] for name in self._columns]), num_rows
         return columns, num_rows
 
-    def _read_matrix(self, tensor: JsonObject, matrix: TensorMeta) -> tuple[Inputs, int]:
+    def _read_matrix(self, tensor: JsonObject, matrix: TensorMeta, parts: BinaryParts) -> tuple[Inputs, int]:
         shape = _shape(tensor, matrix)
         if len(shape) != 2 or shape[1] != matrix.shape[1]:
             raise RequestError(f"the shape of {matrix.name!r} must be {list(matrix.shape)}, got {shape}")
+        size = _binary_size(tensor)
+        if size is not None:
+            return read_numbers(
+                parts.take(size, matrix.name), _number_type(tensor, matrix.name), shape, matrix.name
+            ), shape[0]
         elements = flat(tensor.get("data"), shape, matrix.name)
         _check_number_type(tensor, elements, matrix.name)
         return numbers(elements, repr(matrix.name)).reshape(shape), shape[0]
 
-    def _read_column(self, column: Column, tensor: JsonObject) -> tuple[list[int], Any]:
+    def _read_column(self, column: Column, tensor: JsonObject, parts: BinaryParts) -> tuple[list[int], Any]:
         meta = self._inputs[column.name]
         shape = _shape(tensor, meta)
+        size = _binary_size(tensor)
+        if size is not None:
+            return self._read_binary(column, tensor, shape, parts.take(size, column.name))
         data = tensor.get("data")
         datatype = tensor.get("datatype")
         is_text = column.kind in ("categorical", "date")
@@ -98,21 +145,48 @@ class OipCodec:
             shape = shape[:1]
         else:
             shape = _fit_image(column, shape) if column.kind == "image" else shape
-            if len(shape) != len(meta.shape) or any(
-                want not in (-1, got) for want, got in zip(meta.shape, shape, strict=True)
-            ):
-                raise RequestError(f"the shape of {column.name!r} must be {list(meta.shape)}, got {shape}")
+            _check_shape(column.name, meta, shape)
             data = flat(data, shape, repr(column.name))
             if datatype != "BOOL" or column.dtype != "bool":
                 _check_number_type(tensor, data, column.name)
         return shape, column_values(column, data, shape)
 
-    def _read_options(self, message: JsonObject, request: Request) -> None:
+    def _read_binary(
+        self, column: Column, tensor: JsonObject, shape: list[int], content: memoryview
+    ) -> tuple[list[int], Any]:
+        """The same of a tensor whose elements are bytes."""
+        meta, datatype = self._inputs[column.name], tensor.get("datatype")
+        is_text = column.kind in ("categorical", "date")
+        if datatype == "BYTES" or is_text:
+            if datatype != "BYTES" or not (is_text or column.kind == "image"):
+                raise _wrong_datatype(column.name, meta.datatype, datatype)
+            if shape[1:] not in ([], [1]):
+                raise RequestError(f"the shape of {column.name!r} must be [-1], got {shape}")
+            elements = read_bytes(content, shape[0], column.name)
+            return shape[:1], [_text(element, column.name) for element in elements] if is_text else elements
+        if column.kind == "numeric":
+            if shape[1:] not in ([], [1]):
+                raise RequestError(f"the shape of {column.name!r} must be [-1], got {shape}")
+            shape = shape[:1]
+        else:
+            shape = _fit_image(column, shape) if column.kind == "image" else shape
+            _check_shape(column.name, meta, shape)
+        kind = "BOOL" if datatype == "BOOL" and column.dtype == "bool" else _number_type(tensor, column.name)
+        values = read_numbers(content, kind, shape, column.name)
+        return shape, values.astype(np.float64) if column.kind == "numeric" else values
+
+    def _read_options(self, message: JsonObject, request: Request, envelope: Envelope) -> None:
         request.id = message.get("id")
         if "id" in message and (type(request.id) is not str or len(request.id) > MAX_ID):
             raise RequestError(f"id must be a string of at most {MAX_ID} characters, got {short(request.id)}")
         _check_parameters(message, "the request")
+        parameters = message.get("parameters") or {}
+        if TIMEOUT in parameters:
+            request.deadline_s = envelope.within(_timeout_s(parameters[TIMEOUT]))
+        is_all = parameters.get(ALL_WANTED) is True
         wanted = message.get("outputs")
+        if not wanted and is_all:
+            request.in_bytes = frozenset(self._outputs)
         if wanted is None:
             return
         if type(wanted) is not list:
@@ -121,12 +195,16 @@ class OipCodec:
             names = [_name(output) for output in wanted]
             check_names([*names, *(name for name in self._outputs if name not in names)], self._outputs, "the output")
             request.outputs = tuple(names)
+            flags = [(output.get("parameters") or {}).get(WANTED, is_all) for output in wanted]
+            request.in_bytes = frozenset(name for name, flag in zip(names, flags, strict=True) if flag is True)
 
     # --- out ----------------------------------------------------------------------------------------------------------
 
-    def render(self, response: Response) -> bytes:
+    def render(self, response: Response) -> tuple[bytes, Headers]:
         """The reply to `response.request`: its outputs flat and row-major, its id if it had one."""
         request = response.request
+        if request.in_bytes:
+            return self._render_bytes(response)
         message: JsonObject = {**self._header, "outputs": []}
         if request.id is not None:
             message["id"] = request.id
@@ -141,7 +219,26 @@ class OipCodec:
                     "data": array.tolist() if array.dtype.kind == "O" else array.ravel(),
                 }
             )
-        return orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
+        return orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY), JSON
+
+    def _render_bytes(self, response: Response) -> tuple[bytes, Headers]:
+        """The same with some outputs behind the JSON."""
+        request = response.request
+        message: JsonObject = {**self._header, "outputs": []}
+        if request.id is not None:
+            message["id"] = request.id
+        behind: list[bytes] = []
+        for name in request.outputs or self._outputs:
+            array = response.outputs[name]
+            output: JsonObject = {"name": name, "datatype": self._outputs[name].datatype, "shape": array.shape}
+            if name in request.in_bytes:
+                behind.append(write_array(array))
+                output["parameters"] = {SIZE: len(behind[-1])}
+            else:
+                output["data"] = array.tolist() if array.dtype.kind == "O" else array.ravel()
+            message["outputs"].append(output)
+        head = orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
+        return b"".join([head, *behind]), [*OCTETS, (HEADER, str(len(head)))]
 
     def metadata(self) -> JsonObject:
         """What `GET /v2/models/<name>` answers."""
@@ -183,8 +280,6 @@ def _check_parameters(holder: JsonObject, what: str) -> None:
         raise RequestError(
             f"the parameters of {what} must be strings, numbers or booleans by name, got {short(parameters)}"
         )
-    if "binary_data_size" in parameters:
-        raise RequestError(f"the data of {what} must be JSON, got binary data, which this server does not read")
 
 
 def _shape(tensor: JsonObject, meta: TensorMeta) -> list[int]:
@@ -198,6 +293,39 @@ def _shape(tensor: JsonObject, meta: TensorMeta) -> list[int]:
     raise RequestError(
         f"the shape of {meta.name!r} must be {list(meta.shape)} with at least one row, got {short(shape)}"
     )
+
+
+def _timeout_s(microseconds: Any) -> float:
+    if type(microseconds) is not int or microseconds < 1:
+        raise RequestError(f"{TIMEOUT} must be a whole number of microseconds from 1 on, got {short(microseconds)}")
+    return microseconds / 1e6
+
+
+def _binary_size(tensor: JsonObject) -> Any:
+    """What a tensor says of its bytes; None where its elements are in the JSON, as they are unless it says so."""
+    size = (tensor.get("parameters") or {}).get(SIZE)
+    if size is not None and "data" in tensor:
+        raise RequestError(f"{tensor['name'][:80]!r} must have data or {SIZE}, got both")
+    return size
+
+
+def _number_type(tensor: JsonObject, name: str) -> str:
+    datatype = tensor.get("datatype")
+    if type(datatype) is not str or datatype not in TYPES or datatype == "BOOL":
+        raise _wrong_datatype(name, "a number such as FP64", datatype)
+    return datatype
+
+
+def _text(element: bytes, name: str) -> str:
+    try:
+        return element.decode()
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{name!r} must hold texts in UTF-8, got other bytes") from error
+
+
+def _check_shape(name: str, meta: TensorMeta, shape: list[int]) -> None:
+    if len(shape) != len(meta.shape) or any(want not in (-1, got) for want, got in zip(meta.shape, shape, strict=True)):
+        raise RequestError(f"the shape of {name!r} must be {list(meta.shape)}, got {shape}")
 
 
 def _check_number_type(tensor: JsonObject, elements: list[Any], name: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,12 @@ import orjson
 
 from corelane.core.errors import RequestError
 from corelane.data.schema import Column
+from corelane.serve.binary import HEADER
 from corelane.serve.columns import check_names, column_values
-from corelane.serve.request import Request, Response
+from corelane.serve.request import BARE, Envelope, Request, Response
 from corelane.serve.server import ModelServer
 from corelane.serve.values import short
+from corelane.web.exchange import JSON, Headers
 
 
 class RecordCodec:
@@ -26,8 +27,10 @@ class RecordCodec:
         self._records = server.predictor.records
         self._header = {"model": server.model.name, "version": server.model.version}
 
-    def parse(self, body: bytes, deadline_s: float = math.inf) -> Request:
+    def parse(self, body: bytes, envelope: Envelope = BARE) -> Request:
         """The request in `body`. Raises `RequestError` for whatever is not one of this model's."""
+        if envelope.json_length is not None:
+            raise RequestError(f"records must be JSON alone, got the header {HEADER}; leave it out")
         try:
             message = orjson.loads(body)
         except orjson.JSONDecodeError as error:
@@ -42,11 +45,11 @@ class RecordCodec:
                 check_names(list(row), sorted(self._names), f"row {index}: the column")
         columns = {column.name: _values(column, [row[column.name] for row in rows]) for column in self._columns}
         inputs = np.column_stack(list(columns.values())) if self._is_matrix else columns
-        return Request(inputs, len(rows), len(body), deadline_s)
+        return Request(inputs, len(rows), len(body), envelope.deadline_s)
 
-    def render(self, response: Response) -> bytes:
+    def render(self, response: Response) -> tuple[bytes, Headers]:
         """`{"model", "version", "predictions": [...]}`, one prediction per row."""
-        return orjson.dumps({**self._header, "predictions": self._records(response.outputs)})
+        return orjson.dumps({**self._header, "predictions": self._records(response.outputs)}), JSON
 
 
 def _values(column: Column, cells: list[Any]) -> Any:

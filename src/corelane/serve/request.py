@@ -13,6 +13,24 @@ Inputs: TypeAlias = Array | Mapping[str, Any]
 """A matrix [n, d] where the model takes one, else raw columns by name, each an array or a list of n values."""
 
 
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What is known of a request beside its body: when it came and when it must be answered (monotonic seconds), and
+    how many bytes of the body are JSON, as a header says (None: all of it).
+    """
+
+    arrived_s: float = 0.0
+    deadline_s: float = math.inf
+    json_length: str | None = None
+
+    def within(self, timeout_s: float) -> float:
+        """The deadline of a request that must be answered `timeout_s` after it came."""
+        return min(self.deadline_s, self.arrived_s + timeout_s)
+
+
+BARE = Envelope()
+
+
 @dataclass(slots=True, eq=False)
 class Request:
     """Rows to predict. `num_bytes` is what they cost while waiting; `deadline_s` is on the monotonic clock."""
@@ -23,6 +41,7 @@ class Request:
     deadline_s: float = math.inf
     id: str | None = None
     outputs: tuple[str, ...] | None = None  # those asked for, None for all
+    in_bytes: frozenset[str] = frozenset()  # the outputs that are wanted as bytes
 
 
 @dataclass(slots=True, eq=False)

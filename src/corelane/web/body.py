@@ -6,29 +6,23 @@ requests with one timer.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import AsyncIterable
-from typing import Protocol
 
 from corelane.core.errors import PayloadTooLargeError, RequestError, UnsupportedMediaError
+from corelane.web.exchange import RequestHeaders
 
 # A chunked body has to come in pieces of this mean size at least: a megabyte in one-byte chunks costs a thousand times
 # the work of the same megabyte sent whole.
 MIN_MEAN_CHUNK = 16
 FREE_CHUNKS = 1024
 
+_OCTETS = "application/octet-stream"
 _PLAIN_TYPES = frozenset(
-    {None, "application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"}
+    {None, "application/json", "application/json; charset=utf-8", "application/json;charset=utf-8", _OCTETS}
 )
-
-
-class RequestHeaders(Protocol):
-    """The part of Granian's headers that is read here."""
-
-    def get(self, key: str, default: str | None = None) -> str | None:
-        """The first value of a header, by its lower-case name."""
-        ...
-
-    def __contains__(self, key: str) -> bool: ...
+_WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+"""What zlib is told of each encoding: a gzip file, or zlib's own format (which HTTP calls deflate)."""
 
 
 def check_headers(headers: RequestHeaders, max_body: int) -> bool:
@@ -38,10 +32,8 @@ def check_headers(headers: RequestHeaders, max_body: int) -> bool:
     """
     if headers.get("content-type") not in _PLAIN_TYPES:
         _check_type(headers.get("content-type") or "")
-    if "content-encoding" in headers and (headers.get("content-encoding") or "").lower() != "identity":
-        raise UnsupportedMediaError(
-            f"the content encoding must be identity, got {headers.get('content-encoding')!r}; do not compress"
-        )
+    if "content-encoding" in headers:
+        _check_encoding(headers.get("content-encoding") or "")
     if "transfer-encoding" in headers:
         return True
     length = headers.get("content-length")
@@ -64,13 +56,41 @@ async def read_chunks(reader: AsyncIterable[bytes], max_body: int) -> bytes:
     return b"".join(pieces)
 
 
+def unpacked(body: bytes, headers: RequestHeaders, max_body: int) -> bytes:
+    """`body` without its content encoding.
+
+    Raises `RequestError` when it is not what the header says, or has something behind it; `PayloadTooLargeError` as
+    soon as more than `max_body` bytes have come out of it.
+    """
+    encoding = (headers.get("content-encoding") or "identity").strip().lower()
+    if encoding == "identity":
+        return body
+    unpacker = zlib.decompressobj(_WINDOW_BITS[encoding])
+    try:
+        content = unpacker.decompress(body, max_body + 1)
+    except zlib.error as error:
+        raise RequestError(f"the body must be {encoding} as its header says, got other bytes") from error
+    if len(content) > max_body:
+        raise _too_large(max_body, f"more than {max_body} out of {len(body)} packed ones")
+    if not unpacker.eof or unpacker.unused_data:
+        raise RequestError(f"the body must be one whole {encoding} stream, got one that is cut, or more behind it")
+    return content
+
+
+def _check_encoding(encoding: str) -> None:
+    if encoding.strip().lower() not in {*_WINDOW_BITS, "identity"}:
+        raise UnsupportedMediaError(
+            f"the content encoding must be gzip, deflate or identity, got {encoding[:80]!r}; pack it so, or not at all"
+        )
+
+
 def _check_type(content_type: str) -> None:
     media_type, _, parameters = content_type.partition(";")
     charset = parameters.lower().replace(" ", "").replace('"', "")
     if media_type.strip().lower() != "application/json" or charset not in {"", "charset=utf-8"}:
         raise UnsupportedMediaError(
-            f"the content type must be application/json in UTF-8, got {content_type[:80]!r};"
-            " send the header Content-Type: application/json"
+            "the content type must be application/json in UTF-8, or application/octet-stream for binary tensors, "
+            f"got {content_type[:80]!r}; send the header Content-Type: application/json"
         )
 
 

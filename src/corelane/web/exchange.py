@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 
 import orjson
 
-from corelane.core.errors import CorelaneError
+from corelane.core.errors import CorelaneError, DeadlineError
 from corelane.web.status import CLIENT_GONE, Failure, failure_of
 
 Headers: TypeAlias = list[tuple[str, str]]
@@ -27,6 +27,16 @@ JSON_CLOSE: Headers = [*JSON, ("connection", "close")]
 _CLOSING = frozenset({408, 413})
 
 
+class RequestHeaders(Protocol):
+    """The part of Granian's headers that is read."""
+
+    def get(self, key: str, default: str | None = None) -> str | None:
+        """The first value of a header, by its lower-case name."""
+        ...
+
+    def __contains__(self, key: str) -> bool: ...
+
+
 class Responder(Protocol):
     """The part of Granian's `HTTPProtocol` that sends a reply."""
 
@@ -38,7 +48,18 @@ class Responder(Protocol):
 class Exchange:
     """A request that waits for its reply. `arrived_s` is monotonic; `reader` is the task that still reads its body."""
 
-    __slots__ = ("_done", "_edge", "_responder", "arrived_s", "observe", "reader", "replied")
+    __slots__ = (
+        "_deadline_s",
+        "_done",
+        "_edge",
+        "_responder",
+        "_timer",
+        "arrived_s",
+        "headers",
+        "observe",
+        "reader",
+        "replied",
+    )
 
     def __init__(self, responder: Responder, edge: Edge, arrived_s: float, observe: Observe) -> None:
         self._responder = responder
@@ -46,6 +67,9 @@ class Exchange:
         self._done: asyncio.Future[None] | None = None
         self.arrived_s = arrived_s
         self.observe = observe
+        self.headers: RequestHeaders | None = None
+        self._deadline_s = math.inf
+        self._timer: asyncio.TimerHandle | None = None
         self.reader: asyncio.Task[None] | None = None
         self.replied = False
 
@@ -54,11 +78,29 @@ class Exchange:
         """Whether no other request is under way in this process."""
         return self._edge.num_open == 1
 
+    @property
+    def is_late(self) -> bool:
+        """Whether the deadline that `expire` set has passed."""
+        return self._deadline_s < math.inf and self._edge.monotonic() > self._deadline_s
+
+    def expire(self, deadline_s: float) -> None:
+        """Answer 504 at `deadline_s` (monotonic) if there is no reply by then."""
+        self._deadline_s = deadline_s
+        late = DeadlineError("the answer was not ready before the deadline; try again later")
+        wait_s = max(0.0, deadline_s - self._edge.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self.fail, late)
+
+    def header(self, name: str) -> str | None:
+        """The first value of the request's header `name` (lower case), of a request with a body."""
+        return None if self.headers is None else self.headers.get(name)
+
     def reply(self, body: bytes, status: int = 200, headers: Headers = JSON) -> None:
         """Send the reply, unless one was sent before."""
         if self.replied:
             return
         self.replied = True
+        if self._timer is not None:
+            self._timer.cancel()
         if self._edge.is_draining and headers is not JSON_CLOSE:
             headers = JSON_CLOSE if headers is JSON else [*headers, ("connection", "close")]
         self._responder.response_bytes(status, headers, body)

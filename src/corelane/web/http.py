@@ -15,8 +15,8 @@ from typing import Protocol
 from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
 
 from corelane.core.errors import CorelaneError, DeadlineError, MethodNotAllowedError, NotReadyError, SlowBodyError
-from corelane.web.body import RequestHeaders, check_headers, read_chunks
-from corelane.web.exchange import JSON, Exchange, Headers, Observe
+from corelane.web.body import check_headers, read_chunks, unpacked
+from corelane.web.exchange import JSON, Exchange, Headers, Observe, RequestHeaders
 from corelane.web.route import Routes
 from corelane.web.status import Failure
 
@@ -92,10 +92,7 @@ class HttpApplication:
             route = self._routes.find(method, path)
             exchange.observe = route.observe
             if method == "POST":
-                in_chunks = check_headers(scope.headers, self._limits.max_body)
-                exchange.reader = asyncio.current_task()
-                body = await (read_chunks(protocol, self._limits.max_body) if in_chunks else protocol())
-                exchange.reader = None
+                body = await self._body(exchange, scope.headers, protocol)
             else:
                 body = b""
             if not exchange.replied:
@@ -116,6 +113,15 @@ class HttpApplication:
         finally:
             del self._open[exchange]
             self.num_open -= 1
+
+    async def _body(self, exchange: Exchange, headers: RequestHeaders, protocol: HttpProtocol) -> bytes:
+        """The whole body, within limits, without its content encoding."""
+        exchange.headers = headers
+        in_chunks = check_headers(headers, self._limits.max_body)
+        exchange.reader = asyncio.current_task()
+        body = await (read_chunks(protocol, self._limits.max_body) if in_chunks else protocol())
+        exchange.reader = None
+        return unpacked(body, headers, self._limits.max_body) if "content-encoding" in headers else body
 
     def start_sweeping(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to answer 408 and 504 to exchanges that are over their time."""
