@@ -16,6 +16,7 @@ from tests.serve.live import LiveServer, ask, serving, tensor
 from tests.serve.packages import image_package, mixed_package, numeric_package
 
 ROWS = [[1.0, 2.0, 3.0, 4.0], [0.5, -1.0, 0.0, 2.0]]
+EXTENSIONS = ["binary_tensor_data", "model_configuration", "statistics", "model_repository"]
 MATRIX = tensor("features", [value for row in ROWS for value in row], [2, 4], "FP32")
 
 
@@ -33,7 +34,7 @@ def server(packages: tuple[Path, ...]) -> Iterator[LiveServer]:
 
 def test_the_server_describes_itself(server: LiveServer) -> None:
     """`/v2`, with and without a slash, names the server, its version and its extensions."""
-    expected = {"name": "corelane", "version": corelane.__version__, "extensions": ["binary_tensor_data"]}
+    expected = {"name": "corelane", "version": corelane.__version__, "extensions": EXTENSIONS}
     assert server.ask("GET", "/v2").json == expected
     assert server.ask("GET", "/v2/").json == expected
 
@@ -213,3 +214,35 @@ def test_a_deadline_that_passes_is_a_504_and_one_that_does_not_is_an_answer(serv
     for headers in ({"Corelane-Timeout-Ms": "3600000"}, {}):
         limited = {**body, "parameters": {"timeout": 60_000_000}}
         assert server.ask("POST", "/v2/models/m/infer", limited, headers).status == 200
+
+
+@pytest.mark.parametrize("base", ["/v2/models/m", "/v2/models/m/versions/1"])
+def test_the_configuration_is_what_tritons_clients_read(server: LiveServer, base: str) -> None:
+    """Shapes without the rows; at least one dimension each."""
+    config = server.ask("GET", f"{base}/config").json
+    assert (config["name"], config["max_batch_size"]) == ("m", 32)
+    assert config["input"] == [{"name": "features", "data_type": "TYPE_FP64", "dims": [4]}]
+    assert [output["dims"] for output in config["output"]] == [[1], [3]]
+
+
+def test_statistics_count_what_was_asked(server: LiveServer) -> None:
+    """Rows, runs and requests of one model, or of all."""
+
+    def of(stats: list[dict[str, Any]]) -> tuple[int, int]:
+        one = next(each for each in stats if each["name"] == "m")
+        return one["inference_count"], one["inference_stats"]["success"]["count"]
+
+    before = of(server.ask("GET", "/v2/models/m/stats").json["model_stats"])
+    assert server.ask("POST", "/v2/models/m/infer", {"inputs": [MATRIX]}).status == 200
+    after = of(server.ask("GET", "/v2/models/stats").json["model_stats"])
+    assert (after[0] - before[0], after[1] - before[1]) == (2, 1)
+
+
+def test_the_repository_lists_what_is_served(server: LiveServer) -> None:
+    """With an empty body, an empty object, and of ready models alone; anything else is refused."""
+    for body in (b"", b"{}", b'{"ready": true}'):
+        index = server.ask("POST", "/v2/repository/index", body).json
+        assert {"m", "mixed.v-2"} < {one["name"] for one in index}
+        assert all(one["state"] == "READY" for one in index)
+    for body in (b"[]", b"{", b'{"ready": 1}'):
+        assert server.ask("POST", "/v2/repository/index", body).status == 400

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import orjson
@@ -13,16 +13,19 @@ from corelane.core.errors import DeadlineError, RequestError
 from corelane.core.types import JsonObject
 from corelane.observe.metrics import CONTENT_TYPE, MetricsCollector
 from corelane.serve.binary import HEADER
+from corelane.serve.extensions import CONFIGURATION, REPOSITORY, STATISTICS, configuration, repository_index, statistics
 from corelane.serve.oip import OipCodec
 from corelane.serve.records import RecordCodec
 from corelane.serve.request import Envelope, Request, Response
 from corelane.serve.server import ModelServer
-from corelane.web.exchange import Exchange, Headers, Observe
+from corelane.web.exchange import JSON, Exchange, Headers, Observe
 from corelane.web.route import Handler, Route, Routes
 from corelane.web.status import HTTP_STATUS
 
 SERVER_NAME = "corelane"
-EXTENSIONS = ("binary_tensor_data",)  # of the Open Inference Protocol; the required surface is no extension
+EXTENSIONS = ("binary_tensor_data", CONFIGURATION, STATISTICS, REPOSITORY)
+"""Of the Open Inference Protocol; what it requires is no extension."""
+
 TIMEOUT_HEADER = "corelane-timeout-ms"
 """Within how many milliseconds after its arrival a request must be answered; then 504, and it is not run any more."""
 
@@ -79,6 +82,8 @@ class ModelRoutes:
             *self._fixed("/v2/health/live", lambda: (200, {"live": True})),
             *self._fixed("/v2/health/ready", self._ready),
             Route("GET", "/metrics", self._send_metrics, self.observe(UNROUTED)),
+            Route("POST", "/v2/repository/index", self._send_index, self.observe(UNROUTED)),
+            self._statistics("/v2/models/stats", tuple(self._servers.values())),
         ]
         for server in self._servers.values():
             routes += self._of_model(server)
@@ -98,6 +103,10 @@ class ModelRoutes:
         for base in (f"/v2/models/{name}", f"/v2/models/{name}/versions/{version}"):
             routes += self._fixed(base, lambda: (200, metadata))
             routes += self._fixed(f"{base}/ready", lambda: self._model_ready(server))
+            routes += self._fixed(
+                f"{base}/config", lambda: (200, configuration(server.model, server.config.batch_size))
+            )
+            routes.append(self._statistics(f"{base}/stats", (server,)))
             routes.append(Route("POST", f"{base}/infer", infer, observe))
         return routes
 
@@ -144,14 +153,36 @@ class ModelRoutes:
         return (200 if ready else HTTP_STATUS["not_ready"]), {"name": server.model.name, "ready": ready}
 
     def _send_metrics(self, exchange: Exchange, _body: bytes) -> None:
-        task = asyncio.get_running_loop().run_in_executor(None, self._lifecycle.exposition)
+        self._send_later(exchange, self._lifecycle.exposition, [("content-type", CONTENT_TYPE)])
+
+    def _statistics(self, path: str, servers: Sequence[ModelServer]) -> Route:
+        models = [server.model for server in servers]
+
+        def handler(exchange: Exchange, _body: bytes) -> None:
+            self._send_later(exchange, lambda: orjson.dumps(statistics(models, self._lifecycle.exposition())), JSON)
+
+        return Route("GET", path, handler, self.observe(UNROUTED))
+
+    def _send_index(self, exchange: Exchange, body: bytes) -> None:
+        try:
+            asked = orjson.loads(body) if body else {}
+        except orjson.JSONDecodeError as error:
+            raise RequestError(f"the body must be JSON in UTF-8, got {error}") from error
+        if type(asked) is not dict or type(asked.get("ready", False)) is not bool:
+            raise RequestError('the body must be {}, {"ready": true} or empty')
+        models = [(server.model, self._lifecycle.is_ready and server.is_ready) for server in self._servers.values()]
+        exchange.reply(orjson.dumps(repository_index(models, is_ready_only=asked.get("ready", False))))
+
+    def _send_later(self, exchange: Exchange, make: Callable[[], bytes], headers: Headers) -> None:
+        """Reply with what `make` returns, which may block: it is called in a thread."""
+        task = asyncio.get_running_loop().run_in_executor(None, make)
         self._background.add(task)
 
         def send(finished: asyncio.Future[bytes]) -> None:
             self._background.discard(finished)
             error = finished.exception()
             if error is None:
-                exchange.reply(finished.result(), headers=[("content-type", CONTENT_TYPE)])
+                exchange.reply(finished.result(), headers=headers)
             else:
                 exchange.fail(error)
 

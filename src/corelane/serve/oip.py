@@ -31,11 +31,11 @@ from corelane.serve.binary import (
     write_array,
 )
 from corelane.serve.columns import check_names, column_values
+from corelane.serve.extensions import PLATFORM
 from corelane.serve.request import BARE, Envelope, Inputs, Request, Response
 from corelane.serve.values import INTEGER_TYPES, MAX_RANK, NUMBER_TYPES, check_integers, flat, numbers, short
 from corelane.web.exchange import JSON, Headers
 
-PLATFORM = "onnx_onnxruntime"
 MAX_LENGTH = 1 << 31  # elements along one axis; a body cannot hold more
 MAX_ID = 1024  # characters of a request's id
 TIMEOUT = "timeout"  # the parameter that says within how many microseconds a request must be answered
