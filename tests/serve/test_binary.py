@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from corelane.core.errors import RequestError
 from corelane.model.package import ModelPackage
-from corelane.serve.binary import write_array
 from corelane.serve.oip import OipCodec
 from corelane.serve.request import Envelope, Request, Response
+from corelane.web.tensors import write_array
 from tests.serve.live import serving, tensor
 from tests.serve.packages import image_package, mixed_package, numeric_package, png
 

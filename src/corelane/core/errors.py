@@ -242,3 +242,18 @@ class DeadlineError(TransientError):
     """The request's deadline passed before its answer was ready."""
 
     code = "deadline_exceeded"
+
+
+# --- what a client meets ----------------------------------------------------------------------------------------------
+
+
+class ConnectionLostError(TransientError):
+    """The server could not be reached, or the connection broke before the answer was whole."""
+
+    code = "connection_lost"
+
+
+class ServerFailedError(PermanentError):
+    """The server failed to answer, or answered what is no answer; its log knows more."""
+
+    code = "server_failed"

@@ -12,7 +12,6 @@ from corelane import __version__
 from corelane.core.errors import DeadlineError, RequestError
 from corelane.core.types import JsonObject
 from corelane.observe.metrics import CONTENT_TYPE, MetricsCollector
-from corelane.serve.binary import HEADER
 from corelane.serve.extensions import CONFIGURATION, REPOSITORY, STATISTICS, configuration, repository_index, statistics
 from corelane.serve.oip import OipCodec
 from corelane.serve.records import RecordCodec
@@ -21,6 +20,7 @@ from corelane.serve.server import ModelServer
 from corelane.web.exchange import JSON, Exchange, Headers, Observe
 from corelane.web.route import Handler, Route, Routes
 from corelane.web.status import HTTP_STATUS
+from corelane.web.tensors import HEADER
 
 SERVER_NAME = "corelane"
 EXTENSIONS = ("binary_tensor_data", CONFIGURATION, STATISTICS, REPOSITORY)

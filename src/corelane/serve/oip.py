@@ -17,9 +17,15 @@ from corelane.core.types import JsonObject
 from corelane.data.schema import Column
 from corelane.model.package import ModelPackage
 from corelane.model.signature import TensorMeta
-from corelane.serve.binary import (
+from corelane.serve.columns import check_names, column_values
+from corelane.serve.extensions import PLATFORM
+from corelane.serve.request import BARE, Envelope, Inputs, Request, Response
+from corelane.serve.values import MAX_RANK, NUMBER_TYPES, check_integers, flat, numbers, short
+from corelane.web.exchange import JSON, Headers
+from corelane.web.tensors import (
     ALL_WANTED,
     HEADER,
+    INTEGER_TYPES,
     OCTETS,
     SIZE,
     TYPES,
@@ -30,11 +36,6 @@ from corelane.serve.binary import (
     split_body,
     write_array,
 )
-from corelane.serve.columns import check_names, column_values
-from corelane.serve.extensions import PLATFORM
-from corelane.serve.request import BARE, Envelope, Inputs, Request, Response
-from corelane.serve.values import INTEGER_TYPES, MAX_RANK, NUMBER_TYPES, check_integers, flat, numbers, short
-from corelane.web.exchange import JSON, Headers
 
 MAX_LENGTH = 1 << 31  # elements along one axis; a body cannot hold more
 MAX_ID = 1024  # characters of a request's id

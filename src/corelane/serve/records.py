@@ -9,12 +9,12 @@ import orjson
 
 from corelane.core.errors import RequestError
 from corelane.data.schema import Column
-from corelane.serve.binary import HEADER
 from corelane.serve.columns import check_names, column_values
 from corelane.serve.request import BARE, Envelope, Request, Response
 from corelane.serve.server import ModelServer
 from corelane.serve.values import short
 from corelane.web.exchange import JSON, Headers
+from corelane.web.tensors import HEADER
 
 
 class RecordCodec:

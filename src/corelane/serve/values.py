@@ -18,14 +18,10 @@ from numpy.typing import DTypeLike
 
 from corelane.core.errors import RequestError
 from corelane.core.types import Array
+from corelane.web.tensors import FLOAT_TYPES, INTEGER_TYPES
 
 MAX_RANK = 16  # axes of a tensor; images with batch and channel axes have four
 
-INTEGER_TYPES: dict[str, np.dtype[Any]] = {
-    **{f"INT{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
-    **{f"UINT{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
-}
-FLOAT_TYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype(np.float32), "FP64": np.dtype(np.float64)}
 NUMBER_TYPES = {**INTEGER_TYPES, **FLOAT_TYPES}
 
 _NUMBERS: frozenset[type] = frozenset({int, float})

@@ -1,4 +1,5 @@
-"""The binary tensor extension of the Open Inference Protocol: tensors as bytes behind, or in place of, the JSON.
+"""Tensors on the wire of the Open Inference Protocol: its types, and its binary extension, tensors as bytes behind, or
+in place of, the JSON. The server's codec and the client share it.
 
 Little-endian, row-major, without padding; BOOL takes a byte, an element of BYTES its length in four bytes before it.
 The source is Triton's extension_binary_data.md; what it leaves open is decided in docs/serve.md.
@@ -14,14 +15,18 @@ import numpy as np
 
 from corelane.core.errors import RequestError
 from corelane.core.types import Array
-from corelane.serve.values import FLOAT_TYPES, INTEGER_TYPES, short
 
 HEADER = "inference-header-content-length"
 SIZE, WANTED, ALL_WANTED = "binary_data_size", "binary_data", "binary_data_output"
 """Parameters: the bytes of a tensor that are not in the JSON; that an output comes in bytes; that all of them do."""
 
 OCTETS = [("content-type", "application/octet-stream")]
-_NATIVE: dict[str, np.dtype[Any]] = {**INTEGER_TYPES, **FLOAT_TYPES, "BOOL": np.dtype(np.bool_)}
+INTEGER_TYPES: dict[str, np.dtype[Any]] = {
+    **{f"INT{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
+    **{f"UINT{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
+}
+FLOAT_TYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype(np.float32), "FP64": np.dtype(np.float64)}
+_NATIVE = {**INTEGER_TYPES, **FLOAT_TYPES, "BOOL": np.dtype(np.bool_)}
 TYPES = {name: dtype.newbyteorder("<") for name, dtype in (_NATIVE | {"FP16": np.dtype(np.float16)}).items()}
 _PREFIX = np.dtype("<u4")
 _MAX_DIGITS = 12  # of a length that fits a body
@@ -35,7 +40,7 @@ def split_body(body: bytes, length: str | None) -> tuple[bytes, memoryview]:
     if length is None:
         return body, memoryview(b"")
     if not (length.isascii() and length.isdecimal() and len(length) <= _MAX_DIGITS) or int(length) > len(body):
-        raise RequestError(f"the header {HEADER} must be at most the body's {len(body)} bytes, got {short(length)}")
+        raise RequestError(f"the header {HEADER} must be at most the body's {len(body)} bytes, got {length[:20]!r}")
     return body[: int(length)], memoryview(body)[int(length) :]
 
 
@@ -50,7 +55,7 @@ class BinaryParts:
         """The next `size` bytes, which a tensor's parameters say."""
         left = len(self._content) - self._taken
         if type(size) is not int or not 0 <= size <= left:
-            raise RequestError(f"{SIZE} of {name!r} must be a number of bytes up to the {left} left, got {short(size)}")
+            raise RequestError(f"{SIZE} of {name!r} must be a number of bytes up to the {left} left, got {size!r:.40}")
         self._taken += size
         return self._content[self._taken - size : self._taken]
 
