@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -31,3 +31,20 @@ def named_values(given: Iterable[str]) -> dict[str, Any]:
         except ValueError:
             values[name] = text
     return values
+
+
+def load_steps(text: str) -> list[tuple[float, float]]:
+    """`rate:seconds,rate:seconds` as pairs. Raises `ConfigError`."""
+    try:
+        return [(float(rate), float(seconds)) for rate, seconds in (step.split(":") for step in text.split(","))]
+    except ValueError as error:
+        raise ConfigError(f"--steps must be rate:seconds,rate:seconds, got {text!r}; write 100:10,200:10") from error
+
+
+def load_shape(text: str) -> Literal["constant", "poisson"]:
+    """How requests are spaced. Raises `ConfigError`."""
+    if text == "constant":
+        return "constant"
+    if text == "poisson":
+        return "poisson"
+    raise ConfigError(f"--shape must be poisson or constant, got {text!r}")

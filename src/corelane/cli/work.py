@@ -14,7 +14,7 @@ import typer
 import corelane
 from corelane import app as rooms
 from corelane.cli.counting import counted_rows
-from corelane.cli.options import ConfigFile, Json, Overrides, PackagePath, named_values
+from corelane.cli.options import ConfigFile, Json, Overrides, PackagePath, load_shape, load_steps, named_values
 from corelane.cli.outcome import (
     EXIT_USER,
     STOPPED,
@@ -208,6 +208,37 @@ def serve(
         ]
         code = rooms.serving.serve(packages or [], config=config, overrides=settings, announce=_announce(as_json))
         raise typer.Exit(code)
+
+
+@cli.command(epilog="Example: corelane load http://127.0.0.1:8000 --model churn --steps 100:10,200:10")
+def load(
+    url: Annotated[str, typer.Argument(help="The server.")],
+    model: Annotated[str, typer.Option(help="The model to ask.")],
+    rate: Annotated[float, typer.Option(help="Requests a second.")] = 100.0,
+    duration: Annotated[float, typer.Option(help="Seconds.")] = 10.0,
+    steps: Annotated[str | None, typer.Option(help="rate:seconds,rate:seconds... in place of the two.")] = None,
+    shape: Annotated[str, typer.Option(help="poisson (at random) or constant (evenly spaced).")] = "poisson",
+    rows: Annotated[int, typer.Option(help="Rows a request.")] = 1,
+    records: Annotated[Path | None, typer.Option(help="Records to ask, a file of JSON lines; made up without.")] = None,
+    processes: Annotated[int, typer.Option(help="Processes that share the load.")] = 1,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which an answer is of no more use.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the times and the made-up rows.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Put a load on a server: each request at its time, however slow the answers are."""
+    with reported(as_json):
+        result = rooms.loading.load(
+            url,
+            model,
+            load_steps(steps) if steps is not None else [(rate, duration)],
+            shape=load_shape(shape),
+            rows=rows,
+            records=records,
+            processes=processes,
+            timeout_s=timeout,
+            seed=seed,
+        )
+        print_result(result, as_json, facts_text)
 
 
 @cli.command("serve-worker", hidden=True)

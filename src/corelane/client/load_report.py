@@ -1,0 +1,43 @@
+"""What a load came to, in figures: rates, statuses, percentiles of latencies that count from when requests were due."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from corelane.client.load import LOST, UNANSWERED, Outcome
+from corelane.core.types import Array, JsonObject
+
+PERCENTILES = (50.0, 90.0, 99.0, 99.9)
+SHED = (429, 503)
+LAG_S = 0.01
+"""A generator that sends later than this is short of processor time: its latencies are its own."""
+
+
+def load_report(outcome: Outcome) -> JsonObject:
+    """Rates a second, how many requests had each status, and latencies in milliseconds: of answers with success, and of
+    refusals for overload.
+    """
+    duration_s = float(outcome.due_s[-1] - outcome.due_s[0]) or 1.0
+    answered = outcome.status == 200
+    seen, counts = np.unique(outcome.status, return_counts=True)
+    names = {LOST: "lost", UNANSWERED: "unanswered"}
+    return {
+        "requests": len(outcome.status),
+        "offered_per_s": (len(outcome.status) - 1) / duration_s,
+        "answered_per_s": int(answered.sum()) / duration_s,
+        "statuses": {names.get(one, str(one)): many for one, many in zip(seen.tolist(), counts.tolist(), strict=True)},
+        "latency_ms": _percentiles(outcome.latency_s[answered]),
+        "refusal_ms": _percentiles(outcome.latency_s[np.isin(outcome.status, SHED)]),
+        "lag_ms": _percentiles(outcome.lag_s),
+        "is_generator_late": bool(np.percentile(outcome.lag_s, 99) > LAG_S),
+    }
+
+
+def _percentiles(seconds: Array) -> dict[str, Any] | None:
+    """Percentiles and the largest, each a latency that was seen; None where there is none."""
+    if not len(seconds):
+        return None
+    values = np.percentile(seconds, [*PERCENTILES, 100.0], method="higher") * 1000.0
+    return dict(zip([*(f"p{one:g}" for one in PERCENTILES), "max"], values.tolist(), strict=True))
