@@ -292,3 +292,51 @@ def test_a_plan_that_cannot_run_changes_nothing(server: ModelServer) -> None:
 
     assert serving(server, scenario).outputs["probabilities"].shape[0] == 1
     assert server.predictor is former
+
+
+def test_a_request_larger_than_a_batch_is_run_in_parts(server: ModelServer) -> None:
+    """No run has more rows than a batch, others run between the parts, and the answer is that of the whole."""
+    sizes = count_runs(server)
+    rows = np.random.default_rng(1).standard_normal((30, 4))
+
+    async def scenario() -> list[Response]:
+        return await asyncio.gather(
+            server.infer(request_of(rows, id="large")), *(server.infer(request_of(np.zeros(4))) for _ in range(3))
+        )
+
+    large, *others = serving(server, scenario)
+    assert max(sizes) == 8
+    assert sum(sizes) == 33
+    assert large.request.id == "large"
+    expected = server.predictor.predict_matrix(rows)
+    np.testing.assert_allclose(large.outputs["probabilities"], expected["probabilities"], atol=1e-6)
+    assert all(len(other.outputs["label"]) == 1 for other in others)
+
+
+def test_a_large_request_fails_with_its_first_bad_part_and_is_run_no_further(server: ModelServer) -> None:
+    """The message says from where its rows are counted; a full queue refuses it before any part is run."""
+    rows = np.zeros((40, 4))
+    rows[19, 0] = np.nan
+    sizes = count_runs(server)
+
+    async def scenario() -> list[Any]:
+        return await asyncio.gather(server.infer(request_of(rows)), return_exceptions=True)
+
+    (error,) = serving(server, scenario)
+    assert isinstance(error, RequestError)
+    assert "in the rows from 16 on, counted anew: row 3: x0 must have a value" in error.message
+    assert sum(sizes) == 24
+
+
+def test_columns_are_cut_as_matrices_are(tmp_path: Path) -> None:
+    """Lists of texts and arrays alike."""
+    server = ModelServer(mixed_package(tmp_path), ServeConfig(batch_size=4))
+    columns = {"age": np.arange(20.0, 30.0), "colour": ["red", None] * 5, "weight": np.arange(50.0, 60.0)}
+
+    async def scenario() -> Response:
+        return await server.infer(Request(columns, 10, 100))
+
+    server.pace = SLOW
+    values = serving(server, scenario).outputs["value"]
+    np.testing.assert_allclose(values, server.predictor.predict_columns(columns)["value"], rtol=1e-6)
+    server.close()

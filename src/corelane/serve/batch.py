@@ -83,8 +83,12 @@ class RequestQueue:
 
     def put_nowait(self, item: Waiting) -> None:
         """Append `item`. Raises `asyncio.QueueFull` when a bound is reached."""
-        if len(self.waiting) >= self.maxsize or self.num_bytes >= self.max_bytes:
+        if self.full():
             raise asyncio.QueueFull
+        self.put(item)
+
+    def put(self, item: Waiting) -> None:
+        """Append `item` whatever waits: what is a part of a request that was admitted."""
         self.waiting.append(item)
         self.num_bytes += item[1].num_bytes
         if self._arrival is not None and not self._arrival.done():

@@ -27,6 +27,7 @@ from corelane.observe.metrics import MetricsCollector
 from corelane.serve.batch import BatchBuffers, BatchProcessor, RequestQueue, Take, split
 from corelane.serve.config import ServeConfig
 from corelane.serve.pace import Pace, measure_pace
+from corelane.serve.parts import InParts
 from corelane.serve.request import Deliver, Inputs, Request, Response, Waiting
 
 # Handing a run to a thread and back took 60-200 us under load on two cores of 2021. A run expected to be shorter than
@@ -127,10 +128,19 @@ class ModelServer:
             return
         if self._loop is None:
             raise NotReadyError(f"the model {self.model.name} must be serving, got a request too soon or late; retry")
-        try:
-            self.request_queue.put_nowait((self._monotonic(), request, deliver))
-        except asyncio.QueueFull:
-            raise self._overloaded() from None
+        if request.num_rows > self.config.batch_size:
+            parts = InParts(request, deliver, self.config.batch_size, self._queue)
+            request, deliver = parts.first(), parts.answered
+        if self.request_queue.full():
+            raise self._overloaded()
+        self._queue(request, deliver)
+
+    def _queue(self, request: Request, deliver: Deliver) -> None:
+        """Put an admitted request behind those that wait, and see to a turn."""
+        if self._loop is None:
+            deliver(_stopped())
+            return
+        self.request_queue.put((self._monotonic(), request, deliver))
         if not self._is_turn_due:
             self._is_turn_due = True
             self._loop.call_soon(self._turn)
@@ -236,7 +246,7 @@ class ModelServer:
 
     def _refuse_waiting(self) -> None:
         for _, _, deliver in self.request_queue.take(self.request_queue.qsize()):
-            deliver(NotReadyError("the server stopped before the answer was ready; send the request to another one"))
+            deliver(_stopped())
 
     def close(self) -> None:
         """Wait for a run to end and release the runtime. May be called twice."""
@@ -245,6 +255,10 @@ class ModelServer:
         self.predictor.close()
         for reservation in self._reservations:
             reservation.release()
+
+
+def _stopped() -> NotReadyError:
+    return NotReadyError("the server stopped before the answer was ready; send the request to another one")
 
 
 def _is_finite(array: Array) -> bool:
