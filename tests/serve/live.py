@@ -36,6 +36,7 @@ class LiveServer:
 
     url: str
     process: subprocess.Popen[bytes]
+    grpc_port: int | None = None
 
     @property
     def port(self) -> int:
@@ -93,7 +94,8 @@ def serving(*packages: Path, **settings: Any) -> Iterator[LiveServer]:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, f"the server ended with {process.wait()}"
-        yield LiveServer(json.loads(line)["url"], process)
+        grpc_port = json.loads(process.stdout.readline())["grpc_port"] if "grpc_port" in settings else None
+        yield LiveServer(json.loads(line)["url"], process, grpc_port)
     finally:
         if process.poll() is None:
             process.terminate()

@@ -55,11 +55,12 @@ def serve(
     config: Path | None = None,
     overrides: Sequence[str] = (),
     announce: Callable[[str], None] = print,
+    announce_grpc: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Serve `packages` (or those that the configuration names) until SIGTERM or SIGINT; return the exit code.
 
-    `announce` is called once with the server's URL when it accepts requests. Raises `ConfigError`, `BundleError` and
-    `PortInUseError` before anything is served.
+    `announce` is called once with the server's URL when it accepts requests, then `announce_grpc` with the port of gRPC
+    if there is one. Raises `ConfigError`, `BundleError` and `PortInUseError` before anything is served.
     """
     root = load_root(config, overrides) if config is not None else _default_root(overrides)
     folder = config.resolve().parent if config is not None else Path()
@@ -69,8 +70,10 @@ def serve(
     logger = SystemLogger(root.observe, read_memory_bytes=resident_bytes)
     machine = Machine.detect()
 
-    def announce_and_note(url: str) -> None:
+    def announce_and_note(url: str, grpc_port: int | None) -> None:
         announce(url)
+        if grpc_port is not None:
+            announce_grpc(grpc_port)
         note(url)
 
     plans = _planned(paths, root, machine)

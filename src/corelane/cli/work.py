@@ -196,17 +196,24 @@ def serve(
     overrides: Overrides = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 by default, 0 for any free one.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="Port of gRPC, 0 for any free one; none without.")] = None,
     workers: Annotated[int | None, typer.Option(help="Server processes that share the port; 1 by default.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Serve packages over REST until stopped."""
+    """Serve packages over REST, and gRPC where a port is given, until stopped."""
     with reported(as_json):
-        options = {"host": host, "port": port, "workers": workers}
+        options = {"host": host, "port": port, "grpc_port": grpc_port, "workers": workers}
         settings = [
             *(overrides or ()),
             *(f"serve.{key}={value}" for key, value in options.items() if value is not None),
         ]
-        code = rooms.serving.serve(packages or [], config=config, overrides=settings, announce=_announce(as_json))
+        code = rooms.serving.serve(
+            packages or [],
+            config=config,
+            overrides=settings,
+            announce=_announce(as_json, "url", "listening on"),
+            announce_grpc=_announce(as_json, "grpc_port", "gRPC on port"),
+        )
         raise typer.Exit(code)
 
 
@@ -270,10 +277,9 @@ def _trained(result: Mapping[str, Any]) -> str:
     return f"{facts_text(shown)}\nnext: {follow}"
 
 
-def _announce(as_json: bool) -> Callable[[str], None]:
-    def announce(url: str) -> None:
-        text = json.dumps({"event": "listening", "url": url}) if as_json else f"listening on {url}"
-        typer.echo(text)
+def _announce(as_json: bool, key: str, words: str) -> Callable[[str | int], None]:
+    def announce(what: str | int) -> None:
+        typer.echo(json.dumps({"event": "listening", key: what}) if as_json else f"{words} {what}")
         sys.stdout.flush()
 
     return announce

@@ -23,6 +23,9 @@ class ServeConfig(Section):
         "127.0.0.1", min_length=1, description="Address to listen on; off loopback needs `insecure: true`."
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
+    grpc_port: int | None = Field(
+        None, ge=0, le=65535, description="Port of the gRPC form of the protocol; 0 takes any free one, none: no gRPC."
+    )
     insecure: bool = Field(False, description="Listen off loopback although there is neither TLS nor a token yet.")
     workers: int = Field(1, ge=1, le=1024, description="Worker processes that share the port, each pinned to its CPUs.")
     threads: int = Field(1, ge=1, le=1024, description="Threads of the inference runtime in each worker.")

@@ -50,7 +50,7 @@ class OipCodec:
         self._inputs = {tensor.name: tensor for tensor in model.signature.inputs}
         self._outputs = {tensor.name: tensor for tensor in model.signature.outputs}
         self._matrix = model.signature.matrix
-        self._header = {"model_name": model.name, "model_version": str(model.version)}
+        self.header = {"model_name": model.name, "model_version": str(model.version)}
         self._model = model
 
     # --- in -----------------------------------------------------------------------------------------------------------
@@ -60,14 +60,19 @@ class OipCodec:
         if envelope.json_length == "0":
             return self._read_raw(body, envelope)
         text, behind = split_body(body, envelope.json_length)
-        message = _object(text)
+        return self.parse_message(_object(text), behind, envelope, len(body))
+
+    def parse_message(
+        self, message: JsonObject, behind: memoryview, envelope: Envelope, num_bytes: int | None = None
+    ) -> Request:
+        """The request in a JSON object, and the bytes of its tensors `behind` it; `num_bytes` is its size in all."""
         tensors = message.get("inputs")
         if type(tensors) is not list or not tensors:
             raise RequestError(f"inputs must be a list of at least one tensor, got {short(tensors)}")
         parts = BinaryParts(behind)
         inputs, num_rows = self._read(tensors, parts)
         parts.check_end()
-        request = Request(inputs, num_rows, len(body), envelope.deadline_s)
+        request = Request(inputs, num_rows, len(behind) if num_bytes is None else num_bytes, envelope.deadline_s)
         if len(message) > 1:
             self._read_options(message, request, envelope)
         return request
@@ -206,7 +211,7 @@ class OipCodec:
         request = response.request
         if request.in_bytes:
             return self._render_bytes(response)
-        message: JsonObject = {**self._header, "outputs": []}
+        message: JsonObject = {**self.header, "outputs": []}
         if request.id is not None:
             message["id"] = request.id
         outputs = message["outputs"]
@@ -222,10 +227,14 @@ class OipCodec:
             )
         return orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY), JSON
 
+    def output_types(self, request: Request) -> list[tuple[str, str]]:
+        """The outputs that `request` wants, in order, each with its datatype."""
+        return [(name, self._outputs[name].datatype) for name in request.outputs or self._outputs]
+
     def _render_bytes(self, response: Response) -> tuple[bytes, Headers]:
         """The same with some outputs behind the JSON."""
         request = response.request
-        message: JsonObject = {**self._header, "outputs": []}
+        message: JsonObject = {**self.header, "outputs": []}
         if request.id is not None:
             message["id"] = request.id
         behind: list[bytes] = []

@@ -44,18 +44,22 @@ def serve(
     logger: SystemLogger,
     machine: Machine,
     memory_bytes: int,
-    announce: Callable[[str], None],
+    announce: Callable[[str, int | None], None],
 ) -> int:
     """Serve `packages` until SIGTERM or SIGINT and return the exit code.
 
     This process supervises; `config.workers` children serve, and share `memory_bytes` out between them. `announce` is
-    called once, from another thread, with the URL when all workers accept requests. `plans` say how each package is
-    run, the safe way without. Must be called from the main thread. Raises `ConfigError` (no package, two of one
-    name, a host that is none of this machine's), `BundleError` for a broken package and `PortInUseError`, all before a
-    child is started.
+    called once, from another thread, with the URL and the port of gRPC when all workers accept requests. `plans` say
+    how each package is run, the safe way without. Must be called from the main thread. Raises `ConfigError` (no
+    package, two of one name, a host that is none of this machine's), `BundleError` for a broken package and
+    `PortInUseError`, all before a child is started.
     """
     _check_packages(packages)
-    with reserve(config.host, config.port) as address, tempfile.TemporaryDirectory(prefix="corelane-") as folder:
+    with (
+        reserve(config.host, config.port) as address,
+        _reserved_grpc(config) as grpc_port,
+        tempfile.TemporaryDirectory(prefix="corelane-") as folder,
+    ):
         sockets = Path(folder)
         names = [f"worker-{index}" for index in range(config.workers)]
         template = WorkerDescription(
@@ -64,6 +68,7 @@ def serve(
             plans=tuple(plans or (Planned(),) * len(packages)),
             ip=address.ip,
             port=address.port,
+            grpc_port=grpc_port,
             sockets=sockets,
             memory_bytes=max(1, memory_bytes // config.workers),
             serve=config,
@@ -88,7 +93,7 @@ def serve(
         with (
             _stop_on_signals() as stop,
             serve_metrics(socket_path(sockets, SUPERVISOR), supervisor.metrics),
-            _announcing(sockets, set(names), address, announce),
+            _announcing(sockets, set(names), address, lambda url: announce(url, grpc_port)),
         ):
             return supervisor.run(stop)
 
@@ -103,6 +108,16 @@ def run_worker(arguments: Sequence[str]) -> int:
 def worker_argv(spec: Path) -> tuple[str, ...]:
     """The command line of one worker, described by the JSON file `spec`."""
     return (sys.executable, "-m", "corelane", "serve-worker", "--spec", str(spec))
+
+
+@contextmanager
+def _reserved_grpc(config: ServeConfig) -> Iterator[int | None]:
+    """The port of the gRPC form, held while the context lasts; None where it is not served."""
+    if config.grpc_port is None:
+        yield None
+        return
+    with reserve(config.host, config.grpc_port) as address:
+        yield address.port
 
 
 def _check_packages(packages: Sequence[Path]) -> None:

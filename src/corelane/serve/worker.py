@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 from pydantic import Field
@@ -39,6 +40,9 @@ from corelane.web.http import HttpApplication, Limits
 from corelane.web.listen import Address
 from corelane.web.status import Failure
 
+if TYPE_CHECKING:
+    from corelane.serve.grpc import GrpcServer
+
 READY_SOCKET = "ready"
 SUPERVISOR = "supervisor"
 """The names under which the supervisor listens in the socket directory: for workers' readiness, and for metrics."""
@@ -52,6 +56,7 @@ class WorkerDescription(Section):
     plans: tuple[Planned, ...] = Field(min_length=1)
     ip: str
     port: int
+    grpc_port: int | None = None
     sockets: Path
     memory_bytes: int = Field(ge=1)
     serve: ServeConfig
@@ -147,9 +152,12 @@ async def _serve(
     for task in loops:
         task.add_done_callback(lambda _: lifecycle.end())  # a loop that breaks ends the worker; another is started
     await asyncio.sleep(0)  # each begins to accept requests
+    grpc_server = await _started_grpc(servers, lifecycle, description, metrics)
     _settle_memory()
     stopping = Stopping(config.announce_s, config.drain_timeout_s)
     is_drained = await http.run(lifecycle.stop, stopping, lambda: lifecycle.begin(servers))
+    if grpc_server is not None:
+        await grpc_server.stop(config.drain_timeout_s)
     for task in (*loops, *followers):
         task.cancel()
     await asyncio.gather(*followers, return_exceptions=True)
@@ -162,6 +170,25 @@ async def _serve(
     for server in servers:
         server.close()
     return 1 if broken else 0
+
+
+async def _started_grpc(
+    servers: Sequence[ModelServer], lifecycle: _Lifecycle, description: WorkerDescription, metrics: MetricsCollector
+) -> GrpcServer | None:
+    if description.grpc_port is None:
+        return None
+    from corelane.serve.grpc import GrpcServer  # noqa: PLC0415 - 15 MB and 80 ms that HTTP alone does not need
+
+    server = GrpcServer(
+        {server.model.name: server for server in servers},
+        lifecycle,
+        metrics=metrics,
+        report=lifecycle.report,
+        max_body=description.serve.max_body,
+        request_timeout_s=description.serve.request_timeout_s,
+    )
+    await server.start(description.ip, description.grpc_port)
+    return server
 
 
 def _application(

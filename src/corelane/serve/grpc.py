@@ -1,0 +1,225 @@
+"""The gRPC surface of the served models: the same `ModelServer`s as over HTTP, another container.
+
+The protocol's six calls, gRPC's health check, and Triton's calls for configuration, statistics and the list of models.
+There is no reflection. The only module that imports the gRPC library.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
+
+import grpc
+import grpc.aio
+
+from corelane import __version__
+from corelane.core.errors import DeadlineError, NotFoundError
+from corelane.observe.metrics import MetricsCollector
+from corelane.serve.extensions import configuration, repository_index, statistics
+from corelane.serve.grpc_codec import GrpcCodec
+from corelane.serve.http import EXTENSIONS, SERVER_NAME, Lifecycle
+from corelane.serve.messages import (
+    DATA_TYPES,
+    HEALTH_MESSAGES,
+    HEALTH_SERVICE,
+    MESSAGES,
+    NOT_SERVING,
+    SERVICE,
+    SERVING,
+)
+from corelane.serve.oip import OipCodec
+from corelane.serve.request import Envelope
+from corelane.serve.server import ModelServer
+from corelane.web.status import Failure, failure_of
+
+PROTOCOL = "grpc"
+WATCH_S = 1.0  # between two looks of a health watch
+STATUSES = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    404: grpc.StatusCode.NOT_FOUND,
+    413: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    499: grpc.StatusCode.CANCELLED,
+    503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+"""gRPC's status for what HTTP would answer; another is our failure."""
+
+Context: TypeAlias = Any  # grpc.aio.ServicerContext; the library has no types
+Answer = Callable[[Any, Context], Awaitable[Any]]
+
+
+class GrpcServer:
+    """Answers for `servers` on an address that other workers may share. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        servers: Mapping[str, ModelServer],
+        lifecycle: Lifecycle,
+        *,
+        metrics: MetricsCollector,
+        report: Callable[[BaseException, Failure], None],
+        max_body: int,
+        request_timeout_s: float,
+    ) -> None:
+        self._servers = servers
+        self._codecs = {name: GrpcCodec(OipCodec(server.model)) for name, server in servers.items()}
+        self._meters = {name: metrics.request_meter(name, PROTOCOL).answered for name in servers}
+        self._other = metrics.request_meter("other", PROTOCOL).answered
+        self._lifecycle = lifecycle
+        self._report = report
+        self._request_timeout_s = request_timeout_s
+        options = [("grpc.so_reuseport", 1), ("grpc.max_receive_message_length", max_body)]
+        self._server = grpc.aio.server(options=[*options, ("grpc.max_send_message_length", -1)])
+        self._server.add_generic_rpc_handlers((self._inference(), self._health()))
+
+    async def start(self, ip: str, port: int) -> None:
+        """Accept calls. Raises `RuntimeError` when the address cannot be listened on."""
+        self._server.add_insecure_port(f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}")
+        await self._server.start()
+
+    async def stop(self, grace_s: float) -> None:
+        """Accept no more; let calls under way end within `grace_s` seconds."""
+        await self._server.stop(grace_s)
+
+    # --- the calls ----------------------------------------------------------------------------------------------------
+
+    def _inference(self) -> grpc.GenericRpcHandler:
+        calls: dict[str, Answer] = {
+            "ServerLive": self._live,
+            "ServerReady": self._ready,
+            "ModelReady": self._model_ready,
+            "ServerMetadata": self._metadata,
+            "ModelMetadata": self._model_metadata,
+            "ModelInfer": self._infer,
+            "ModelConfig": self._config,
+            "ModelStatistics": self._statistics,
+            "RepositoryIndex": self._index,
+        }
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                name: grpc.unary_unary_rpc_method_handler(
+                    self._answering(name, call),
+                    request_deserializer=MESSAGES[f"{name}Request"].FromString,
+                    response_serializer=MESSAGES[f"{name}Response"].SerializeToString,
+                )
+                for name, call in calls.items()
+            },
+        )
+
+    def _health(self) -> grpc.GenericRpcHandler:
+        read, write = (HEALTH_MESSAGES[f"HealthCheck{what}"] for what in ("Request", "Response"))
+        ends = {"request_deserializer": read.FromString, "response_serializer": write.SerializeToString}
+        handlers = {
+            "Check": grpc.unary_unary_rpc_method_handler(self._answering("Check", self._check), **ends),
+            "Watch": grpc.unary_stream_rpc_method_handler(self._watch, **ends),
+        }
+        return grpc.method_handlers_generic_handler(HEALTH_SERVICE, handlers)
+
+    def _answering(self, name: str, call: Answer) -> Answer:
+        """`call` with its failures as statuses, counted and timed."""
+
+        async def answer(message: Any, context: Context) -> Any:
+            start_s = time.monotonic()
+            observe = self._meters.get(message.model_name, self._other) if name == "ModelInfer" else self._other
+            try:
+                reply = await call(message, context)
+            except asyncio.CancelledError:
+                observe(499, time.monotonic() - start_s)
+                raise
+            except Exception as error:  # noqa: BLE001 - the edge: whatever it is becomes a status and a message
+                failure = failure_of(error)
+                if failure.error_id is not None:
+                    self._report(error, failure)
+                observe(failure.status, time.monotonic() - start_s)
+                await context.abort(STATUSES.get(failure.status, grpc.StatusCode.INTERNAL), failure.message)
+            observe(200, time.monotonic() - start_s)
+            return reply
+
+        return answer
+
+    async def _infer(self, message: Any, context: Context) -> Any:
+        server = self._server_of(message.model_name, message.model_version)
+        now_s = time.monotonic()
+        left_s = context.time_remaining()
+        limit_s = self._request_timeout_s if left_s is None else min(self._request_timeout_s, left_s)
+        codec = self._codecs[message.model_name]
+        request = codec.parse(message, Envelope(now_s, now_s + limit_s))
+        try:
+            async with asyncio.timeout(request.deadline_s - now_s):
+                return codec.render(await server.infer(request))
+        except TimeoutError as error:
+            raise DeadlineError("the answer was not ready before the deadline; try again later") from error
+        finally:
+            request.deadline_s = 0.0  # whose caller has left, or was told, is not run any more
+
+    async def _live(self, _message: Any, _context: Context) -> Any:
+        return MESSAGES["ServerLiveResponse"](live=True)
+
+    async def _ready(self, _message: Any, _context: Context) -> Any:
+        return MESSAGES["ServerReadyResponse"](ready=self._is_ready())
+
+    async def _model_ready(self, message: Any, _context: Context) -> Any:
+        server = self._server_of(message.name, message.version)
+        return MESSAGES["ModelReadyResponse"](ready=self._lifecycle.is_ready and server.is_ready)
+
+    async def _metadata(self, _message: Any, _context: Context) -> Any:
+        return MESSAGES["ServerMetadataResponse"](name=SERVER_NAME, version=__version__, extensions=EXTENSIONS)
+
+    async def _model_metadata(self, message: Any, _context: Context) -> Any:
+        return MESSAGES["ModelMetadataResponse"](
+            **OipCodec(self._server_of(message.name, message.version).model).metadata()
+        )
+
+    async def _config(self, message: Any, _context: Context) -> Any:
+        server = self._server_of(message.name, message.version)
+        config = configuration(server.model, server.config.batch_size)
+        for tensor in (*config["input"], *config["output"]):
+            tensor["data_type"] = DATA_TYPES[tensor["data_type"].removeprefix("TYPE_")]
+        return MESSAGES["ModelConfigResponse"](config=config)
+
+    async def _statistics(self, message: Any, _context: Context) -> Any:
+        names = [message.name] if message.name else list(self._servers)
+        models = [self._server_of(name, message.version).model for name in names]
+        exposition = await asyncio.get_running_loop().run_in_executor(None, self._lifecycle.exposition)
+        stats = statistics(models, exposition)["model_stats"]
+        for one in stats:
+            del one["batch_stats"]
+        return MESSAGES["ModelStatisticsResponse"](model_stats=stats)
+
+    async def _index(self, message: Any, _context: Context) -> Any:
+        models = [(server.model, self._lifecycle.is_ready and server.is_ready) for server in self._servers.values()]
+        return MESSAGES["RepositoryIndexResponse"](models=repository_index(models, is_ready_only=message.ready))
+
+    async def _check(self, message: Any, _context: Context) -> Any:
+        return HEALTH_MESSAGES["HealthCheckResponse"](status=self._health_of(message.service))
+
+    async def _watch(self, message: Any, _context: Context) -> AsyncIterator[Any]:
+        last = None
+        while True:
+            status = self._health_of(message.service)
+            if status != last:
+                yield HEALTH_MESSAGES["HealthCheckResponse"](status=status)
+                last = status
+            await asyncio.sleep(WATCH_S)
+
+    def _health_of(self, service: str) -> int:
+        """Of the whole server, or of a model by its name."""
+        if service in ("", SERVICE):
+            return SERVING if self._is_ready() else NOT_SERVING
+        server = self._server_of(service, "")
+        return SERVING if self._lifecycle.is_ready and server.is_ready else NOT_SERVING
+
+    def _is_ready(self) -> bool:
+        return self._lifecycle.is_ready and all(server.is_ready for server in self._servers.values())
+
+    def _server_of(self, name: str, version: str) -> ModelServer:
+        server = self._servers.get(name)
+        if server is None:
+            raise NotFoundError(f"the model must be one of {', '.join(sorted(self._servers))}, got {name[:80]!r}")
+        if version and version != str(server.model.version):
+            raise NotFoundError(f"the version of {name} must be {server.model.version}, got {version[:20]!r}")
+        return server
