@@ -21,8 +21,9 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
+from corelane.app.package_paths import resolve_package
 from corelane.app.runs import find_run, is_finished, open_run_data, read_result
-from corelane.app.serving import child_server, json_values, oip_request, resolve_package
+from corelane.app.serving import child_server, json_values, oip_request
 from corelane.model.package import ModelPackage
 from corelane.model.skew import Tolerance, compare, raw_columns
 from corelane.recipes.catalogue import CONFIG_NAME
