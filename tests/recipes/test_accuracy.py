@@ -37,5 +37,5 @@ def test_penguins(tmp_path):
 @pytest.mark.slow
 @pytest.mark.needs("fashion-mnist")
 def test_fashion_mnist(tmp_path):
-    """Fashion-MNIST: at least 0.91 on its own 10,000 test images."""
-    assert accuracy_of("fashion-mnist", tmp_path) >= 0.91
+    """Fashion-MNIST: at least 0.925 on its own 10,000 test images; three seeds gave 0.9288 to 0.9316."""
+    assert accuracy_of("fashion-mnist", tmp_path) >= 0.925
