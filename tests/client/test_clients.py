@@ -140,7 +140,10 @@ class Scripted:
 
     def _serve(self) -> None:
         for reply in self._replies:
-            connection, _ = self._listener.accept()
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:  # it was closed: nobody asks any more
+                return
             with connection:
                 connection.recv(1 << 16)
                 self.asked += 1

@@ -225,3 +225,11 @@ def test_a_call_is_counted_and_a_stop_drains(packages: tuple[Path, Path]) -> Non
         start_s = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - start_s < 10.0
+
+
+def test_a_receipt_comes_as_parameters(ask: Callable[..., Any]) -> None:
+    """Where it is asked for."""
+    told = ask("ModelInfer", **MATRIX, parameters={"receipt": parameter(bool_param=True)}).parameters
+    assert told["batch_rows"].int64_param == 2
+    assert told["plan"].string_param
+    assert not ask("ModelInfer", **MATRIX).parameters

@@ -246,3 +246,27 @@ def test_the_repository_lists_what_is_served(server: LiveServer) -> None:
         assert all(one["state"] == "READY" for one in index)
     for body in (b"[]", b"{", b'{"ready": 1}'):
         assert server.ask("POST", "/v2/repository/index", body).status == 400
+
+
+@pytest.mark.parametrize("path", ["/v2/models/m/infer", "/v1/models/m:predict"])
+def test_a_receipt_says_where_the_time_went(server: LiveServer, path: str) -> None:
+    """For whoever asks, and for nobody else; of the whole request where it was run in parts."""
+    row = {f"x{index}": 1.0 for index in range(4)}
+    body: dict[str, Any] = {"rows": [row]} if "predict" in path else {"inputs": [MATRIX]}
+    assert "server-timing" not in server.ask("POST", path, body).headers
+    timing = server.ask("POST", path, body, {"Corelane-Receipt": "1"}).headers["server-timing"]
+    times = {part.split(";")[0].strip(): float(part.split("dur=")[1]) for part in timing.split(",")[:3]}
+    assert set(times) == {"queue", "compute", "serialize"}
+    assert all(0.0 <= each < 10_000 for each in times.values())
+    assert 'batch;desc="' in timing
+    assert "onnxruntime" in timing.lower() or "ONNX Runtime" in timing
+
+
+def test_a_receipt_is_a_parameter_too(server: LiveServer) -> None:
+    """As the protocol has it; a hundred rows are four runs, the largest of thirty-two."""
+    rows = tensor("features", [1.0] * 400, [100, 4], "FP32")
+    reply = server.ask("POST", "/v2/models/m/infer", {"inputs": [rows], "parameters": {"receipt": True}}).json
+    told = reply["parameters"]
+    assert set(told) == {"queue_us", "compute_us", "batch_rows", "plan"}
+    assert told["batch_rows"] in {32, 100}
+    assert "parameters" not in server.ask("POST", "/v2/models/m/infer", {"inputs": [rows]}).json

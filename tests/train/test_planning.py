@@ -150,7 +150,7 @@ def test_a_users_network_is_searched_or_not(tmp_path: Path) -> None:
     fixed plan, with the reason."""
     net, data = Stubborn(copies=True), classification()
     states = randomness.capture()
-    with planner(tmp_path, net, data) as chooser:
+    with planner(tmp_path, net, data, threads=2) as chooser:
         assert len(chooser.plan(directory(tmp_path, "copied")).candidates) > 1
     assert randomness.capture() == states
     with planner(tmp_path, Stubborn(copies=False), data, batch_size=31) as chooser:
@@ -249,7 +249,7 @@ def test_copies_that_do_not_fit_are_not_made(tmp_path: Path) -> None:
 
 def test_an_exhaustive_search_times_every_candidate(tmp_path: Path) -> None:
     """All of them have a time, but those that disagree; dropout rules out what is compiled, which is told."""
-    with planner(tmp_path, picture_net()) as chooser:
+    with planner(tmp_path, picture_net(), threads=2) as chooser:
         plan = chooser.exhaust(directory(tmp_path))
     untimed = [trial for trial in plan.candidates if trial.step_s is None]
     assert all("differ" in trial.verdict or "dropout" in trial.verdict for trial in untimed)

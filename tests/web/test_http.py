@@ -287,3 +287,16 @@ def test_a_connection_stays_in_step_after_a_refusal() -> None:
         writer.close()
 
     run(scenario)
+
+
+def test_what_is_shed_may_have_another_status() -> None:
+    """For clients that know no 429; when to come back is told all the same, and other statuses stay."""
+
+    async def scenario(wire: Wire) -> None:
+        wire.application.shed_status = 503
+        reply = await wire.send(post("/shed", b"{}"))
+        assert status(reply) == 503
+        assert b"retry-after: 3" in reply.lower()
+        assert status(await wire.send(post("/refuse", b"{}"))) == 400
+
+    assert run(scenario).statuses == [503, 400]

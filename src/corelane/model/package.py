@@ -182,12 +182,20 @@ class ModelPackage:
         entry = self.bundle.files[graph.relative_to(self.path).as_posix()]
         runtime = open_runtime(read_graph(graph, entry.sha256), candidate)
         taken = {name: _row_shape(spec.shape) for name, spec in self.pipeline.outputs.items()}
-        if runtime.inputs != taken or not _are_outputs(runtime.outputs, self._given()):
+        if runtime.inputs != taken or not self._gives(runtime.outputs):
             raise BundleError(
                 f"{graph} must take {taken} and give {self._given()} a row, got {runtime.inputs} and "
                 f"{runtime.outputs}; package the run again"
             )
         return runtime
+
+    def _gives(self, outputs: Mapping[str, RowShape]) -> bool:
+        """Whether a graph's outputs are those it must have.
+
+        Of a network that was imported, a library need not see each length that is known.
+        """
+        wanted = self._given()
+        return outputs == wanted if self.pipeline.target is not None else _may_be(outputs, wanted)
 
     def _given(self) -> dict[str, RowShape]:
         """What a row's outputs are, by name."""
@@ -308,8 +316,8 @@ def _row_shape(shape: tuple[int, ...]) -> RowShape:
     return tuple(None if length == FREE else length for length in shape)
 
 
-def _are_outputs(found: Mapping[str, RowShape], wanted: Mapping[str, RowShape]) -> bool:
-    """Whether they have the same names and ranks and no other length: a library may not see each one that is known."""
+def _may_be(found: Mapping[str, RowShape], wanted: Mapping[str, RowShape]) -> bool:
+    """Whether they have the same names and ranks, and no length that is known in both differs."""
     return found.keys() == wanted.keys() and all(
         len(shape) == len(wanted[name])
         and all(one in (other, None) or other is None for one, other in zip(shape, wanted[name], strict=True))

@@ -42,6 +42,9 @@ class ServeConfig(Section):
         description="Longest time a batch may wait to grow although an executor is idle; 0 never waits.",
     )
     queue_size: int = Field(1000, ge=1, le=1_000_000, description="Most requests that wait per model; more get 429.")
+    shed_status: Literal[429, 503] = Field(
+        429, description="Status of a request that finds the queue full: 503 for clients that were written for Triton."
+    )
     queue_bytes: Bytes = Field(64 * MIB, ge=1024, description="Most bytes of waiting requests per model; more get 429.")
     max_body: Bytes = Field(16 * MIB, ge=1024, description="Largest request body; a larger one gets 413 unread.")
     max_connections: int = Field(

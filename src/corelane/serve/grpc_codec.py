@@ -63,6 +63,9 @@ class GrpcCodec:
         """A ModelInferResponse with raw contents."""
         request = response.request
         message = MESSAGES["ModelInferResponse"](**self._codec.header, id=request.id or "")
+        if response.receipt is not None:
+            for name, value in response.receipt.parameters().items():
+                message.parameters[name].CopyFrom(_parameter(value))
         for name, datatype in self._codec.output_types(request):
             array = response.outputs[name]
             message.outputs.add(name=name, datatype=datatype, shape=array.shape)
@@ -98,6 +101,10 @@ def _packed(elements: Sequence[Any], tensor: Any) -> bytes:
     if dtype.kind in "iu" and (typed != wide).any():
         raise RequestError(f"{tensor.name[:80]!r} must hold {tensor.datatype}, got an element beyond it")
     return typed.tobytes()
+
+
+def _parameter(value: int | str) -> Any:
+    return MESSAGES["InferParameter"](**{"string_param" if isinstance(value, str) else "int64_param": value})
 
 
 def _parameters(parameters: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -28,6 +29,9 @@ EXTENSIONS = ("binary_tensor_data", CONFIGURATION, STATISTICS, REPOSITORY)
 
 TIMEOUT_HEADER = "corelane-timeout-ms"
 """Within how many milliseconds after its arrival a request must be answered; then 504, and it is not run any more."""
+
+RECEIPT_HEADER = "corelane-receipt"
+"""Whoever sends it, with any value, is told where the answer's time went, in the header Server-Timing."""
 
 MAX_TIMEOUT_MS = 3_600_000
 UNROUTED = "other"  # the model of requests that name none
@@ -119,7 +123,11 @@ class ModelRoutes:
                     if exchange.is_late:
                         exchange.fail(DeadlineError("the answer was not ready before the deadline; try again later"))
                     elif isinstance(result, Response):
+                        begin_s = time.monotonic()
                         reply, headers = render(result)
+                        if result.receipt is not None:
+                            timing = result.receipt.server_timing(time.monotonic() - begin_s)
+                            headers = [*headers, ("server-timing", timing)]
                         exchange.reply(reply, headers=headers)
                     else:
                         exchange.fail(result)
@@ -213,7 +221,8 @@ def _envelope(exchange: Exchange, timeout_s: float) -> Envelope:
                 f"got {milliseconds[:20]!r}"
             )
         timeout_s = min(timeout_s, int(milliseconds) / 1000)
-    return Envelope(exchange.arrived_s, exchange.arrived_s + timeout_s, exchange.header(HEADER))
+    wants_receipt = exchange.header(RECEIPT_HEADER) is not None
+    return Envelope(exchange.arrived_s, exchange.arrived_s + timeout_s, exchange.header(HEADER), wants_receipt)
 
 
 def _server_metadata() -> JsonObject:

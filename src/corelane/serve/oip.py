@@ -39,6 +39,7 @@ from corelane.web.tensors import (
 
 MAX_LENGTH = 1 << 31  # elements along one axis; a body cannot hold more
 MAX_ID = 1024  # characters of a request's id
+RECEIPT = "receipt"  # the parameter that asks for times with the answer
 TIMEOUT = "timeout"  # the parameter that says within how many microseconds a request must be answered
 
 
@@ -73,6 +74,7 @@ class OipCodec:
         inputs, num_rows = self._read(tensors, parts)
         parts.check_end()
         request = Request(inputs, num_rows, len(behind) if num_bytes is None else num_bytes, envelope.deadline_s)
+        request.wants_receipt = envelope.wants_receipt
         if len(message) > 1:
             self._read_options(message, request, envelope)
         return request
@@ -189,6 +191,8 @@ class OipCodec:
         parameters = message.get("parameters") or {}
         if TIMEOUT in parameters:
             request.deadline_s = envelope.within(_timeout_s(parameters[TIMEOUT]))
+        if parameters.get(RECEIPT) is True:
+            request.wants_receipt = True
         is_all = parameters.get(ALL_WANTED) is True
         wanted = message.get("outputs")
         if not wanted and is_all:
@@ -214,6 +218,8 @@ class OipCodec:
         message: JsonObject = {**self.header, "outputs": []}
         if request.id is not None:
             message["id"] = request.id
+        if response.receipt is not None:
+            message["parameters"] = response.receipt.parameters()
         outputs = message["outputs"]
         for name in request.outputs or self._outputs:
             array = response.outputs[name]
@@ -237,6 +243,8 @@ class OipCodec:
         message: JsonObject = {**self.header, "outputs": []}
         if request.id is not None:
             message["id"] = request.id
+        if response.receipt is not None:
+            message["parameters"] = response.receipt.parameters()
         behind: list[bytes] = []
         for name in request.outputs or self._outputs:
             array = response.outputs[name]

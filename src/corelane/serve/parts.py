@@ -6,14 +6,14 @@ with the first that does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from corelane.core.errors import RequestError
 from corelane.core.types import NamedArrays
-from corelane.serve.request import Deliver, Inputs, Request, Response
+from corelane.serve.request import Deliver, Inputs, Receipt, Request, Response
 
 Queue = Callable[[Request, Deliver], None]
 """Takes a part of a request that was admitted; it is not refused for want of room."""
@@ -28,6 +28,7 @@ class InParts:
         self._num_rows = num_rows
         self._queue = queue
         self._answers: list[NamedArrays] = []
+        self._receipts: list[Receipt] = []
         self._first = 0
 
     def first(self) -> Request:
@@ -40,12 +41,14 @@ class InParts:
             self._deliver(self._placed(result))
             return
         self._answers.append(result.outputs)
+        if result.receipt is not None:
+            self._receipts.append(result.receipt)
         self._first += self._num_rows
         if self._first < self._request.num_rows:
             self._queue(self._part(), self.answered)
             return
         whole = {name: np.concatenate([part[name] for part in self._answers]) for name in self._answers[0]}
-        self._deliver(Response(self._request, whole))
+        self._deliver(Response(self._request, whole, _summed(self._receipts)))
 
     def _part(self) -> Request:
         stop = min(self._first + self._num_rows, self._request.num_rows)
@@ -58,6 +61,18 @@ class InParts:
         if not self._first or not isinstance(error, RequestError):
             return error
         return RequestError(f"in the rows from {self._first} on, counted anew: {error.message}", detail=error.detail)
+
+
+def _summed(receipts: Sequence[Receipt]) -> Receipt | None:
+    """The times of all parts together, and the largest of their runs."""
+    if not receipts:
+        return None
+    return Receipt(
+        sum(one.queue_s for one in receipts),
+        sum(one.compute_s for one in receipts),
+        max(one.batch_rows for one in receipts),
+        receipts[-1].plan,
+    )
 
 
 def _sliced(inputs: Inputs, start: int, stop: int) -> Inputs:

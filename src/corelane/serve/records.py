@@ -45,7 +45,7 @@ class RecordCodec:
                 check_names(list(row), sorted(self._names), f"row {index}: the column")
         columns = {column.name: _values(column, [row[column.name] for row in rows]) for column in self._columns}
         inputs = np.column_stack(list(columns.values())) if self._is_matrix else columns
-        return Request(inputs, len(rows), len(body), envelope.deadline_s)
+        return Request(inputs, len(rows), len(body), envelope.deadline_s, wants_receipt=envelope.wants_receipt)
 
     def render(self, response: Response) -> tuple[bytes, Headers]:
         """`{"model", "version", "predictions": [...]}`, one prediction per row."""

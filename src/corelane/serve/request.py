@@ -22,6 +22,7 @@ class Envelope:
     arrived_s: float = 0.0
     deadline_s: float = math.inf
     json_length: str | None = None
+    wants_receipt: bool = False
 
     def within(self, timeout_s: float) -> float:
         """The deadline of a request that must be answered `timeout_s` after it came."""
@@ -42,14 +43,41 @@ class Request:
     id: str | None = None
     outputs: tuple[str, ...] | None = None  # those asked for, None for all
     in_bytes: frozenset[str] = frozenset()  # the outputs that are wanted as bytes
+    wants_receipt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Where an answer's time went: seconds in the queue and in the run, the rows of that run, and how it was run."""
+
+    queue_s: float
+    compute_s: float
+    batch_rows: int
+    plan: str
+
+    def parameters(self) -> dict[str, int | str]:
+        """As parameters of the protocol, times in microseconds."""
+        return {
+            "queue_us": round(self.queue_s * 1e6),
+            "compute_us": round(self.compute_s * 1e6),
+            "batch_rows": self.batch_rows,
+            "plan": self.plan,
+        }
+
+    def server_timing(self, serialize_s: float) -> str:
+        """As the header Server-Timing has it (W3C), times in milliseconds; `serialize_s` made the reply's bytes."""
+        times = {"queue": self.queue_s, "compute": self.compute_s, "serialize": serialize_s}
+        timed = ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in times.items())
+        return f'{timed}, batch;desc="{self.batch_rows} rows, {self.plan}"'
 
 
 @dataclass(slots=True, eq=False)
 class Response:
-    """The answer to `request`: arrays by output name, each with the request's rows."""
+    """The answer to `request`: arrays by output name, each with the request's rows; its receipt if that is wanted."""
 
     request: Request
     outputs: NamedArrays
+    receipt: Receipt | None = None
 
 
 Deliver: TypeAlias = Callable[[Response | BaseException], None]

@@ -28,7 +28,7 @@ from corelane.serve.batch import BatchBuffers, BatchProcessor, RequestQueue, Tak
 from corelane.serve.config import ServeConfig
 from corelane.serve.pace import Pace, measure_pace
 from corelane.serve.parts import InParts
-from corelane.serve.request import Deliver, Inputs, Request, Response, Waiting
+from corelane.serve.request import Deliver, Inputs, Receipt, Request, Response, Waiting
 
 # Handing a run to a thread and back took 60-200 us under load on two cores of 2021. A run expected to be shorter than
 # that stays on the event loop's thread, which costs the others less than the hand-over would.
@@ -124,7 +124,11 @@ class ModelServer:
         run before `submit` returns, if it is short and nothing else runs.
         """
         if is_alone and self._can_run_now(request):
-            deliver(self._compute_one(request))
+            if not request.wants_receipt:
+                deliver(self._compute_one(request))
+                return
+            now_s = self._monotonic()
+            self._send_responses([(now_s, request, deliver)], [self._compute_one(request)], now_s)
             return
         if self._loop is None:
             raise NotReadyError(f"the model {self.model.name} must be serving, got a request too soon or late; retry")
@@ -171,8 +175,9 @@ class ModelServer:
                 self._long_batch = self._loop.create_future()
                 self._turn()
                 batch = await self._long_batch
+                begin_s = self._monotonic()
                 results = await self._process_batch(batch)
-                self._send_responses(batch, results)
+                self._send_responses(batch, results, begin_s)
         finally:
             self._loop = None
             self._long_batch = None
@@ -192,7 +197,7 @@ class ModelServer:
             if self.pace.expected_s(sum([request.num_rows for request in requests])) > THREAD_HOP_S:
                 self._long_batch.set_result(batch)
             elif requests:
-                self._send_responses(batch, self._compute(requests))
+                self._send_responses(batch, self._compute(requests), now_s)
 
     def _turn_at(self, until_s: float, now_s: float) -> None:
         """See to a turn at `until_s`; one of several asks is enough, the turn decides anew."""
@@ -240,8 +245,15 @@ class ModelServer:
                 )
         return outputs
 
-    def _send_responses(self, batch: Sequence[Waiting], results: Sequence[Response | BaseException]) -> None:
-        for (_, _, deliver), result in zip(batch, results, strict=True):
+    def _send_responses(
+        self, batch: Sequence[Waiting], results: Sequence[Response | BaseException], begin_s: float
+    ) -> None:
+        """Deliver; `begin_s` is when the run began."""
+        end_s = self._monotonic()
+        for (put_s, request, deliver), result in zip(batch, results, strict=True):
+            if request.wants_receipt and isinstance(result, Response):
+                num_rows = sum([one.num_rows for _, one, _ in batch])
+                result.receipt = Receipt(begin_s - put_s, end_s - begin_s, num_rows, str(self.candidate))
             deliver(result)
 
     def _refuse_waiting(self) -> None:

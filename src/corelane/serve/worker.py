@@ -206,6 +206,7 @@ def _application(
         observe_unrouted=models.observe(UNROUTED),
         on_refusal=lambda code: metrics.counter("corelane_inference_rejected_requests_total", code).inc(),
         report=lifecycle.report,
+        shed_status=config.shed_status,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Protocol, TypeAlias
 import orjson
 
 from corelane.core.errors import CorelaneError, DeadlineError
-from corelane.web.status import CLIENT_GONE, Failure, failure_of
+from corelane.web.status import CLIENT_GONE, SHED, Failure, failure_of
 
 Headers: TypeAlias = list[tuple[str, str]]
 Observe: TypeAlias = Callable[[int, float], None]
@@ -121,7 +121,8 @@ class Exchange:
             headers = [*headers, ("retry-after", str(math.ceil(failure.retry_after_s)))]
         if failure.status in _CLOSING:
             headers = [*headers, ("connection", "close")]
-        self.reply(orjson.dumps({"error": failure.message}), failure.status, headers)
+        status = self._edge.shed_status if failure.status == SHED else failure.status
+        self.reply(orjson.dumps({"error": failure.message}), status, headers)
 
     def abandon(self) -> None:
         """The client is gone: send nothing, count it."""
@@ -140,6 +141,7 @@ class Edge(Protocol):
 
     is_draining: bool
     num_open: int
+    shed_status: int
     monotonic: Callable[[], float]
     on_refusal: Callable[[str], None]
 

@@ -18,7 +18,7 @@ from corelane.core.errors import CorelaneError, DeadlineError, MethodNotAllowedE
 from corelane.web.body import check_headers, read_chunks, unpacked
 from corelane.web.exchange import JSON, Exchange, Headers, Observe, RequestHeaders
 from corelane.web.route import Routes
-from corelane.web.status import Failure
+from corelane.web.status import SHED, Failure
 
 
 class Scope(Protocol):
@@ -58,7 +58,8 @@ class Limits:
 class HttpApplication:
     """Answers HTTP requests by `routes`.
 
-    `on_refusal` is told the code of each refusal, `report` an unexpected error and the opaque id the caller got.
+    `on_refusal` is told the code of each refusal, `report` an unexpected error and the opaque id the caller got. What
+    is shed for want of room is answered `shed_status`.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class HttpApplication:
         observe_unrouted: Observe,
         on_refusal: Callable[[str], None],
         report: Callable[[BaseException, Failure], None],
+        shed_status: int = SHED,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._routes = routes
@@ -78,6 +80,7 @@ class HttpApplication:
         self._sweep_timer: asyncio.TimerHandle | None = None
         self.on_refusal = on_refusal
         self.report = report
+        self.shed_status = shed_status
         self.monotonic = monotonic
         self.is_draining = False
         self.num_open = 0

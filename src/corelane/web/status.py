@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from corelane.core.errors import CorelaneError, OverloadedError
 
+SHED = 429
+"""The status of a request that was shed; a server may be told to answer another."""
+
 HTTP_STATUS = {
     "request_invalid": 400,
     "not_found": 404,
@@ -17,7 +20,7 @@ HTTP_STATUS = {
     "body_timeout": 408,
     "payload_too_large": 413,
     "unsupported_media": 415,
-    "overloaded": 429,
+    "overloaded": SHED,
     "not_ready": 503,
     "worker_lost": 503,
     "memory_budget": 503,
