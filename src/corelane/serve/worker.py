@@ -177,7 +177,7 @@ async def _started_grpc(
 ) -> GrpcServer | None:
     if description.grpc_port is None:
         return None
-    from corelane.serve.grpc import GrpcServer  # noqa: PLC0415 - 15 MB and 80 ms that HTTP alone does not need
+    from corelane.serve.grpc import GrpcServer  # noqa: PLC0415 - memory and time that HTTP alone does not need
 
     server = GrpcServer(
         {server.model.name: server for server in servers},
