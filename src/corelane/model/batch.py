@@ -92,7 +92,7 @@ class OptimizedBatchProcessor:
     def _failing(self, rows: pa.RecordBatch, first: int) -> list[int]:
         """The places, from `first` on, of the `rows` that the network cannot compute: found by halving."""
         try:
-            self.predictor.predict_table(rows)
+            self.predictor.predict_table(rows, batch_size=self.batch_size)
         except RequestError:
             half = rows.num_rows // 2
             if not half:

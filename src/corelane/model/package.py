@@ -27,6 +27,7 @@ from corelane.model.card import render_card
 from corelane.model.decode import Decoder, decoder_of
 from corelane.model.description import (
     DESCRIPTION,
+    MAX_DESCRIPTION_BYTES,
     Description,
     Graph,
     Provenance,
@@ -118,6 +119,7 @@ class ModelPackage:
         """
         bundle = verify_bundle(path, KIND)
         _check_present(bundle, DESCRIPTION, PIPELINE)
+        _check_small(bundle, DESCRIPTION, PIPELINE)
         description = parse_description(bundle.read(DESCRIPTION), path / DESCRIPTION)
         if description.architecture.get("net") != FOREIGN:
             _check_present(bundle, WEIGHTS)
@@ -310,6 +312,16 @@ def _check_present(bundle: Bundle, *names: str) -> None:
     for name in names:
         if name not in bundle.files:
             raise BundleError(f"{bundle.path / name} must exist, got nothing; package the run again")
+
+
+def _check_small(bundle: Bundle, *names: str) -> None:
+    """Before a file is read whole."""
+    for name in names:
+        if bundle.files[name].size > MAX_DESCRIPTION_BYTES:
+            raise BundleError(
+                f"{bundle.path / name} must be at most {MAX_DESCRIPTION_BYTES} bytes, got {bundle.files[name].size}; "
+                "package the run again"
+            )
 
 
 def _row_shape(shape: tuple[int, ...]) -> RowShape:

@@ -23,6 +23,11 @@ _NO_MEMORY_WORDS = ("bad_alloc", "Failed to allocate", "bad allocation")
 """How runtimes say that there is no memory for their buffers."""
 
 
+def is_out_of_memory(error: BundleError | MemoryBudgetError) -> bool:
+    """Whether a runtime failed for want of memory: it raises the same for rows that it cannot compute."""
+    return any(word in error.detail for word in _NO_MEMORY_WORDS)
+
+
 class Predictor:
     """Owns the runtime it is given (`close` closes it) and nothing else. Safe to call from several threads."""
 
@@ -78,15 +83,23 @@ class Predictor:
     def _run_foreign(self, inputs: NamedArrays) -> dict[str, Array]:
         """What somebody else's network cannot compute is the caller's to change: its limits are in nobody's schema."""
         try:
-            return self.runtime.run(inputs)
+            outputs = self.runtime.run(inputs)
         except (BundleError, MemoryBudgetError) as error:
-            if isinstance(error, MemoryBudgetError) and any(word in error.detail for word in _NO_MEMORY_WORDS):
+            if is_out_of_memory(error):
                 raise
             raise RequestError(
                 "the rows must be ones that the network can compute, got a failure inside it; look at their lengths, "
                 "and at numbers that stand for places, such as tokens",
                 detail=error.detail,
             ) from error
+        num_rows = len(next(iter(inputs.values())))
+        for name, values in outputs.items():  # rows of several callers may be among them: none may get another's
+            if not values.ndim or len(values) != num_rows:
+                raise RequestError(
+                    f"each output must have a row for each of the {num_rows} rows, got the shape {list(values.shape)} "
+                    f"of {name!r}; the network does not take rows of such lengths"
+                )
+        return outputs
 
     def columns_of(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         """`rows` turned to columns. Every row must have the first one's columns, or `RequestError` names the row."""

@@ -10,7 +10,7 @@ from onnx import helper
 
 from corelane.core.errors import BundleError, ConfigError, MemoryBudgetError
 from corelane.model.foreign.inspecting import inspected
-from corelane.model.foreign.trying import answers_of, neutral_rows, opened
+from corelane.model.foreign.trying import answers_of, neutral_rows, opened, varied_rows
 from tests.model.foreign import graphs
 from tests.model.foreign.graphs import FLOAT, model
 
@@ -61,3 +61,13 @@ def test_rows_that_do_not_fit_are_told() -> None:
     """Another width than the graph's."""
     with pytest.raises((BundleError, MemoryBudgetError)):
         run(graphs.doubled(), {"x": np.ones((2, 3), dtype=np.float32)})
+
+
+@pytest.mark.parametrize("operator", ["ReduceMean", "ReduceMax"])
+def test_made_up_rows_show_what_mixes_them(operator: str) -> None:
+    """Rows that are all alike would hide a batch's mean that is taken from each of them."""
+    nodes = [helper.make_node(operator, ["x"], ["over"], axes=[0]), helper.make_node("Sub", ["x", "over"], ["y"])]
+    graph, content = inspected(graphs.content(model(nodes)))
+    answers_of(opened(content), neutral_rows(graph))
+    with pytest.raises(ConfigError, match="an answer of its own"):
+        answers_of(opened(content), varied_rows(graph))

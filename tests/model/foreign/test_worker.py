@@ -31,7 +31,7 @@ def judged(folder: Path, processor_s: int = 50) -> str:
 def test_it_looks_then_answers_rows(tmp_path: Path) -> None:
     """First the graph is judged and written, then rows beside it are answered; memory and time are limited."""
     (tmp_path / MODEL).write_bytes(graphs.content(graphs.doubled()))
-    assert judged(tmp_path) == "0 (50, 50) 4"
+    assert judged(tmp_path) == "0 (50, 55) 4"
     assert json.loads((tmp_path / FOUND).read_bytes())["inputs"] == [{"name": "x", "dtype": "float32", "shape": [2]}]
     write_arrays(tmp_path / ROWS.format(0), {"x": np.ones((2, 2), dtype=np.float32)})
     assert judged(tmp_path).startswith("0")

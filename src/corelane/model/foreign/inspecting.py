@@ -18,6 +18,7 @@ from corelane.model.foreign.description import ForeignGraph, ForeignTensor
 from corelane.model.graph_bytes import messages_in, stripped
 
 OLDEST_OPSET = 7  # of ONNX's own operators: ONNX Runtime promises nothing for those before
+SEPARATE_IR = 4  # of the file format: the first in which weights need not be listed among the inputs
 MAX_NODES = 100_000  # the largest language models have some tens of thousands
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 """Whose operators are part of ONNX Runtime: ONNX's two sets, and its own."""
@@ -41,6 +42,7 @@ def inspected(content: bytes) -> tuple[ForeignGraph, bytes]:
     except onnx.shape_inference.InferenceError as error:
         raise _invalid(error) from error
     _constants_are_no_inputs(model.graph)
+    model.ir_version = max(model.ir_version, SEPARATE_IR)
     described = ForeignGraph(
         inputs=tuple(_tensor(value, "input") for value in model.graph.input),
         outputs=tuple(_tensor(value, "output") for value in model.graph.output),

@@ -27,6 +27,17 @@ def neutral_rows(graph: ForeignGraph) -> dict[str, Array]:
     return {one.name: np.zeros(neutral_shape(one, ALONE, FREE_LENGTH), dtype=one.dtype) for one in graph.inputs}
 
 
+def varied_rows(graph: ForeignGraph) -> dict[str, Array]:
+    """Rows of which no two are alike, so that a graph that mixes them shows it; of ones and zeros for whole numbers."""
+    random = np.random.default_rng(0)
+    rows = {one.name: neutral_shape(one, ALONE, FREE_LENGTH) for one in graph.inputs}
+    made = {one.name: random.normal(size=rows[one.name]) for one in graph.inputs}
+    return {
+        one.name: (made[one.name] if one.dtype.startswith("float") else made[one.name] > 0).astype(one.dtype)
+        for one in graph.inputs
+    }
+
+
 def opened(graph: bytes) -> Runtime:
     """`graph` in ONNX Runtime on one thread. Raises `BundleError` when it cannot be run."""
     return open_runtime(GraphFile(graph, "the model"), SAFE)

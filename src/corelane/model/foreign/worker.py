@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import resource
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from corelane.model.runtimes.graph_file import read_graph
 MODEL, CHECKED, FOUND, REFUSED = "model.onnx", "checked.onnx", "found.json", "refused.json"
 ROWS, ANSWERS = "rows-{}.npz", "answers-{}.npz"
 BASE_BYTES = 4 << 30  # of addresses: what the libraries map without a model
+GRACE_S = 5  # between the signal that tells of the time and the one that tells nothing
 TIMES_SIZE = 8  # and this much for each byte of the file: parsed, rewritten, opened, packed
 
 
@@ -47,14 +47,19 @@ def _refuse(folder: Path, error: CorelaneError, detail: str) -> None:
 
 def _judge(folder: Path, path: Path) -> None:
     from corelane.model.foreign.inspecting import inspected  # noqa: PLC0415 - under the limits, as what it reads
-    from corelane.model.foreign.trying import answers_of, neutral_rows, opened  # noqa: PLC0415
+    from corelane.model.foreign.trying import answers_of, neutral_rows, opened, varied_rows  # noqa: PLC0415
+    from corelane.model.predictor import is_out_of_memory  # noqa: PLC0415
 
     checked = folder / CHECKED
     if not checked.exists():
         graph, content = inspected(read_graph(path).content)
         runtime = opened(content)
-        with suppress(BundleError):  # it may want other rows than zeros, and will be asked for real ones
-            answers_of(runtime, neutral_rows(graph))
+        for rows in (varied_rows(graph), neutral_rows(graph)):
+            try:
+                answers_of(runtime, rows)
+            except (BundleError, MemoryBudgetError) as error:  # it may want other rows, and will be asked for real ones
+                if is_out_of_memory(error):
+                    raise
         checked.write_bytes(content)
         (folder / FOUND).write_text(graph.model_dump_json(), "utf-8")
         return
@@ -78,6 +83,6 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, Array]:
 
 def _limit(num_bytes: int, processor_s: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (num_bytes, num_bytes))
-    resource.setrlimit(resource.RLIMIT_CPU, (processor_s, processor_s))
+    resource.setrlimit(resource.RLIMIT_CPU, (processor_s, processor_s + GRACE_S))
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
