@@ -85,3 +85,9 @@ def test_it_survives_json() -> None:
     numeric["schema"]["columns"][0].pop("dtype")
     with pytest.raises(StateError, match="arrays as columns"):
         pipeline_of(numeric)
+
+
+def test_a_row_is_bounded_as_it_is_offline() -> None:
+    """A free length does not mean any: 2^24 elements are the most, both ways."""
+    with pytest.raises(RequestError, match="at most 16777216 elements"):
+        TensorPipeline((TOKENS,)).compile().transform({"tokens": np.zeros((1, (1 << 24) + 1), dtype=np.int64)})

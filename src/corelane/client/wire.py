@@ -34,6 +34,7 @@ from corelane.web.tensors import (
     ALL_WANTED,
     HEADER,
     SIZE,
+    TIMEOUT_HEADER,
     TYPES,
     BinaryParts,
     read_bytes,
@@ -42,7 +43,6 @@ from corelane.web.tensors import (
     write_array,
 )
 
-TIMEOUT_HEADER = "corelane-timeout-ms"
 _NAMES = {dtype.newbyteorder("=").str: name for name, dtype in TYPES.items()}
 _ERRORS: Mapping[int, type[CorelaneError]] = {
     400: RequestError,

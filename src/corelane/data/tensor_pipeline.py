@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -19,7 +20,7 @@ from corelane.core.types import Array, IntArray, JsonObject
 from corelane.data.pipeline import Pipeline
 from corelane.data.schema import Column, Schema
 from corelane.data.stages.cast_array import arrays_of, as_dtype, row_lengths
-from corelane.data.stages.column import FREE, shorten
+from corelane.data.stages.column import FREE, MAX_ELEMENTS, shorten
 from corelane.data.stages.protocol import TensorSpec
 
 TENSORS = "tensors"
@@ -116,6 +117,8 @@ def _array(column: Column, given: Any) -> Array:
     )
     if not fits:
         raise RequestError(f"{wanted}, got the shape {list(shape)}")
+    if math.prod(shape[1:]) > MAX_ELEMENTS:
+        raise RequestError(f"a row of {column.name} must have at most {MAX_ELEMENTS} elements, got {list(shape[1:])}")
     typed, held = as_dtype(values, np.dtype(column.dtype))
     if not held.all():
         place = np.unravel_index(int(np.argmin(held)), held.shape)

@@ -21,14 +21,11 @@ from corelane.serve.server import ModelServer
 from corelane.web.exchange import JSON, Exchange, Headers, Observe
 from corelane.web.route import Handler, Route, Routes
 from corelane.web.status import HTTP_STATUS
-from corelane.web.tensors import HEADER
+from corelane.web.tensors import HEADER, TIMEOUT_HEADER
 
 SERVER_NAME = "corelane"
 EXTENSIONS = ("binary_tensor_data", CONFIGURATION, STATISTICS, REPOSITORY)
 """Of the Open Inference Protocol; what it requires is no extension."""
-
-TIMEOUT_HEADER = "corelane-timeout-ms"
-"""Within how many milliseconds after its arrival a request must be answered; then 504, and it is not run any more."""
 
 RECEIPT_HEADER = "corelane-receipt"
 """Whoever sends it, with any value, is told where the answer's time went, in the header Server-Timing."""

@@ -20,6 +20,9 @@ HEADER = "inference-header-content-length"
 SIZE, WANTED, ALL_WANTED = "binary_data_size", "binary_data", "binary_data_output"
 """Parameters: the bytes of a tensor that are not in the JSON; that an output comes in bytes; that all of them do."""
 
+TIMEOUT_HEADER = "corelane-timeout-ms"
+"""Within how many milliseconds after its arrival a request must be answered; then 504, and it is not run any more."""
+
 OCTETS = [("content-type", "application/octet-stream")]
 INTEGER_TYPES: dict[str, np.dtype[Any]] = {
     **{f"INT{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},

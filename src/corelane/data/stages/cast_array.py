@@ -6,7 +6,6 @@ where one is free, each row is a struct of its elements and its shape. Booleans 
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,9 @@ import pyarrow.compute as pc
 from corelane.core.errors import DataError
 from corelane.core.types import Array, BoolArray, IntArray
 from corelane.data.stages.cast_numeric import is_number, is_text, parse_numbers
-from corelane.data.stages.cast_tensor import dense, is_list, leaf_elements, tensor_array
+from corelane.data.stages.cast_tensor import dense, described, is_list, leaf_elements, tensor_array
 from corelane.data.stages.cells import python_value
-from corelane.data.stages.column import FREE, MAX_ELEMENTS, Cast, Column, Verdict, missing, shorten
+from corelane.data.stages.column import FREE, MAX_ELEMENTS, Cast, Column, Verdict, missing
 
 _DATA, _SHAPE = "data", "shape"
 
@@ -184,12 +183,4 @@ def _explain(column: Column, value: object, *, fits: bool) -> Verdict:
     wanted = f"{column.dtype} of shape {list(column.shape)}"
     if fits:
         return Verdict("not_held", f"{column.name} must be {wanted}, got an element that is missing or no such number")
-    return Verdict("wrong_shape", f"{column.name} must be {wanted}, got {_described(value)}")
-
-
-def _described(value: Any) -> str:
-    try:
-        shape = list(np.shape(value))
-    except ValueError:
-        return f"lists of unequal lengths {shorten(value)}"
-    return f"shape {shape}" if shape and math.prod(shape) else shorten(value)
+    return Verdict("wrong_shape", f"{column.name} must be {wanted}, got {described(value)}")

@@ -112,10 +112,11 @@ def _explain(column: Column, value: object, *, fits: bool) -> Verdict:
     shape = list(column.shape)
     if fits:
         return Verdict("not_finite", f"{column.name} must be {shape} finite numbers, got a missing or infinite element")
-    return Verdict("wrong_shape", f"{column.name} must be numbers of shape {shape}, got {_describe(value)}")
+    return Verdict("wrong_shape", f"{column.name} must be numbers of shape {shape}, got {described(value)}")
 
 
-def _describe(value: Any) -> str:
+def described(value: Any) -> str:
+    """A cell that is no tensor of the right shape, in words: its shape, or itself."""
     try:
         shape = list(np.shape(value))
     except ValueError:
