@@ -62,7 +62,7 @@ def ask_both(client: Client, package: ModelPackage, rows: pa.RecordBatch) -> Non
     """Both protocols must give the offline answers."""
     with package.predictor() as predictor:
         expected = predictor.predict_table(rows)
-    tolerance = Tolerance.fp32(package.pipeline)
+    tolerance = Tolerance.fp32(package.pipeline.target)
     reply = client.post(f"/v2/models/{package.name}/infer", oip_request(package, rows))
     served = {o["name"]: np.asarray(o["data"]).reshape(o["shape"]) for o in reply["outputs"]}
     compare(expected, served, tolerance)
