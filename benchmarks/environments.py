@@ -1,7 +1,7 @@
 """The Python that runs a peer: ours, or a virtual environment of the peer's own made from its pinned requirements.
 
 A peer whose packages we do not depend on has a file `requirements/<peer>.txt`; its environment lies in `.envs/<peer>`
-and is made again when that file changes.
+and is made again when that file changes. A first line `# python: PATH` names the interpreter that the peer must have.
 """
 
 from __future__ import annotations
@@ -34,15 +34,18 @@ def python_of(peer: str) -> str:
 def _make(environment: Path, requirements: Path) -> None:
     say(f"making {environment} from {requirements.name} ...")
     shutil.rmtree(environment, ignore_errors=True)
-    install = [
-        str(environment / "bin" / "pip"),
-        "install",
-        "-q",
-        "--disable-pip-version-check",
-        "-r",
-        str(requirements),
-    ]
-    for command in ([sys.executable, "-m", "venv", str(environment)], install):
+    make = [interpreter(requirements), "-m", "venv", "--without-pip", str(environment)]
+    pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python"), "--disable-pip-version-check"]
+    for command in (make, [*pip, "install", "-q", "-r", str(requirements)]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise BenchmarkError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+
+
+def interpreter(requirements: Path) -> str:
+    """The Python that the environment of `requirements` is made with. Raises `BenchmarkError` where it is absent."""
+    first = requirements.read_text().splitlines()[0]
+    path = first.removeprefix("# python:").strip() if first.startswith("# python:") else sys.executable
+    if not Path(path).exists():
+        raise BenchmarkError(f"{requirements.name} must have {path}, got none; install Debian's python3.11")
+    return path

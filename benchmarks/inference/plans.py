@@ -35,8 +35,9 @@ def main(net: str, objective: str) -> None:
         inputs = package.pipeline.transform(features.combine_chunks().to_batches()[0])
         machine, clock = Machine.detect(), SystemClock()
         shapes = stream_shapes(machine, machine.thread_budget)
-        found = search(package, inputs, objective, shapes=shapes, isa=machine.isa, clock=clock)
-        best = exhaust(package, inputs, objective, shapes=shapes, isa=machine.isa, clock=clock)
+        given = {"shapes": shapes, "isa": machine.isa, "memory_bytes": machine.memory_bytes, "clock": clock}
+        found = search(package, inputs, objective, **given)
+        best = exhaust(package, inputs, objective, **given)
     times = {trial.candidate: trial.step_s for trial in best.trials}
     told = {"chosen": str(found.chosen), "best": str(best.chosen)}
     print(json.dumps({"chosen_s": times[found.chosen], "best_s": times[best.chosen], **told}))

@@ -4,7 +4,7 @@ one thread. No server library is imported here, so that any peer's environment c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,40 @@ CASES: dict[str, Case] = {
         Case("mlp-json-c32", 32, Quantity("requests/s", is_higher_better=True), lambda load: load.requests_per_s),
         Case("mlp-json-c1-p50", 1, Quantity("ms", is_higher_better=False), lambda load: load.p50_ms),
     )
+}
+
+
+BARS: Mapping[tuple[str, str], float] = {
+    ("mlp-json-c32", "floor"): 1.1,
+    ("mlp-json-c32", "mosec"): 2.3,
+    ("mlp-json-c32", "triton"): 5.0,
+    ("mlp-json-c32", "fastapi"): 5.0,
+    ("mlp-json-c32", "mlserver"): 8.0,
+    ("mlp-json-c32", "litserve"): 12.0,
+    ("mlp-json-c32", "bentoml"): 16.0,
+    ("mlp-json-c32", "ray-serve"): 40.0,
+    ("mlp-json-c1-p50", "fastapi"): 1.4,
+    ("mlp-json-c1-p50", "floor"): 0.75,
+    ("cnn-rows32-c8", "raw-runtime"): 0.85,
+    ("minilm-c8", "raw-runtime"): 0.9,
+}
+
+RAW_RUNTIME = "raw-runtime"
+REQUESTS = Quantity("requests/s", is_higher_better=True)
+
+
+@dataclass(frozen=True, slots=True)
+class RawCase:
+    """Requests of `num_rows` rows of binary tensors for `net` over so many connections."""
+
+    name: str
+    net: str
+    num_rows: int
+    num_connections: int
+
+
+RAW_CASES: Mapping[str, RawCase] = {
+    case.name: case for case in (RawCase("cnn-rows32-c8", "cnn", 32, 8), RawCase("minilm-c8", "minilm", 1, 8))
 }
 
 

@@ -8,9 +8,9 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from benchmarks.measure import ROOT, BenchmarkError
 
@@ -26,6 +26,7 @@ class Endpoint:
     body: bytes
     label: Callable[[bytes], int]
     command: Callable[[int], Sequence[str]]
+    headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
 
 
 def plain_body(row: Sequence[float]) -> bytes:
@@ -36,6 +37,19 @@ def plain_body(row: Sequence[float]) -> bytes:
 def plain_label(reply: bytes) -> int:
     """The class with the largest logit in `{"y": [[...]]}`."""
     logits = json.loads(reply)["y"][0]
+    return max(range(len(logits)), key=logits.__getitem__)
+
+
+def tensor_body(row: Sequence[float]) -> bytes:
+    """The request of peers that speak the Open Inference Protocol."""
+    tensor = {"name": "features", "datatype": "FP32", "shape": [1, len(row)], "data": list(row)}
+    return json.dumps({"inputs": [tensor]}).encode()
+
+
+def tensor_label(reply: bytes) -> int:
+    """The class with the largest logit in their answer's one output."""
+    (output,) = json.loads(reply)["outputs"]
+    logits = output["data"][0] if isinstance(output["data"][0], list) else output["data"]
     return max(range(len(logits)), key=logits.__getitem__)
 
 
@@ -76,7 +90,7 @@ def _first_answer(endpoint: Endpoint, port: int, process: subprocess.Popen[bytes
     while time.monotonic() < deadline and process.poll() is None:
         connection = http.client.HTTPConnection(HOST, port, timeout=10)
         try:
-            connection.request("POST", endpoint.path, endpoint.body, {"Content-Type": "application/json"})
+            connection.request("POST", endpoint.path, endpoint.body, dict(endpoint.headers))
             response = connection.getresponse()
             reply = response.read()
             if response.status == 200:

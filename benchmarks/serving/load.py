@@ -6,16 +6,18 @@ import json
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks.measure import BenchmarkError
 
 # wrk calls `done` with latencies in microseconds; an error is a time-out, a broken socket or a status of 400 and above.
 SCRIPT = """
 wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
-wrk.body = [==[{body}]==]
+{headers}
+wrk.body = io.open("{body}", "rb"):read("*a")
 done = function(summary, latency)
   local e = summary.errors
   io.stderr:write(string.format('{{"requests": %d, "duration_us": %d, "p50_us": %f, "errors": %d}}',
@@ -33,14 +35,22 @@ class Load:
     num_errors: int
 
 
-def run(url: str, body: bytes, *, num_connections: int, duration_s: int) -> Load:
+JSON = {"Content-Type": "application/json"}
+
+
+def run(
+    url: str, body: bytes, *, num_connections: int, duration_s: int, headers: Mapping[str, str] = MappingProxyType(JSON)
+) -> Load:
     """Send `body` to `url` over `num_connections` kept-alive connections for `duration_s`."""
     wrk = shutil.which("wrk")
     if wrk is None:
         raise BenchmarkError("wrk must be installed; apt-get install wrk")
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder, "post.lua")
-        script.write_text(SCRIPT.format(body=body.decode()))
+        content = Path(folder, "body")
+        content.write_bytes(body)
+        lines = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in headers.items())
+        script.write_text(SCRIPT.format(headers=lines, body=content))
         command = [wrk, "-t1", f"-c{num_connections}", f"-d{duration_s}s", "--timeout", "10s", "-s", str(script), url]
         done = subprocess.run(command, capture_output=True, text=True, timeout=duration_s + 60, check=False)
     if done.returncode != 0 or not done.stderr.strip():

@@ -230,3 +230,47 @@ def test_it_can_be_called_from_python(tmp_path: Path) -> None:
         include_rows=False,
     )
     assert not list(Path(answer["package"]).glob("*.arrow"))
+
+
+def test_a_network_without_finite_answers_to_zeros_asks_for_rows(tmp_path: Path) -> None:
+    """With rows, those whose answers are finite are kept."""
+    made = graphs.model([graphs.helper.make_node("Log", ["x"], ["y"])])
+    (tmp_path / "log.onnx").write_bytes(graphs.content(made))
+    pa.parquet.write_table(pa.table({"x": [[1.0, 2.0], [-1.0, 1.0], [3.0, 4.0]]}), tmp_path / "rows.parquet")
+    assert (
+        "for all rows of zeros; give others: --data" in corelane(tmp_path, "import-model", "log.onnx", code=2)["error"]
+    )
+    answer = corelane(tmp_path, "import-model", "log.onnx", "--data", "rows.parquet")
+    assert answer["compared_rows"] == 2
+
+
+def test_numbers_of_a_csv_are_a_modules_inputs(tmp_path: Path) -> None:
+    """Though they come in words."""
+    save_file({}, tmp_path / "w.safetensors")
+    (tmp_path / "rows.csv").write_text("a,b\n1.5,2\n3,4\n")
+    given = ["--weights", "w.safetensors", "--data", "rows.csv"]
+    answer = corelane(tmp_path, "import-model", "tests.model.foreign.test_module:Sum", *given)
+    assert answer["inputs"] == ["a float32 [-1]", "b int64 [-1]"]
+
+
+def test_one_row_may_be_larger_than_a_request_usually_is(tmp_path: Path) -> None:
+    """A million numbers are 20 MB of JSON; the gate asks all the same."""
+    wide = (("x", graphs.FLOAT, ("n", 1 << 20)),), (("y", graphs.FLOAT, ("n", 1)),)
+    node = graphs.helper.make_node("ReduceMean", ["x"], ["y"], axes=[1], keepdims=1)
+    (tmp_path / "wide.onnx").write_bytes(graphs.content(graphs.model([node], *wide)))
+    rows = np.random.default_rng(0).normal(size=(2, 1 << 20)).astype(np.float32)
+    pa.parquet.write_table(pa.table({"x": list(rows)}), tmp_path / "rows.parquet")
+    assert corelane(tmp_path, "import-model", "wide.onnx", "--data", "rows.parquet")["compared_rows"] == 2
+
+
+def test_a_longer_row_than_was_allowed_is_refused(tmp_path: Path) -> None:
+    """By the server, which others can reach; not offline."""
+    (tmp_path / "text.onnx").write_bytes(graphs.content(graphs.text_classifier()))
+    pa.parquet.write_table(tokens(8), tmp_path / "rows.parquet")
+    corelane(tmp_path, "import-model", "text.onnx", "--data", "rows.parquet", "--max-length", "5")
+    with serving(tmp_path / "packages" / "text" / "1") as server:
+        for length, status in ((5, 200), (6, 400)):
+            row = {"input_ids": [1] * length, "attention_mask": [1] * length}
+            reply = server.ask("POST", "/v1/models/text:predict", {"rows": [row]})
+            assert reply.status == status, reply.json
+        assert "must be at most 5, got [1, 6]" in reply.json["error"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +49,19 @@ def test_a_run_is_scored_evaluated_and_served_directly(run: Path, tmp_path: Path
         reply = server.ask("POST", "/v1/models/small:predict", {"rows": [{"a": 1.0, "b": 0.0}]})
         assert reply.json["predictions"][0]["label"] in {"p", "n"}
     assert sorted(path.name for path in own.parent.iterdir()) == ["1"]
+
+
+def test_two_who_ask_at_once_get_one_package(run: Path, tmp_path: Path) -> None:
+    """The second waits for the first and takes what it made."""
+    copied = tmp_path / "runs" / run.name
+    shutil.copytree(run, copied, ignore=shutil.ignore_patterns(OWN))
+    ask = "import sys; from corelane.app.package_paths import resolve_package; print(resolve_package(sys.argv[1]))"
+    children = [
+        subprocess.Popen([sys.executable, "-c", ask, str(copied)], stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    told = [child.communicate(timeout=300)[0].strip() for child in children]
+    assert told == [str(copied / OWN / "small" / "1")] * 2
+    assert not (copied / f"{OWN}.lock").exists()
 
 
 def test_a_package_that_was_published_is_taken(run: Path) -> None:

@@ -1,21 +1,54 @@
 """The peers of serving get the same rows for everyone, and their answers are checked."""
 
+import importlib
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks import environments
+from benchmarks.measure import BenchmarkError
 from benchmarks.serving import cases as serving
 from benchmarks.serving import load
 from benchmarks.serving.__main__ import PEERS as SERVING_PEERS
-from benchmarks.serving.endpoint import plain_body, plain_label, running
+from benchmarks.serving.endpoint import plain_body, plain_label, running, tensor_body, tensor_label
 from benchmarks.serving.peers import floor
 
 
 def test_peers_are_found_by_their_files():
     """A peer is a file in its family's folder; nothing else lists it."""
-    assert set(SERVING_PEERS) >= {"fastapi", "floor"}
+    assert set(SERVING_PEERS) >= {"fastapi", "floor", "mosec", "triton", "mlserver", "litserve", "bentoml", "ray-serve"}
+
+
+def test_every_bar_is_of_a_case_and_a_peer():
+    """What is promised can be measured: the peer runs the case."""
+    for case, peer in serving.BARS:
+        if case in serving.RAW_CASES:
+            assert peer == serving.RAW_RUNTIME
+        else:
+            module = importlib.import_module(f"benchmarks.serving.peers.{peer.replace('-', '_')}")
+            assert case in serving.CASES
+            assert case in module.CASES
+
+
+def test_a_peer_of_the_open_inference_protocol_is_asked_and_read():
+    """Whether it answers with flat or nested data."""
+    tensor = json.loads(tensor_body([1.0, 2.5]))["inputs"][0]
+    assert (tensor["shape"], tensor["data"]) == ([1, 2], [1.0, 2.5])
+    for data in ([0.1, 0.9, -3.0], [[0.1, 0.9, -3.0]]):
+        assert tensor_label(json.dumps({"outputs": [{"name": "y", "data": data}]}).encode()) == 1
+
+
+def test_a_peer_may_need_another_python(tmp_path):
+    """Its requirements say which; one that is not there is told."""
+    requirements = tmp_path / "odd.txt"
+    requirements.write_text("# python: /no/such/python\nodd==1.0\n")
+    with pytest.raises(BenchmarkError, match="must have /no/such/python"):
+        environments.interpreter(requirements)
+    requirements.write_text("odd==1.0\n")
+    assert environments.interpreter(requirements) == sys.executable
 
 
 def test_the_serving_row_is_the_same_for_everyone():

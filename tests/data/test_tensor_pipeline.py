@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from corelane.core.errors import RequestError, StateError
+from corelane.core.errors import ConfigError, DataError, RequestError, StateError
 from corelane.data.pipeline import Pipeline
 from corelane.data.schema import Column
+from corelane.data.stages.cast_array import array_column
 from corelane.data.tensor_pipeline import TensorPipeline, largest_alike, pipeline_of
 
 TOKENS = Column("tokens", "array", (-1,), nullable=False, dtype="int64")
@@ -77,7 +78,7 @@ def test_it_survives_json() -> None:
     assert isinstance(again, TensorPipeline)
     assert not isinstance(again, Pipeline)
     assert (again.digest, again.schema) == (PIPELINE.digest, PIPELINE.schema)
-    for broken in ({"version": 9}, {"schema": {}}):
+    for broken in ({"version": 9}, {"schema": {}}, {"max_length": 0}, {"max_length": "9"}):
         with pytest.raises(StateError):
             pipeline_of({**PIPELINE.to_json(), **broken})
     numeric = TensorPipeline((SCALE,)).to_json()
@@ -89,5 +90,43 @@ def test_it_survives_json() -> None:
 
 def test_a_row_is_bounded_as_it_is_offline() -> None:
     """A free length does not mean any: 2^24 elements are the most, both ways."""
+    pipeline = TensorPipeline((TOKENS,), max_length=1 << 30)
     with pytest.raises(RequestError, match="at most 16777216 elements"):
-        TensorPipeline((TOKENS,)).compile().transform({"tokens": np.zeros((1, (1 << 24) + 1), dtype=np.int64)})
+        pipeline.compile().transform({"tokens": np.zeros((1, (1 << 24) + 1), dtype=np.int64)})
+
+
+def test_a_served_free_length_is_bounded() -> None:
+    """What a network needs may grow with its square; how long is the import's to say, and kept."""
+    pipeline = TensorPipeline((TOKENS,), max_length=5)
+    again = pipeline_of(json.loads(json.dumps(pipeline.to_json())))
+    for one in (pipeline, again):
+        assert one.compile().transform({"tokens": np.zeros((2, 5), dtype=np.int64)})["tokens"].shape == (2, 5)
+        with pytest.raises(RequestError, match=r"free length of tokens must be at most 5, got \[2, 6\]"):
+            one.compile().transform({"tokens": np.zeros((2, 6), dtype=np.int64)})
+    with pytest.raises(ConfigError, match="must be at least 1, got 0"):
+        TensorPipeline((TOKENS,), max_length=0)
+
+
+def test_whole_numbers_keep_every_bit_beside_missing_ones() -> None:
+    """A float64 in between would round 2^53 + 1."""
+    column = Column("id", "array", (2,), nullable=False, dtype="int64")
+    raw = pa.RecordBatch.from_pydict({"id": [[2**53 + 1, -(2**63)], [1, None], [2**63 - 1, 3]]})
+    checked = TensorPipeline((column,)).schema.check(raw, needs_target=False)
+    assert checked.accepted.tolist() == [True, False, True]
+    values = TensorPipeline((column,)).transform(checked.rows)["id"]
+    assert values.tolist() == [[2**53 + 1, -(2**63)], [2**63 - 1, 3]]
+
+
+@pytest.mark.parametrize(
+    ("cells", "dtype"), [(["1", " 2 ", "3"], "int64"), (["1", "2.0"], "float32"), (["1e3", "x"], "float32")]
+)
+def test_numbers_in_words_are_a_column_of_numbers(cells: list[str], dtype: str) -> None:
+    """As a CSV has them."""
+    column = array_column("x", pa.array(cells))
+    assert (column.shape, column.dtype) == ((), dtype)
+
+
+def test_words_are_no_column_of_numbers() -> None:
+    """Not one of them is a number."""
+    with pytest.raises(DataError, match="x must hold numbers, or lists of them, got words"):
+        array_column("x", pa.array(["a", "b", None]))

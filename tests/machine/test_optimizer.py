@@ -214,6 +214,18 @@ def test_an_exhaustive_search_times_everything() -> None:
     assert all(trial.step_s is not None for trial in found.trials)
 
 
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_an_exhaustive_search_may_be_of_a_few_at_once(at_once: int) -> None:
+    """The best so far is timed with each group; the others let go of what they hold."""
+    speeds = {"plain": Speed(0.001), "best": Speed(0.0005), "slow": Speed(0.002), "good": Speed(0.0006)}
+    bench = Bench(speeds)
+    found = CPUOptimizer(prepare=bench.prepare, num_steps=10_000, clock=bench.clock).exhaust(
+        list(speeds), at_once=at_once
+    )
+    assert found.chosen == "best"
+    assert all(trial.step_s is not None for trial in found.trials)
+
+
 def test_totals_count_the_start() -> None:
     """A trial's total is its start and its steps; one that was not timed has none."""
     trial = Bench({"plain": Speed(0.001)}).search(10**6).trials[0]

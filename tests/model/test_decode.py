@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from corelane.core.errors import RequestError
 from corelane.data.target import TargetEncoder
+from corelane.model import decode
 from corelane.model.decode import decoder_of
 
 WORDS = TargetEncoder("multi_class", ("y",), labels=("cat", "dog", "eel"))
@@ -102,3 +104,24 @@ def test_one_row_costs_microseconds(encoder: TargetEncoder) -> None:
     logits = np.ones((1, encoder.num_outputs), dtype=np.float32)
     decode = decoder_of(encoder).decode
     assert min(timeit.repeat(lambda: decode({"logits": logits}), number=200, repeat=20)) / 200 < 50e-6
+
+
+def test_tensors_of_unequal_shapes_become_nested_lists() -> None:
+    """Row by row what NumPy's lists would be, empty rows and lists too."""
+    shapes = [(2, 3), (0, 3), (1, 0), (3, 1)]
+    ragged = np.empty(len(shapes), dtype=object)
+    for index, shape in enumerate(shapes):
+        ragged[index] = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    column = decoder_of(None).flat({"y": ragged})["y"]
+    assert column.to_pylist() == [row.tolist() for row in ragged]
+    assert column.type == decoder_of(None).flat({"y": np.zeros((4, 2, 3), dtype=np.float32)})["y"].type
+    plain = np.arange(24).reshape(2, 3, 4)
+    assert decoder_of(None).flat({"y": plain})["y"].to_pylist() == plain.tolist()
+    assert decoder_of(None).flat({"y": plain[:, 0, 0]})["y"].to_pylist() == [0, 12]
+
+
+def test_a_column_of_lists_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow counts its elements in 32 bits: more are refused instead of wrapped around."""
+    monkeypatch.setattr(decode, "MOST_ELEMENTS", 23)
+    with pytest.raises(RequestError, match="at most 23 numbers, got 24"):
+        decoder_of(None).flat({"y": np.zeros((2, 3, 4))})

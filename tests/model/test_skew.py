@@ -166,3 +166,28 @@ def test_a_wider_tolerance_lets_its_own_graph_pass_with_room() -> None:
         compare(expected, classes(("a", 0.6, 0.4), ("b", 0.2, 0.8)), wide)
     with pytest.raises(SkewError, match="must be finite"):
         TOLERANCE.widened({"value": np.ones(1)}, [{"value": np.array([np.nan])}])
+
+
+def test_each_output_of_a_foreign_network_has_a_tolerance_of_its_own() -> None:
+    """A large output does not make it wide for a small one; whole numbers must be equal."""
+    expected = {
+        "large": np.array([[1e6], [-1e6]], dtype=np.float32),
+        "small": np.array([1e-4, 2e-4], dtype=np.float32),
+        "best": np.array([3, 1000]),
+    }
+    tolerance = Tolerance.of_answers(expected)
+    compare(expected, {**expected, "large": expected["large"] + 500, "small": expected["small"] * 1.0005}, tolerance)
+    for name, values in (("small", expected["small"] + 1e-5), ("best", np.array([3, 1001]))):
+        with pytest.raises(SkewError, match=f"served {name}"):
+            compare(expected, {**expected, name: values}, tolerance)
+    wide = tolerance.widened(expected, [{**expected, "large": expected["large"] + 5000}])
+    with pytest.raises(SkewError, match="served small"):
+        compare(expected, {**expected, "small": expected["small"] + 1e-5}, wide)
+    compare(expected, {**expected, "large": expected["large"] + 9000}, wide)
+
+
+def test_what_is_not_finite_does_not_widen_a_tolerance() -> None:
+    """Nor does an output of zeros allow more than what rounding leaves."""
+    tolerance = Tolerance.of_answers({"a": np.array([1.0, np.inf, np.nan]), "b": np.zeros(2, dtype=np.float32)})
+    assert tolerance.by_output["a"] == pytest.approx(1e-4)
+    assert 0.0 < tolerance.by_output["b"] <= 1e-9

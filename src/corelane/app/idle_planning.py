@@ -40,7 +40,9 @@ def searched_plan(
 ) -> Plan[Candidate]:
     """The plan of `package` for `objective`, searched on this machine."""
     shapes = stream_shapes(machine, machine.thread_budget)
-    found = search(package, inputs, objective, shapes=shapes, isa=machine.isa, clock=clock)
+    found = search(
+        package, inputs, objective, shapes=shapes, isa=machine.isa, memory_bytes=machine.memory_bytes, clock=clock
+    )
     return Plan(plan_key(package.digest, objective, machine), found.trials, found.chosen, found.reason)
 
 

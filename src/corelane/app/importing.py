@@ -28,7 +28,8 @@ from corelane.core.types import Array, JsonObject
 from corelane.data.schema import Column
 from corelane.data.stages.cast_array import array_column
 from corelane.data.stages.cast_tensor import tensor_array
-from corelane.data.tensor_pipeline import TensorPipeline
+from corelane.data.tensor_pipeline import MAX_LENGTH, TensorPipeline
+from corelane.model.decode import finite_rows
 from corelane.model.description import Provenance, check_name
 from corelane.model.golden import MAX_GOLDEN, Golden
 from corelane.model.package import FOREIGN, PackageContents, write_package
@@ -65,13 +66,15 @@ def import_model(
     name: str | None = None,
     directory: Path | None = None,
     include_rows: bool = True,
+    max_length: int = MAX_LENGTH,
     clock: Clock | None = None,
 ) -> JsonObject:
     """Publish `model`, an ONNX file or `package.module:Class` with `weights` in safetensors, as a package.
 
     `data` holds rows with a column for each input, by name: for the skew gate, and as samples in the package for
-    `corelane optimize`. Without it an ONNX file is checked with rows of zeros. Returns the package and what it takes
-    and gives. Raises `ConfigError`, `DataError`, `SkewError`, and `BundleError` for a model that is refused.
+    `corelane optimize`. Without it an ONNX file is checked with rows of zeros. `max_length` bounds each free length of
+    a served row. Returns the package and what it takes and gives. Raises `ConfigError`, `DataError`, `SkewError`, and
+    `BundleError` for a model that is refused.
     """
     is_module = IMPORT_PATH.match(model) is not None and not Path(model).exists()
     if is_module != (weights is not None) or (arguments and not is_module):
@@ -83,12 +86,14 @@ def import_model(
     raw = None if data is None else _raw_rows(data, labels)
     with TemporaryDirectory(prefix="corelane-import-") as folder:
         if weights is not None:
-            apart, pipeline, sample = _of_module(Path(folder), model, weights, arguments or {}, raw)
+            apart, pipeline, sample = _of_module(Path(folder), model, weights, arguments or {}, raw, max_length)
         else:
-            apart, pipeline, sample = _of_file(Path(folder), Path(model), raw)
+            apart, pipeline, sample = _of_file(Path(folder), Path(model), raw, max_length)
     rows = sample.groups[sample.largest]
     expected = sample.answers[sample.largest]
-    tolerance = Tolerance.of_answers(expected)
+    tolerance = Tolerance.of_answers(
+        {name: np.concatenate([one[name].reshape(-1) for one in sample.answers]) for name in expected}
+    )
     kept = pa.Table.from_batches([rows]) if raw is not None and include_rows else None
     contents = PackageContents(
         name=name,
@@ -120,18 +125,19 @@ def import_model(
     }
 
 
-def _of_file(folder: Path, path: Path, raw: pa.Table | None) -> tuple[Apart, TensorPipeline, _Sample]:
+def _of_file(folder: Path, path: Path, raw: pa.Table | None, max_length: int) -> tuple[Apart, TensorPipeline, _Sample]:
     if not path.is_file():
         raise ConfigError(f"the model must be an ONNX file or package.module:Class, got {str(path)!r}; check the path")
     apart = Apart(folder, read_graph(path).content)
-    pipeline = TensorPipeline(apart.graph.columns())
+    pipeline = TensorPipeline(apart.graph.columns(), max_length)
     rows = _neutral(pipeline) if raw is None else _checked(pipeline, raw)
     groups = _groups(pipeline, rows)
-    return apart, pipeline, _Sample(groups, apart.answers([pipeline.transform(group) for group in groups]))
+    answers = apart.answers([pipeline.transform(group) for group in groups])
+    return apart, pipeline, _finite_sample(_answered(groups, answers), answers, is_neutral=raw is None)
 
 
 def _of_module(
-    folder: Path, path: str, weights: Path, arguments: Mapping[str, Any], raw: pa.Table | None
+    folder: Path, path: str, weights: Path, arguments: Mapping[str, Any], raw: pa.Table | None, max_length: int
 ) -> tuple[Apart, TensorPipeline, _Sample]:
     if raw is None:
         raise ConfigError(f"--data must be given for {path}, got none: its rows say what the network takes")
@@ -144,11 +150,37 @@ def _of_module(
     inputs = [pipeline.transform(group) for group in groups]
     apart = Apart(folder, module.graph(columns, inputs[0]))
     # The graph says what it takes in its own words: a length may have become fixed in the tracing.
-    pipeline = TensorPipeline(apart.graph.columns())
+    pipeline = TensorPipeline(apart.graph.columns(), max_length)
     groups = _groups(pipeline, _checked(pipeline, raw))
-    inputs = [pipeline.transform(group) for group in groups]
-    apart.answers(inputs)  # that each row has an answer of its own
-    return apart, pipeline, _Sample(groups, [module.answers(one) for one in inputs])
+    # That each row has an answer of its own, and how many rows can be compared.
+    groups = _answered(groups, apart.answers([pipeline.transform(group) for group in groups]))
+    answers = [module.answers(pipeline.transform(group)) for group in groups]
+    return apart, pipeline, _finite_sample(groups, answers, is_neutral=False)
+
+
+def _answered(groups: Sequence[pa.RecordBatch], answers: Sequence[Mapping[str, Array]]) -> list[pa.RecordBatch]:
+    """The rows that have answers: the first of `groups`, and of each the first."""
+    return [group[: _num_rows(one)] for group, one in zip(groups, answers, strict=False)]
+
+
+def _finite_sample(
+    groups: Sequence[pa.RecordBatch], answers: Sequence[Mapping[str, Array]], *, is_neutral: bool
+) -> _Sample:
+    """The rows whose answers are finite: others a server refuses to give. Raises `ConfigError` where none is."""
+    are_finite = [np.all([finite_rows(values) for values in one.values()], axis=0) for one in answers]
+    kept = [
+        (group.filter(pa.array(is_finite)), {name: values[is_finite] for name, values in one.items()})
+        for group, one, is_finite in zip(groups, answers, are_finite, strict=True)
+        if is_finite.any()
+    ]
+    if not kept:
+        rows, advice = ("rows of zeros", "give others: --data") if is_neutral else ("the rows", "give others")
+        raise ConfigError(f"the network must give finite numbers, got NaN or infinity for all {rows}; {advice}")
+    return _Sample([group for group, _ in kept], [one for _, one in kept])
+
+
+def _num_rows(answers: Mapping[str, Array]) -> int:
+    return len(next(iter(answers.values())))
 
 
 def _column_of(name: str, raw: pa.Table) -> Column:

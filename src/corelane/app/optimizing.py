@@ -22,16 +22,16 @@ from corelane.app.planned import serving_plans
 from corelane.app.serving import child_server, served_predict
 from corelane.app.sources import open_source, source_of
 from corelane.core.clock import Clock, SystemClock
-from corelane.core.errors import ConfigError
+from corelane.core.errors import ConfigError, GoldenError
 from corelane.core.types import JsonObject
 from corelane.data.tensor_pipeline import largest_alike
 from corelane.machine.cpu import Machine
 from corelane.machine.optimizer import TIE
 from corelane.machine.plan import Plan
-from corelane.model.candidate import OBJECTIVES, Candidate, Objective
+from corelane.model.candidate import OBJECTIVES, Candidate, Objective, RuntimeName
 from corelane.model.package import ModelPackage, PackageContents, write_package
 from corelane.model.precisions import FP32, Precision, Precisions
-from corelane.model.runtimes.opening import runtimes_of
+from corelane.model.runtimes.opening import CANNOT_RUN, runtimes_of
 from corelane.model.skew import compare
 from corelane.store.bundle import write_atomic
 
@@ -134,18 +134,27 @@ def _published(source: ModelPackage, precisions: Sequence[Precision], directory:
 
 
 def _gate(staged: Path) -> None:
-    """Every graph answers the golden rows in every library that may run it, and the real server does so too."""
+    """Every graph answers the golden rows in a library that may run it, and the real server does so too."""
     package, isa = ModelPackage.load(staged), Machine.detect().isa
     for graph in package.graphs:
-        for runtime in runtimes_of(graph, isa):
-            if runtime == "torch":
-                continue
-            with package.predictor(Candidate(runtime, graph)) as predictor:
-                package.check_golden(predictor, graph=graph)
+        _check_graph(package, graph, [runtime for runtime in runtimes_of(graph, isa) if runtime != "torch"])
     if package.golden is not None:
         with child_server(staged) as url:
             served = served_predict(url, staged, package.golden.rows)
             compare(package.golden.expected, served, package.tolerances[FP32])
+
+
+def _check_graph(package: ModelPackage, graph: str, libraries: Sequence[RuntimeName]) -> None:
+    """Raise what the last library raised if none answers the golden rows; one that does not is not chosen later."""
+    for library in libraries:
+        try:
+            with package.predictor(Candidate(library, graph)) as predictor:
+                package.check_golden(predictor, graph=graph)
+        except (*CANNOT_RUN, GoldenError):
+            if library == libraries[-1]:
+                raise
+        else:
+            return
 
 
 def _answer(

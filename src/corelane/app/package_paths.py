@@ -16,10 +16,14 @@ from corelane.app.package_records import checkpoint_digest, read_package
 from corelane.app.record_files import BROKEN
 from corelane.app.run_records import run_key
 from corelane.app.runs import CONFIG_NAME, RUN_NAME, error_class, is_finished, read_result
+from corelane.core.clock import SystemClock
 from corelane.core.errors import ConfigError
+from corelane.core.types import JsonObject
 from corelane.machine.child import tied_argv
 from corelane.model.package import versions_of
+from corelane.store.hold import builder_lock
 
+WAIT_S = 600.0  # for another one that packages the same run: a large network is exported in minutes
 OWN = "package"  # in a run's folder: its package, where it was asked for without having one
 
 
@@ -67,13 +71,29 @@ def digest_of(run: Path, num_steps: int) -> str | None:
 def _of_run(run: Path) -> Path:
     if not is_finished(run):
         raise ConfigError(f"{run} must be a finished run, got one without a result; resume it with --resume")
-    return published(run, None) or published(run, run / OWN) or _packaged(run)
+    return published(run, None) or published(run, run / OWN) or _packaged_once(run)
+
+
+def _packaged_once(run: Path) -> Path:
+    """The package of the run, made by whoever of several asks first."""
+    with builder_lock(run / f"{OWN}.lock", wait_s=WAIT_S, clock=SystemClock(), tell=lambda _: None):
+        return published(run, run / OWN) or _packaged(run)
 
 
 def _packaged(run: Path) -> Path:
     argv = [sys.executable, "-m", "corelane", "package", str(run), "--packages", str(run / OWN), "--json"]
     done = subprocess.run(tied_argv(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
-    told = json.loads(done.stdout or b"{}")
+    told = _last_line(done.stdout)
     if done.returncode or "package" not in told:
         raise error_class(told.get("code", ""))(told.get("error", f"{run} could not be packaged, see above"))
     return Path(told["package"])
+
+
+def _last_line(printed: bytes) -> JsonObject:
+    """What a command said at its end; a network's own code may have printed before it."""
+    lines = printed.strip().splitlines()
+    try:
+        told = json.loads(lines[-1]) if lines else {}
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}

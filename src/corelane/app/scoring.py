@@ -212,7 +212,9 @@ def _scorer(package: Path | str) -> Iterator[_Scorer]:
         candidate = replace(SAFE, batch=BATCH_ROWS, streams=Machine.detect().thread_budget)
     with opened.predictor(candidate) as predictor:
         opened.check_golden(predictor, graph=candidate.graph)
-        with OptimizedBatchProcessor(candidate.batch, candidate.streams, predictor=predictor) as processor:
+        with OptimizedBatchProcessor(
+            candidate.batch, candidate.streams, predictor=predictor, outputs=opened.signature.outputs
+        ) as processor:
             yield _Scorer(processor, opened.digest, str(candidate))
 
 

@@ -45,6 +45,7 @@ from corelane.store.plan_cache import FOLDER
 RUNS = "runs"  # beside the configuration, or here: where servings are noted, if it is there
 GATE_ROWS = 100  # rows a request: a hundred 224x224 colour images in JSON stay under the server's body limit
 GATE_ELEMENTS = 1 << 19  # numbers a request: ten megabytes of JSON
+GATE_BODY = 512 << 20  # bytes: one row of the most elements that a row may have, in JSON
 GATE_TIMEOUT_S = 60.0
 ERROR_LINES, ERROR_CHARACTERS = 5, 2000  # of a server that does not start: the reason is in the last ones
 
@@ -130,7 +131,7 @@ def _default_root(overrides: Sequence[str]) -> RootConfig:
 def child_server(package: Path) -> Iterator[str]:
     """A server of `package` in a child process on a free port of loopback; yields its URL and stops it at the end."""
     argv = [sys.executable, "-m", "corelane", "serve", str(package), "--port", "0", "--json"]
-    argv += ["--set", "observe.log_level=error", "--set", "serve.plan=safe"]
+    argv += ["--set", "observe.log_level=error", "--set", "serve.plan=safe", "--set", f"serve.max_body={GATE_BODY}"]
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(tied_argv(argv), stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL) as child,

@@ -130,6 +130,7 @@ def import_model(
     name: Annotated[str | None, typer.Option(help="The package's name; the file's or class's by default.")] = None,
     packages: Annotated[Path | None, typer.Option(help="The folder that holds packages.")] = None,
     include_rows: Annotated[bool, typer.Option(help="Keep rows of --data in the package.")] = True,
+    max_length: Annotated[int, typer.Option(min=1, help="Longest that a free length of a served row may be.")] = 8192,
     labels: Annotated[str | None, typer.Option(help="The label file of an IDX image file.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -144,6 +145,7 @@ def import_model(
             name=name,
             directory=packages,
             include_rows=include_rows,
+            max_length=max_length,
         )
         print_result(result, as_json, facts_text)
 

@@ -15,13 +15,18 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from corelane.core.errors import RequestError, StateError
+from corelane.core.errors import ConfigError, RequestError, StateError
 from corelane.core.types import Array, IntArray, JsonObject
 from corelane.data.pipeline import Pipeline
 from corelane.data.schema import Column, Schema
 from corelane.data.stages.cast_array import arrays_of, as_dtype, row_lengths
 from corelane.data.stages.column import FREE, MAX_ELEMENTS, shorten
 from corelane.data.stages.protocol import TensorSpec
+
+MAX_LENGTH = 8192
+"""The longest that a free length of a served row may be unless its import said otherwise: what a network needs for a
+row may grow with the square of it.
+"""
 
 TENSORS = "tensors"
 """What `kind` is in the stored JSON; a fitted `Pipeline` has none."""
@@ -33,8 +38,12 @@ class TensorPipeline:
 
     target = None
 
-    def __init__(self, columns: tuple[Column, ...]) -> None:
+    def __init__(self, columns: tuple[Column, ...], max_length: int = MAX_LENGTH) -> None:
+        """`max_length` bounds each free length of a served row. Raises `ConfigError` when it is not positive."""
+        if max_length < 1:
+            raise ConfigError(f"the longest free length must be at least 1, got {max_length}; give a larger one")
         self.schema = Schema(columns, (), "regression")  # without a target the task says nothing
+        self.max_length = max_length
         self.outputs = {column.name: TensorSpec(str(column.dtype), column.shape) for column in columns}
         self.digest = hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
@@ -57,11 +66,16 @@ class TensorPipeline:
 
     def compile(self) -> CompiledTensors:
         """The same for values that come as arrays or lists."""
-        return CompiledTensors(self.schema.columns)
+        return CompiledTensors(self.schema.columns, self.max_length)
 
     def to_json(self) -> JsonObject:
         """The pipeline as JSON data."""
-        return {"kind": TENSORS, "version": _VERSION, "schema": self.schema.to_json()}
+        return {
+            "kind": TENSORS,
+            "version": _VERSION,
+            "schema": self.schema.to_json(),
+            "max_length": self.max_length,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TensorPipeline:
@@ -74,14 +88,18 @@ class TensorPipeline:
         schema = Schema.from_json(data.get("schema", {}))
         if schema.targets or any(column.kind != "array" for column in schema.columns):
             raise StateError(f"a stored pipeline of tensors must have arrays as columns, got {shorten(data['schema'])}")
-        return cls(schema.columns)
+        max_length = data.get("max_length", MAX_LENGTH)
+        if not isinstance(max_length, int) or max_length < 1:
+            raise StateError(f"a stored pipeline's max_length must be a whole number from 1 on, got {max_length!r}")
+        return cls(schema.columns, max_length)
 
 
 class CompiledTensors:
     """A few rows of tensors, checked without Arrow. Frozen; safe to use from several threads at once."""
 
-    def __init__(self, columns: tuple[Column, ...]) -> None:
+    def __init__(self, columns: tuple[Column, ...], max_length: int = MAX_LENGTH) -> None:
         self._columns = columns
+        self._max_length = max_length
         self._names = frozenset(column.name for column in columns)
 
     def transform(self, columns: Mapping[str, Any]) -> dict[str, Array]:
@@ -92,7 +110,7 @@ class CompiledTensors:
         if columns.keys() != self._names:
             odd = sorted(map(str, columns.keys() ^ self._names))[0]
             raise RequestError(f"the columns must be {sorted(self._names)}, each once, got others: {odd[:80]!r}")
-        arrays = {column.name: _array(column, columns[column.name]) for column in self._columns}
+        arrays = {column.name: _array(column, columns[column.name], self._max_length) for column in self._columns}
         numbers = {len(array) for array in arrays.values()}
         if len(numbers) > 1:
             raise RequestError(f"all columns must have the same number of rows, got {sorted(numbers)}")
@@ -103,7 +121,7 @@ class CompiledTensors:
         raise RequestError(f"each input must come by its name, got one array of shape {list(values.shape)}")
 
 
-def _array(column: Column, given: Any) -> Array:
+def _array(column: Column, given: Any, max_length: int) -> Array:
     wanted = f"{column.name} must be {column.dtype} of shape {[FREE, *column.shape]}"
     try:
         values = np.asarray(given)
@@ -117,6 +135,12 @@ def _array(column: Column, given: Any) -> Array:
     )
     if not fits:
         raise RequestError(f"{wanted}, got the shape {list(shape)}")
+    free = [length for length, want in zip(shape[1:], column.shape, strict=True) if want == FREE]
+    if max(free, default=0) > max_length:
+        raise RequestError(
+            f"a free length of {column.name} must be at most {max_length}, got {list(shape)}; send shorter rows, or "
+            "import the network with a larger --max-length"
+        )
     if math.prod(shape[1:]) > MAX_ELEMENTS:
         raise RequestError(f"a row of {column.name} must have at most {MAX_ELEMENTS} elements, got {list(shape[1:])}")
     typed, held = as_dtype(values, np.dtype(column.dtype))

@@ -168,14 +168,19 @@ class CPUOptimizer(Generic[CandidateT]):
                 best = self._try_compiled(best, one)
         return self._found(best, self._reason(best))
 
-    def exhaust(self, candidates: Sequence[CandidateT]) -> Found[CandidateT]:
-        """The best of all `candidates`, the first being the reference, timed at length and whatever it costs."""
-        reference = self._reference(candidates[0])
-        ready = [entry for one in candidates[1:] if (entry := self._ready(one, math.inf)) is not None]
-        field = [reference, *ready]
-        self._race(field, math.inf, is_halving=False)
-        best = min(field, key=lambda entry: entry.total_s(self._num_steps))
-        self._judge(field, best, margin=0.0)
+    def exhaust(self, candidates: Sequence[CandidateT], *, at_once: int | None = None) -> Found[CandidateT]:
+        """The best of all `candidates`, the first being the reference, timed at length and whatever it costs.
+
+        So many are ready `at_once`, beside the best so far, which is timed anew with them; all of them without it.
+        """
+        best = self._reference(candidates[0])
+        others = candidates[1:]
+        for start in range(0, len(others), at_once or max(1, len(others))):
+            group = others[start : start + (at_once or len(others))]
+            field = [best, *(entry for one in group if (entry := self._ready(one, math.inf)) is not None)]
+            self._race(field, math.inf, is_halving=False)
+            best = min(field, key=lambda entry: entry.total_s(self._num_steps))
+            self._judge(field, best, margin=0.0)
         return self._found(best, self._reason(best))
 
     def _reference(self, candidate: CandidateT) -> _Entry[CandidateT]:

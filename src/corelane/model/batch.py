@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,9 +22,11 @@ from corelane.core.types import Array, IntArray
 from corelane.data.batch import Batch, BrokenRow
 from corelane.data.schema import Checked, Reject
 from corelane.model.predictor import Predictor
+from corelane.model.signature import TensorMeta
 
 PART_ROWS = 16_384  # that a thread checks, prepares and decodes at once: Arrow's cost per call is that of 1,000 rows
 PART_BYTES = 16 << 20  # of what the network gets of them, where rows are large
+ANSWER_BYTES = 64 << 20  # of what it gives for them: two parts for each thread are under way
 FREE_LENGTH = 256  # that a length which is free is taken for in this
 NOT_FINITE = "the answer must be finite, got NaN or infinity: the values of the row are too large"
 ResultT = TypeVar("ResultT")
@@ -63,9 +65,17 @@ class OptimizedBatchProcessor:
     `num_threads` batches of `batch_size` rows are computed at the same time, so the predictor's runtime should use one
     thread per call: splitting rows between threads needs no synchronisation, splitting each matrix product does. What
     is around the network (checks, pipeline, answers as columns) happens on the same threads, many batches at a time.
+    `outputs` are those of the package's signature: where they are large, fewer rows are under way.
     """
 
-    def __init__(self, batch_size: int = 32, num_threads: int = 8, *, predictor: Predictor) -> None:
+    def __init__(
+        self,
+        batch_size: int = 32,
+        num_threads: int = 8,
+        *,
+        predictor: Predictor,
+        outputs: Sequence[TensorMeta] = (),
+    ) -> None:
         if batch_size < 1 or num_threads < 1:
             raise ConfigError(
                 f"batch_size and num_threads must be at least 1, got {batch_size} and {num_threads}; give larger ones"
@@ -73,7 +83,7 @@ class OptimizedBatchProcessor:
         self.batch_size = batch_size
         self.num_threads = num_threads
         self.predictor = predictor
-        self._part_rows = _part_rows(batch_size, predictor)
+        self._part_size = _PartSize(batch_size, predictor, outputs)
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="corelane-score")
 
     def process_batch(self, batch: pa.RecordBatch, *, needs_target: bool = False) -> tuple[Checked, dict[str, Array]]:
@@ -143,11 +153,12 @@ class OptimizedBatchProcessor:
         for batch in batches:
             positions = batch.positions
             first = batch.first_position
-            for start in range(0, max(len(positions), 1), self._part_rows):
-                stop = start + self._part_rows
+            part_rows = self._part_size.of(batch.rows)
+            for start in range(0, max(len(positions), 1), part_rows):
+                stop = start + part_rows
                 end = int(positions[stop]) if stop < len(positions) else batch.next_cursor.position
                 broken = tuple(row for row in batch.broken if first <= row.position < end)
-                yield _Part(positions[start:stop], batch.rows.slice(start, self._part_rows), broken)
+                yield _Part(positions[start:stop], batch.rows.slice(start, part_rows), broken)
                 first = end
 
     def _score_part(self, part: _Part, *, needs_target: bool = False) -> Scored:
@@ -197,9 +208,21 @@ def _without(checked: Checked, failing: list[int], reason: str) -> Checked:
     return Checked(checked.rows.filter(pa.array(kept)), accepted, tuple(sorted(rejects, key=lambda one: one.index)))
 
 
-def _part_rows(batch_size: int, predictor: Predictor) -> int:
-    """Rows of a part: whole batches, as many as fit in `PART_ROWS` and `PART_BYTES`, at least one."""
-    specs = predictor.pipeline.outputs.values()
-    shapes = [[length if length > 0 else FREE_LENGTH for length in spec.shape] for spec in specs]
-    row_bytes = sum(4 * math.prod(shape) for shape in shapes)
-    return max(1, min(PART_ROWS, PART_BYTES // max(row_bytes, 1)) // batch_size) * batch_size
+class _PartSize:
+    """How many rows make a part: whole batches where that is possible, within bounds of rows and of bytes."""
+
+    def __init__(self, batch_size: int, predictor: Predictor, outputs: Sequence[TensorMeta]) -> None:
+        self._batch_size = batch_size
+        self._taken = _row_bytes(spec.shape for spec in predictor.pipeline.outputs.values())
+        self._given = _row_bytes(tensor.shape[1:] for tensor in outputs)
+
+    def of(self, rows: pa.RecordBatch) -> int:
+        """For raw `rows`. Where they are larger than was assumed of free lengths, answers will be so as well."""
+        scale = max(1.0, rows.nbytes / max(rows.num_rows, 1) / self._taken)
+        most = min(PART_ROWS, int(PART_BYTES / (scale * self._taken)), int(ANSWER_BYTES / (scale * self._given)))
+        return max(1, most if most < self._batch_size else most // self._batch_size * self._batch_size)
+
+
+def _row_bytes(shapes: Iterable[Sequence[int]]) -> int:
+    lengths = [[length if length > 0 else FREE_LENGTH for length in shape] for shape in shapes]
+    return max(1, sum(4 * math.prod(shape) for shape in lengths))

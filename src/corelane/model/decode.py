@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from corelane.core.types import Array, BoolArray, NamedArrays
+from corelane.core.errors import RequestError
+from corelane.core.types import Array, BoolArray, IntArray, NamedArrays
 from corelane.data.target import TargetEncoder
 from corelane.model.runtimes.base import LOGITS
 
@@ -21,6 +22,7 @@ LABEL = "label"
 LABELS = "labels"
 PROBABILITIES = "probabilities"
 VALUE = "value"
+MOST_ELEMENTS = 2**31 - 1  # of a column of lists in Arrow
 
 
 class Decoder(Protocol):
@@ -83,7 +85,7 @@ class ClassDecoder:
 
     def are_finite(self, answers: Mapping[str, Array]) -> BoolArray:
         """Whether all of a row's probabilities are."""
-        return _finite_rows(answers[PROBABILITIES])
+        return finite_rows(answers[PROBABILITIES])
 
 
 class BinaryDecoder(ClassDecoder):
@@ -132,7 +134,7 @@ class LabelsDecoder:
 
     def are_finite(self, answers: Mapping[str, Array]) -> BoolArray:
         """Whether all of a row's probabilities are."""
-        return _finite_rows(answers[PROBABILITIES])
+        return finite_rows(answers[PROBABILITIES])
 
 
 class ValueDecoder:
@@ -157,7 +159,7 @@ class ValueDecoder:
 
     def are_finite(self, answers: Mapping[str, Array]) -> BoolArray:
         """Whether a row's value is."""
-        return _finite_rows(answers[VALUE])
+        return finite_rows(answers[VALUE])
 
 
 class TensorsDecoder:
@@ -184,7 +186,7 @@ class TensorsDecoder:
 
     def are_finite(self, answers: Mapping[str, Array]) -> BoolArray:
         """Whether all of a row's numbers are."""
-        return np.asarray(np.all([_finite_rows(values) for values in answers.values()], axis=0), dtype=np.bool_)
+        return np.asarray(np.all([finite_rows(values) for values in answers.values()], axis=0), dtype=np.bool_)
 
 
 def decoder_of(target: TargetEncoder | None) -> Decoder:
@@ -206,7 +208,8 @@ def _flat(what: str, names: list[str], values: Array) -> dict[str, pa.Array]:
     return {f"{what}.{name}": pa.array(values[:, index]) for index, name in enumerate(names)}
 
 
-def _finite_rows(values: Array) -> BoolArray:
+def finite_rows(values: Array) -> BoolArray:
+    """Which rows of `values` [n, ...] have only finite numbers, bool [n]."""
     if values.dtype == object:
         return np.array([bool(np.isfinite(row).all()) for row in values], dtype=np.bool_)
     return np.asarray(np.isfinite(values.reshape(len(values), math.prod(values.shape[1:]))).all(axis=1))
@@ -218,13 +221,22 @@ def _lists(values: Array) -> list[Any]:
 
 def _nested(values: Array) -> pa.Array:
     """An Arrow column of numbers or of lists of lists."""
-    if values.dtype == object:
-        kind = pa.from_numpy_dtype(values[0].dtype)
-        for _ in range(values[0].ndim):
-            kind = pa.list_(kind)
-        return pa.array(_lists(values), kind)
-    array = pa.array(np.ascontiguousarray(values).reshape(-1))
-    for axis in range(values.ndim - 1, 0, -1):
-        offsets = np.arange(math.prod(values.shape[:axis]) + 1, dtype=np.int32) * values.shape[axis]
-        array = pa.ListArray.from_arrays(pa.array(offsets), array)
+    is_ragged = values.dtype == object
+    numbers = np.concatenate([row.reshape(-1) for row in values]) if is_ragged else values.reshape(-1)
+    array = pa.array(np.ascontiguousarray(numbers))
+    shapes = np.array([row.shape for row in values]) if is_ragged else np.tile(values.shape[1:], (len(values), 1))
+    for axis in range(shapes.shape[1] - 1, -1, -1):
+        lengths = np.repeat(shapes[:, axis], shapes[:, :axis].prod(axis=1))
+        array = pa.ListArray.from_arrays(_offsets(lengths), array)
     return array
+
+
+def _offsets(lengths: IntArray) -> pa.Array:
+    """Where lists of such `lengths` begin and end, int32 [n + 1]. Raises `RequestError` beyond 2^31 elements."""
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    if offsets[-1] > MOST_ELEMENTS:
+        raise RequestError(
+            f"the answers of rows that are computed together must have at most {MOST_ELEMENTS} numbers, "
+            f"got {offsets[-1]}; ask for fewer rows"
+        )
+    return pa.array(offsets.astype(np.int32))

@@ -144,13 +144,15 @@ def traced(
     example: Mapping[str, torch.Tensor],
     output_names: Sequence[str],
     free: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    *,
+    by_name: bool = False,
 ) -> Any:
     """`module` in evaluation mode as an ONNX model that takes `example` [n, ...] by name, in that order.
 
-    The number of rows is free, and so are the axes that `free` names by input. Raises `ConfigError` when torch cannot
-    trace it that way.
+    With `by_name` the tensors are given to its forward by their names instead of in that order. The number of rows is
+    free, and so are the axes that `free` names by input. Raises `ConfigError` when torch cannot trace it that way.
     """
-    network = _Positional(module).eval()
+    network = _Positional(module, list(example) if by_name else None).eval()
     axes = [dict.fromkeys((0, *free.get(name, ())), torch.export.Dim.DYNAMIC) for name in example]
     try:
         with _quiet():
@@ -175,14 +177,19 @@ def traced(
 
 
 class _Positional(nn.Module):
-    """Gives every network the one signature that the exporter's shapes are written for: any number of tensors."""
+    """Gives every network the one signature that the exporter's shapes are written for: any number of tensors, which
+    the network gets under `names`, or in their order.
+    """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, names: Sequence[str] | None) -> None:
         super().__init__()
         self.network = network
+        self._names = names
 
     def forward(self, *inputs: torch.Tensor) -> Any:
-        return self.network(*inputs)
+        if self._names is None:
+            return self.network(*inputs)
+        return self.network(**dict(zip(self._names, inputs, strict=True)))
 
 
 @contextmanager

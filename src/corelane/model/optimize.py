@@ -10,46 +10,84 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from corelane.core.clock import Clock
-from corelane.core.errors import BundleError, ConfigError, GoldenError, MissingDependencyError
+from corelane.core.errors import ConfigError, GoldenError
 from corelane.core.types import NamedArrays
 from corelane.machine.optimizer import SLICE_S, CPUOptimizer, Found, Pass, Rig, UnusableError
+from corelane.machine.process import resident_bytes
 from corelane.model.candidate import BATCHES, SAFE, Candidate, Objective
 from corelane.model.package import ModelPackage
 from corelane.model.predictor import Predictor
-from corelane.model.runtimes.opening import runtimes_of
+from corelane.model.runtimes.opening import CANNOT_RUN, runtimes_of
 
 FIRST_BATCH = 64
 FOREVER = 1_000_000_000  # steps that a plan is for: what starting costs does not matter
 SEARCH_S = 8.0  # for each objective: whoever asks for an optimised package waits for its graphs too
 COMPILED_MARGIN = 0.3  # by which torch must win: each process that scores compiles anew, for 3 to 18 s
+MEMORY_SHARE = 0.5  # that a search may use of the machine's memory
+MEASURED_ROWS = 32
+AT_ONCE = 6  # candidates of an exhaustive search, each with buffers for up to 1,024 rows
 STEP_NAMES: dict[Objective, str] = {"latency": "call", "throughput": "row"}
 
 
 class ServingTrials:
     """Makes candidates of `package` ready to be timed, on rows of the network's `inputs`."""
 
-    def __init__(self, package: ModelPackage, inputs: NamedArrays, objective: Objective, clock: Clock) -> None:
+    def __init__(
+        self, package: ModelPackage, inputs: NamedArrays, objective: Objective, clock: Clock, memory_bytes: int
+    ) -> None:
         self._package = package
         self._inputs = inputs
         self._objective = objective
         self._clock = clock
+        self._room = _Room(memory_bytes)
 
     def prepare(self, candidate: Candidate, limit_s: float) -> Rig:
-        """Ready to be timed. Raises `UnusableError` where it cannot run or answers the golden rows otherwise."""
+        """Ready to be timed. Raises `UnusableError` where it cannot run, answers the golden rows otherwise, or would
+        take more memory than there is room for.
+        """
         del limit_s
+        self._room.check(candidate.batch * candidate.streams)
         try:
             predictor = self._package.predictor(candidate)
-            self._package.check_golden(predictor, graph=candidate.graph)
-        except (BundleError, ConfigError, GoldenError, MissingDependencyError) as error:
+            with self._room.measured(candidate.batch):
+                self._package.check_golden(predictor, graph=candidate.graph)
+                predictor.runtime.run(inputs := tiled(self._inputs, candidate.batch))
+        except (*CANNOT_RUN, ConfigError, GoldenError) as error:
             raise UnusableError(error.message) from error
         make = _CallRig if self._objective == "latency" else _RowRig
-        return make(predictor, candidate, tiled(self._inputs, candidate.batch), self._clock)
+        return make(predictor, candidate, inputs, self._clock)
+
+
+class _Room:
+    """How much memory a row was seen to take, and whether so many of them have room.
+
+    Several candidates are ready at the same time, and somebody else's network may need gigabytes for a batch.
+    """
+
+    def __init__(self, memory_bytes: int) -> None:
+        self._most_bytes = MEMORY_SHARE * memory_bytes
+        self._row_bytes = 0.0
+
+    def check(self, num_rows: int) -> None:
+        """Raise `UnusableError` where `num_rows` rows at once would not have room."""
+        wanted = self._row_bytes * num_rows
+        if resident_bytes() + wanted > self._most_bytes:
+            raise UnusableError(f"its {num_rows} rows at once need about {wanted / 1e9:.1f} GB, for which is no room")
+
+    @contextmanager
+    def measured(self, num_rows: int) -> Iterator[None]:
+        """Take what is done inside for a run of `num_rows` rows; of few rows more is overhead than theirs."""
+        before = resident_bytes()
+        yield
+        if num_rows >= MEASURED_ROWS:
+            self._row_bytes = max(self._row_bytes, (resident_bytes() - before) / num_rows)
 
 
 class _CallRig:
@@ -111,15 +149,17 @@ def search(
     *,
     shapes: Sequence[tuple[int, int]],
     isa: Sequence[str],
+    memory_bytes: int,
     clock: Clock,
 ) -> Found[Candidate]:
     """The fastest way to run `package` for `objective`.
 
-    `shapes` are the numbers of (streams, threads) worth trying, `inputs` rows of the network's inputs.
+    `shapes` are the numbers of (streams, threads) worth trying, `inputs` rows of the network's inputs; of the
+    machine's `memory_bytes` half may be used.
     Raises `UnusableError` when not even the safe way runs.
     """
     passes = latency_passes if objective == "latency" else throughput_passes
-    optimizer = _optimizer(package, inputs, objective, clock)
+    optimizer = _optimizer(package, inputs, objective, clock, memory_bytes)
     return optimizer.search(SAFE, passes(tuple(package.graphs), shapes, isa))
 
 
@@ -130,18 +170,19 @@ def exhaust(
     *,
     shapes: Sequence[tuple[int, int]],
     isa: Sequence[str],
+    memory_bytes: int,
     clock: Clock,
 ) -> Found[Candidate]:
     """The best of all candidates, each timed at length: what `search` is measured against."""
-    optimizer = _optimizer(package, inputs, objective, clock)
-    return optimizer.exhaust(all_candidates(tuple(package.graphs), objective, shapes, isa))
+    optimizer = _optimizer(package, inputs, objective, clock, memory_bytes)
+    return optimizer.exhaust(all_candidates(tuple(package.graphs), objective, shapes, isa), at_once=AT_ONCE)
 
 
 def _optimizer(
-    package: ModelPackage, inputs: NamedArrays, objective: Objective, clock: Clock
+    package: ModelPackage, inputs: NamedArrays, objective: Objective, clock: Clock, memory_bytes: int
 ) -> CPUOptimizer[Candidate]:
     return CPUOptimizer(
-        prepare=ServingTrials(package, inputs, objective, clock).prepare,
+        prepare=ServingTrials(package, inputs, objective, clock, memory_bytes).prepare,
         num_steps=FOREVER,
         clock=clock,
         step_name=STEP_NAMES[objective],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from corelane.core.errors import BundleError, SkewError
+from corelane.core.errors import SkewError
 from corelane.core.types import Array, NamedArrays
 from corelane.model.candidate import SAFE, Candidate, RuntimeName
 from corelane.model.package import ModelPackage
@@ -23,7 +23,7 @@ from corelane.model.quantize.mixed import mixed_graph
 from corelane.model.quantize.sensitivity import layer_costs
 from corelane.model.runtimes.graph_file import GraphFile
 from corelane.model.runtimes.onnx.quantizer import QuantizeError
-from corelane.model.runtimes.opening import BF16, INT16, open_runtime, runtimes_of
+from corelane.model.runtimes.opening import BF16, CANNOT_RUN, INT16, open_runtime, runtimes_of
 from corelane.model.skew import Tolerance
 
 FP32, INT8, MIXED = "fp32", "int8", "mixed"
@@ -79,7 +79,7 @@ class Precisions:
             yield self._judge(BF16, self._fp32)
         try:
             yield from self._quantized()
-        except QuantizeError as error:
+        except (QuantizeError, *CANNOT_RUN) as error:
             yield Precision(INT8, b"", -math.inf, math.inf, tolerance, f"cannot be made: {error}", is_kept=False)
 
     def _quantized(self) -> Iterator[Precision]:
@@ -99,10 +99,12 @@ class Precisions:
         for library in self._libraries(name):
             try:
                 answers.append(self._answers(graph, Candidate(library, name)))
-            except BundleError:
+            except CANNOT_RUN:
                 continue  # it cannot be run there, and will not be
         tolerance = self._package.tolerances[FP32]
-        quality = min(map(self._quality_of, answers), default=-math.inf)
+        if not answers:
+            return Precision(name, graph, -math.inf, math.inf, tolerance, "no library can run it", is_kept=False)
+        quality = min(map(self._quality_of, answers))
         drop = self._quality - quality
         verdict = f"loses {max(drop, 0.0):.2%}" if drop <= self._most_drop else ""
         try:

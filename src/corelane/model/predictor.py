@@ -19,7 +19,7 @@ from corelane.data.tensor_pipeline import AnyPipeline, TensorPipeline
 from corelane.model.decode import Decoder
 from corelane.model.runtimes.base import Runtime
 
-_NO_MEMORY_WORDS = ("bad_alloc", "Failed to allocate", "bad allocation")
+_NO_MEMORY_WORDS = ("bad_alloc", "Failed to allocate", "bad allocation", "annot allocate", "out of memory")
 """How runtimes say that there is no memory for their buffers."""
 
 
@@ -86,7 +86,10 @@ class Predictor:
             outputs = self.runtime.run(inputs)
         except (BundleError, MemoryBudgetError) as error:
             if is_out_of_memory(error):
-                raise
+                raise MemoryBudgetError(
+                    "the runtime must have memory for its buffers, got none; send fewer or shorter rows",
+                    detail=error.detail,
+                ) from error
             raise RequestError(
                 "the rows must be ones that the network can compute, got a failure inside it; look at their lengths, "
                 "and at numbers that stand for places, such as tokens",

@@ -8,8 +8,8 @@ compares alike.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,15 +28,26 @@ from corelane.model.predictor import Predictor
 MAX_PROBES = 1000  # held-out rows that the gate sends, all if fewer; more find nothing new and cost seconds
 HEADROOM = 2.0  # times the largest difference seen: of rows that were not measured, few differ more than the worst
 MAX_VARIANTS = 256  # a table of thousands of columns would otherwise make thousands of probes
+SMALLEST_UNIT = 1e-6  # of an output of zeros, whose size says nothing about what its sums are made of
 UNSEEN = "(a category never seen in training)"
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far two answers may lie apart: `absolute` + `relative` times the expected magnitude."""
+    """How far two answers may lie apart: `absolute` + `relative` times the expected magnitude.
+
+    `by_output` holds the absolute part of those outputs that have one of their own. Whole numbers and booleans have no
+    relative part: a class is not nearly another one.
+    """
 
     absolute: float
     relative: float
+    by_output: Mapping[str, float] = field(default_factory=dict)
+
+    def allowed(self, name: str, expected: Array) -> Array:
+        """How far each number of the output `name` may be from `expected`, float64 in the same shape."""
+        relative = self.relative if expected.dtype.kind == "f" else 0.0
+        return self.by_output.get(name, self.absolute) + relative * np.abs(expected.astype(np.float64))
 
     @classmethod
     def fp32(cls, target: TargetEncoder) -> Tolerance:
@@ -51,20 +62,28 @@ class Tolerance:
 
     @classmethod
     def of_answers(cls, answers: Mapping[str, Array]) -> Tolerance:
-        """For somebody else's float32 network that gave `answers`: the same, in units of their root mean square."""
-        numbers = [np.square(values, dtype=np.float64).mean() for values in answers.values() if values.size]
-        return cls(absolute=1e-4 * max(1.0, math.sqrt(max(numbers, default=1.0))), relative=1e-3)
+        """For somebody else's float32 network that gave `answers`: the same for each output, in units of the root mean
+        square of its finite numbers; nothing for whole numbers and booleans, which must be equal.
+        """
+        return cls(absolute=0.0, relative=1e-3, by_output={name: _unit(values) for name, values in answers.items()})
 
-    def widened(self, expected: Mapping[str, Array], answers: Iterable[Mapping[str, Array]]) -> Tolerance:
+    def widened(self, expected: Mapping[str, Array], answers: Sequence[Mapping[str, Array]]) -> Tolerance:
         """For a graph that answers less exactly: this tolerance, and twice the largest difference from `expected` that
         `answers` to the same rows show, one for each runtime that may run it.
 
         Raises `SkewError` when an answer is not finite: no bound would be wide enough.
         """
-        largest = max((_largest_difference(expected, got) for got in answers), default=0.0)
-        if not math.isfinite(largest):
+        largest = {
+            name: max((_difference(expected[name], got[name]) for got in answers), default=0.0)
+            for name in _numbers(expected)
+        }
+        if not all(map(math.isfinite, largest.values())):
             raise SkewError(f"answers of a graph must be finite, got a difference of {largest}; leave the graph out")
-        return Tolerance(self.absolute + HEADROOM * largest, self.relative)
+        return Tolerance(
+            self.absolute + HEADROOM * max(largest.values()),
+            self.relative,
+            {name: absolute + HEADROOM * largest[name] for name, absolute in self.by_output.items()},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +194,16 @@ def _numbers(answers: Mapping[str, Array]) -> list[str]:
     return [name for name in answers if name not in labels]
 
 
-def _largest_difference(expected: Mapping[str, Array], got: Mapping[str, Array]) -> float:
-    return max(
-        float(np.max(np.abs(got[name].astype(np.float64) - expected[name]), initial=0.0)) for name in _numbers(expected)
-    )
+def _difference(expected: Array, got: Array) -> float:
+    return float(np.max(np.abs(got.astype(np.float64) - expected), initial=0.0))
+
+
+def _unit(values: Array) -> float:
+    """The absolute tolerance of an output that was seen to give `values`."""
+    numbers = values[np.isfinite(values)]
+    if values.dtype.kind != "f" or not numbers.size:
+        return 0.0
+    return 1e-4 * max(SMALLEST_UNIT, float(np.sqrt(np.square(numbers, dtype=np.float64).mean())))
 
 
 def _compare_numbers(name: str, expected: Array, got: Array, tolerance: Tolerance) -> float:
@@ -186,13 +211,14 @@ def _compare_numbers(name: str, expected: Array, got: Array, tolerance: Toleranc
         raise SkewError(f"served {name} must have the shape {expected.shape}, got {got.shape}; retrain and package")
     with np.errstate(invalid="ignore"):
         difference = np.abs(got.astype(np.float64) - expected)
-    within = difference <= tolerance.absolute + tolerance.relative * np.abs(expected)
+    allowed = tolerance.allowed(name, expected)
+    within = difference <= allowed
     within &= np.isfinite(expected)  # infinity would tolerate anything; a NaN on either side is within nothing
     if not within.all():
         index = np.unravel_index(int(np.argmin(within)), within.shape)
         raise SkewError(
-            f"served {name} of row {index[0]} must be {expected[index]!s} within {tolerance.absolute:g} + "
-            f"{tolerance.relative:g} of it, got {got[index]!s}; the package is not what was trained"
+            f"served {name} of row {index[0]} must be {expected[index]!s} within {allowed[index]:g}, "
+            f"got {got[index]!s}; the package is not what was trained"
         )
     return float(difference.max(initial=0.0))
 

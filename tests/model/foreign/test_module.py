@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import nn
 
 from corelane.core.errors import ConfigError
@@ -84,6 +84,46 @@ def test_what_is_no_such_module_is_refused(tmp_path: Path, path: str, arguments:
     """Nothing but a subclass of Module is called."""
     with pytest.raises(ConfigError, match=words):
         ForeignModule(path, weights(tmp_path), arguments)
+
+
+class Between(nn.Module):
+    """A parameter that need not be given stands between two that are; its two tables are one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(10, 4), nn.Linear(4, 10, bias=False)
+        self.head.weight = self.table.weight
+
+    def forward(
+        self, tokens: torch.Tensor, mask: torch.Tensor | None = None, *, scale: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        hidden = self.table(tokens).mean(1) if mask is None else (self.table(tokens) * mask[..., None]).sum(1)
+        return self.head(hidden) * (1.0 if scale is None else scale[:, None])
+
+
+def test_inputs_are_given_by_name_and_weights_may_be_tied(tmp_path: Path) -> None:
+    """What a parameter in between does not get, the next one does not get in its place."""
+    torch.manual_seed(0)
+    save_model(Between(), str(tmp_path / "w.safetensors"))
+    module = ForeignModule(f"{HERE}:Between", tmp_path / "w.safetensors", {})
+    assert module.inputs(["scale", "tokens"]) == ["tokens", "scale"]
+    columns = (
+        Column("tokens", "array", (3,), nullable=False, dtype="int64"),
+        Column("scale", "array", (), nullable=False, dtype="float32"),
+    )
+    given = {"tokens": np.array([[1, 2, 3], [4, 5, 6]]), "scale": np.array([0.5, 2.0], dtype=np.float32)}
+    _, content = inspected(module.graph(columns, given))
+    answers = module.answers(given)
+    np.testing.assert_allclose(answers_of(opened(content), given)["output"], answers["output"], atol=1e-5)
+    halved = module.answers({**given, "scale": given["scale"] / 2})
+    np.testing.assert_allclose(halved["output"] * 2, answers["output"], atol=1e-6)
+
+
+class Sum(nn.Module):
+    """Two numbers a row."""
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return a + b
 
 
 class Named(nn.Module):

@@ -71,3 +71,26 @@ def test_made_up_rows_show_what_mixes_them(operator: str) -> None:
     answers_of(opened(content), neutral_rows(graph))
     with pytest.raises(ConfigError, match="an answer of its own"):
         answers_of(opened(content), varied_rows(graph))
+
+
+def test_large_answers_are_those_of_the_first_rows() -> None:
+    """As many as the bound allows, one at least."""
+    rows = {"x": np.arange(20, dtype=np.float32).reshape(10, 2)}
+    runtime = opened(inspected(graphs.content(graphs.doubled()))[1])
+    for most, num_rows in ((1, 1), (9, 4), (1000, 10)):
+        answers = answers_of(runtime, rows, most)
+        np.testing.assert_array_equal(answers["y"], 2 * rows["x"][:num_rows])
+
+
+def test_what_is_not_finite_must_be_so_alone_too() -> None:
+    """The logarithm of the rows' smallest value is NaN for all where one is negative."""
+    nodes = [
+        helper.make_node("ReduceMin", ["x"], ["least"], axes=[0]),
+        helper.make_node("Log", ["least"], ["log"]),
+        helper.make_node("Mul", ["log", "x"], ["mixed"]),
+        helper.make_node("IsNaN", ["mixed"], ["odd"]),
+        helper.make_node("Where", ["odd", "mixed", "x"], ["y"]),
+    ]
+    rows = {"x": np.array([[1.0, 1.0], [-1.0, 2.0], [3.0, 3.0]], dtype=np.float32)}
+    with pytest.raises(ConfigError, match="an answer of its own"):
+        run(model(nodes), rows)

@@ -31,9 +31,11 @@ def cast_array(column: Column, raw: pa.Array) -> Cast:
 def array_column(name: str, raw: pa.Array) -> Column:
     """The array column that raw cells [n] of tensors, lists or numbers are: a length that they do not share is free.
 
-    Numbers with a fraction are float32. Raises `DataError` for other cells.
+    Numbers with a fraction are float32; numbers in words are read. Raises `DataError` for other cells.
     """
     level, rank = raw, 0
+    if is_text(raw.type):
+        return Column(name, "array", (), nullable=False, dtype=_dtype_of_text(name, raw))
     if isinstance(raw.type, pa.FixedShapeTensorType):
         level, rank = raw.storage.flatten(), len(raw.type.shape)
     while is_list(level.type):
@@ -47,6 +49,15 @@ def array_column(name: str, raw: pa.Array) -> Column:
         raise DataError(f"{name} must have a row that is a whole tensor, got none; give other rows")
     shape = tuple(FREE if (axis != axis[0]).any() else int(axis[0]) for axis in lengths.T)
     return Column(name, "array", shape, nullable=False, dtype=dtype)
+
+
+def _dtype_of_text(name: str, raw: pa.Array) -> str:
+    numbers = parse_numbers(raw)[0].to_numpy(zero_copy_only=False)
+    numbers = numbers[np.isfinite(numbers)]
+    if not numbers.size:
+        raise DataError(f"{name} must hold numbers, or lists of them, got words; give other rows")
+    has_fraction = pc.any(pc.match_substring_regex(raw.cast(pa.string()), r"[.eE]")).as_py()
+    return "float32" if has_fraction or (numbers != np.floor(numbers)).any() else "int64"
 
 
 def arrays_of(typed: pa.Array, column: Column) -> Array:

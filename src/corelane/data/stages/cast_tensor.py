@@ -102,7 +102,16 @@ def leaf_elements(raw: pa.Array) -> Array:
     """Arrow numbers [n] as NumPy's, a missing one as NaN."""
     if pa.types.is_boolean(raw.type) or pa.types.is_decimal(raw.type) or pa.types.is_null(raw.type):
         raw = float64_of(raw)
+    if pa.types.is_integer(raw.type) and raw.null_count:
+        return _with_gaps(raw)
     elements: Array = raw.to_numpy(zero_copy_only=False)
+    return elements
+
+
+def _with_gaps(raw: pa.Array) -> Array:
+    """Whole numbers [n], a missing one as NaN: in the type that holds each of 64 bits beside it."""
+    elements: Array = raw.fill_null(0).to_numpy(zero_copy_only=False).astype(np.longdouble)
+    elements[~raw.is_valid().to_numpy(zero_copy_only=False)] = np.nan
     return elements
 
 

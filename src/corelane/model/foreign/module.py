@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_model
 
 from corelane.core.errors import ConfigError
 from corelane.core.types import Array, NamedArrays
@@ -36,7 +36,7 @@ class ForeignModule:
         """Import, construct, and load `weights` (safetensors). Raises `ConfigError`."""
         self._module = construct(path, arguments, named_by="the model", given_by="--argument")
         try:
-            self._module.load_state_dict(load_file(weights))
+            load_model(self._module, weights)  # which knows of weights that have two names
         except (OSError, SafetensorError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise ConfigError(
@@ -54,7 +54,7 @@ class ForeignModule:
         """
         names = []
         for name, parameter in inspect.signature(self._module.forward).parameters.items():
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.KEYWORD_ONLY):
+            if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
                 continue
             if name in columns:
                 names.append(name)
@@ -62,8 +62,6 @@ class ForeignModule:
                 raise ConfigError(
                     f"--data must have a column for each input of {self._path}, got none for {name!r}; rename one"
                 )
-            else:
-                break  # what follows is given by position, and would take its place
         if not names:
             raise ConfigError(f"the forward of {self._path} must name its inputs, got none; give it parameters")
         self._names = names
@@ -92,17 +90,17 @@ class ForeignModule:
         if taken := sorted(set(names) & set(self._names)):
             raise ConfigError(f"an output of {self._path} must have another name than its inputs, got {taken[0]!r}")
         plain = {f"output.{index}": name for index, name in enumerate(names)}
-        model = traced(self._module, example, list(plain), free)
+        model = traced(self._module, example, list(plain), free, by_name=True)
         # What the exporter calls a value inside may be what the network calls an output.
         rename_values(model.graph, {name: f"{name}.inner" for name in names} | plain)
         content: bytes = model.SerializeToString(deterministic=True)
         return content
 
     def _run(self, rows: NamedArrays) -> dict[str, torch.Tensor]:
-        tensors = [torch.from_numpy(rows[name].copy()) for name in self._names]
+        tensors = {name: torch.from_numpy(rows[name].copy()) for name in self._names}
         try:
             with evaluating(self._module), torch.inference_mode():
-                given = self._module(*tensors)
+                given = self._module(**tensors)
         except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
             shapes = {name: list(rows[name].shape) for name in self._names}
             raise ConfigError(

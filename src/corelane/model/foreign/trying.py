@@ -19,6 +19,8 @@ from corelane.model.skew import Tolerance, compare
 
 ALONE = 3  # rows that are asked for one by one too
 BATCH_ROWS = 64
+BATCH_NUMBERS = 16 << 20  # of its answers: the logits of a language model are millions a row
+MOST_NUMBERS = 32 << 20  # of all answers together: they travel in files, and as JSON through the gate
 FREE_LENGTH = 16  # of neutral rows
 
 
@@ -43,19 +45,27 @@ def opened(graph: bytes) -> Runtime:
     return open_runtime(GraphFile(graph, "the model"), SAFE)
 
 
-def answers_of(runtime: Runtime, rows: NamedArrays) -> dict[str, Array]:
-    """What the graph in `runtime` gives for `rows` [n, ...].
+def answers_of(runtime: Runtime, rows: NamedArrays, most_numbers: int = MOST_NUMBERS) -> dict[str, Array]:
+    """What the graph in `runtime` gives for `rows` [n, ...]: for as many of the first of them as `most_numbers` allow,
+    at least one.
 
     Raises `BundleError` when it does not take them, `MemoryBudgetError` when it needs more memory than there is,
     `ConfigError` when an output has not a row for each row, or a row's answer changes with the rows beside it.
     """
-    num_rows = len(next(iter(rows.values())))
-    parts = [_run(runtime, rows, start, start + BATCH_ROWS) for start in range(0, num_rows, BATCH_ROWS)]
+    row_numbers = max(1, num_numbers(_run(runtime, rows, 0, 1)))
+    num_rows = min(len(next(iter(rows.values()))), max(1, most_numbers // row_numbers))
+    step = min(BATCH_ROWS, max(ALONE, BATCH_NUMBERS // row_numbers))
+    parts = [_run(runtime, rows, start, min(start + step, num_rows)) for start in range(0, num_rows, step)]
     answers = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     alone = [_run(runtime, rows, place, place + 1) for place in range(min(ALONE, num_rows))]
     together = {name: values[: len(alone)] for name, values in answers.items()}
     _check_own({name: np.concatenate([one[name] for one in alone]) for name in answers}, together)
     return answers
+
+
+def num_numbers(arrays: NamedArrays) -> int:
+    """How many numbers `arrays` hold together."""
+    return sum(values.size for values in arrays.values())
 
 
 def _run(runtime: Runtime, rows: NamedArrays, start: int, stop: int) -> dict[str, Array]:
@@ -72,9 +82,10 @@ def _run(runtime: Runtime, rows: NamedArrays, start: int, stop: int) -> dict[str
 
 
 def _check_own(alone: NamedArrays, together: NamedArrays) -> None:
-    alone, together = _finite(alone), _finite(together)
+    tolerance = Tolerance.of_answers(together)
     try:
-        compare(together, alone, Tolerance.of_answers(together))
+        compare(_kinds(together), _kinds(alone), Tolerance(0.0, 0.0))
+        compare(_finite(together), _finite(alone), tolerance)
     except SkewError as error:
         raise ConfigError(
             "each row must have an answer of its own, got another for the same row among others; the first axis of "
@@ -83,5 +94,13 @@ def _check_own(alone: NamedArrays, together: NamedArrays) -> None:
         ) from error
 
 
+def _kinds(answers: NamedArrays) -> NamedArrays:
+    """What each number is instead of how large: finite, NaN, or infinity of either sign, as 0, 1, 2 and 3."""
+    return {
+        name: np.select([np.isnan(values), np.isposinf(values), np.isneginf(values)], [1, 2, 3])
+        for name, values in answers.items()
+    }
+
+
 def _finite(answers: NamedArrays) -> NamedArrays:
-    return {name: np.nan_to_num(values) for name, values in answers.items()}
+    return {name: np.where(np.isfinite(values), values, values.dtype.type(0)) for name, values in answers.items()}

@@ -14,6 +14,7 @@ import numpy as np
 
 from corelane.core.errors import BundleError, CorelaneError, MemoryBudgetError
 from corelane.core.types import Array, NamedArrays
+from corelane.machine.cpu import Machine
 from corelane.model.foreign.description import ForeignGraph
 from corelane.model.runtimes.graph_file import read_graph
 
@@ -21,23 +22,34 @@ MODEL, CHECKED, FOUND, REFUSED = "model.onnx", "checked.onnx", "found.json", "re
 ROWS, ANSWERS = "rows-{}.npz", "answers-{}.npz"
 BASE_BYTES = 4 << 30  # of addresses: what the libraries map without a model
 GRACE_S = 5  # between the signal that tells of the time and the one that tells nothing
-TIMES_SIZE = 8  # and this much for each byte of the file: parsed, rewritten, opened, packed
+TIMES_SIZE = 8  # and this much for each byte of the file (parsed, rewritten, opened, packed), up to all of the memory
 
 
 def judge(folder: Path, *, processor_s: int) -> int:
     """Judge `folder`; returns the exit code: 0, or 2 where `REFUSED` says why not."""
     path = folder / MODEL
-    _limit(BASE_BYTES + TIMES_SIZE * path.stat().st_size, processor_s)
+    _limit(BASE_BYTES + min(TIMES_SIZE * path.stat().st_size, Machine.detect().memory_bytes), processor_s)
     try:
         _judge(folder, path)
     except MemoryBudgetError as error:
-        refusal = BundleError("the model must be opened and run in limited memory, got one that needs more")
-        _refuse(folder, refusal, error.detail)
+        _refuse(folder, _failed(error), error.detail)
         return 2
     except CorelaneError as error:
         _refuse(folder, error, error.detail)
         return 2
     return 0
+
+
+def _failed(error: MemoryBudgetError) -> BundleError:
+    """A runtime raises the same when there is no memory and when it cannot compute what it got."""
+    from corelane.model.predictor import is_out_of_memory  # noqa: PLC0415
+
+    if is_out_of_memory(error):
+        return BundleError("the model must be opened and run in limited memory, got one that needs more")
+    return BundleError(
+        "the model must take the rows of --data, got a failure inside it; look at their lengths, and at numbers that "
+        "stand for places, such as tokens"
+    )
 
 
 def _refuse(folder: Path, error: CorelaneError, detail: str) -> None:
@@ -47,7 +59,14 @@ def _refuse(folder: Path, error: CorelaneError, detail: str) -> None:
 
 def _judge(folder: Path, path: Path) -> None:
     from corelane.model.foreign.inspecting import inspected  # noqa: PLC0415 - under the limits, as what it reads
-    from corelane.model.foreign.trying import answers_of, neutral_rows, opened, varied_rows  # noqa: PLC0415
+    from corelane.model.foreign.trying import (  # noqa: PLC0415
+        MOST_NUMBERS,
+        answers_of,
+        neutral_rows,
+        num_numbers,
+        opened,
+        varied_rows,
+    )
     from corelane.model.predictor import is_out_of_memory  # noqa: PLC0415
 
     checked = folder / CHECKED
@@ -65,9 +84,14 @@ def _judge(folder: Path, path: Path) -> None:
         return
     graph = ForeignGraph.model_validate_json((folder / FOUND).read_bytes())
     runtime = opened(read_graph(checked).content)
+    left = MOST_NUMBERS
     for index in range(len(list(folder.glob(ROWS.format("*"))))):
         rows = read_arrays(folder / ROWS.format(index), [one.name for one in graph.inputs])
-        write_arrays(folder / ANSWERS.format(index), answers_of(runtime, rows))
+        answers = answers_of(runtime, rows, left)
+        write_arrays(folder / ANSWERS.format(index), answers)
+        left -= num_numbers(answers)
+        if left <= 0:
+            break
 
 
 def write_arrays(path: Path, arrays: NamedArrays) -> None:

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Collection
 from importlib.util import find_spec
 
-from corelane.core.errors import ConfigError
+from corelane.core.errors import BundleError, ConfigError, MemoryBudgetError, MissingDependencyError, RequestError
 from corelane.core.types import JsonObject, NamedArrays
 from corelane.model.candidate import Candidate, RuntimeName
 from corelane.model.runtimes.base import GraphRuntime, Runtime
@@ -23,6 +23,9 @@ BF16 = "bf16"
 
 INT16 = "int16"
 """Name of the graph whose activations have 16 bits."""
+
+CANNOT_RUN = (BundleError, RequestError, MemoryBudgetError, MissingDependencyError)
+"""What is raised where a library cannot open a graph or compute its rows: another one may."""
 
 BF16_ISA = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 _WEIGHT_GRAPHS = ("fp32", BF16)

@@ -1,0 +1,21 @@
+"""mosec: a front in Rust before Python workers; one worker, at most 32 rows in 2 ms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.serving.endpoint import HOST, Endpoint, plain_body, plain_label
+from benchmarks.serving.session import with_graph
+
+CASES = ("mlp-json-c32", "mlp-json-c1-p50")
+
+
+def endpoint(python: str, graph: Path, row: Sequence[float]) -> Endpoint:
+    """One worker."""
+
+    def command(port: int) -> list[str]:
+        service = [python, "-m", "benchmarks.serving.services.mosec", "--address", HOST, "--port", str(port)]
+        return with_graph(graph, [*service, "--log-level", "warning"])
+
+    return Endpoint("/inference", plain_body(row), plain_label, command)

@@ -1,0 +1,21 @@
+"""Ray Serve: one replica behind its proxy, at most 32 rows in 2 ms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.serving.endpoint import Endpoint, plain_body, plain_label
+from benchmarks.serving.session import with_graph
+
+CASES = ("mlp-json-c32", "mlp-json-c1-p50")
+
+
+def endpoint(python: str, graph: Path, row: Sequence[float]) -> Endpoint:
+    """One replica."""
+
+    def command(port: int) -> list[str]:
+        service = [python, "-m", "benchmarks.serving.services.ray_serve", str(port)]
+        return with_graph(graph, service, RAY_USAGE_STATS_ENABLED="0")
+
+    return Endpoint("/", plain_body(row), plain_label, command)
