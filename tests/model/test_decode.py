@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from corelane.core.errors import RequestError
 from corelane.data.target import TargetEncoder
 from corelane.model import decode
-from corelane.model.decode import decoder_of
+from corelane.model.decode import MANY_ROWS, decoder_of
 
 WORDS = TargetEncoder("multi_class", ("y",), labels=("cat", "dog", "eel"))
 NUMBERS = TargetEncoder("multi_class", ("y",), labels=("0", "5", "10"))
@@ -50,6 +50,18 @@ def test_one_row_is_decoded_like_many() -> None:
         assert one["label"][0] == many["label"][index]
         np.testing.assert_allclose(one["probabilities"][0], many["probabilities"][index], rtol=1e-6)
     np.testing.assert_array_equal(logits, before)
+
+
+def test_many_rows_are_decoded_like_few() -> None:
+    """Class by class instead of row by row, to the last bits; however large a logit is."""
+    logits = (np.random.default_rng(0).normal(size=(2 * MANY_ROWS, 3)) * 50).astype(np.float32)
+    many = decoder_of(WORDS).decode({"logits": logits})
+    few = [decoder_of(WORDS).decode({"logits": logits[at : at + 8]}) for at in range(0, len(logits), 8)]
+    assert many["label"].tolist() == [label for part in few for label in part["label"]]
+    np.testing.assert_allclose(
+        many["probabilities"], np.concatenate([part["probabilities"] for part in few]), rtol=1e-6
+    )
+    assert many["probabilities"].flags.c_contiguous
 
 
 def test_whole_number_labels_are_int64() -> None:

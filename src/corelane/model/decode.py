@@ -22,6 +22,7 @@ LABEL = "label"
 LABELS = "labels"
 PROBABILITIES = "probabilities"
 VALUE = "value"
+MANY_ROWS = 512
 MOST_ELEMENTS = 2**31 - 1  # of a column of lists in Arrow
 
 
@@ -67,9 +68,11 @@ class ClassDecoder:
         if len(logits) == 1:  # 2 us; the two reductions below cost 0.8 us each, whatever their size
             chances = np.exp(logits - logits.take(best))
             chances /= chances.dot(self._ones)
-        else:
+        elif len(logits) < MANY_ROWS:
             chances = np.exp(logits - np.maximum.reduce(logits, axis=1, keepdims=True))
             chances /= np.add.reduce(chances, axis=1, keepdims=True)
+        else:
+            chances = _softmax_of_many(logits)
         return {LABEL: self.labels.take(best), PROBABILITIES: chances}
 
     def records(self, answers: Mapping[str, Array]) -> list[dict[str, Any]]:
@@ -202,6 +205,15 @@ def decoder_of(target: TargetEncoder | None) -> Decoder:
             return LabelsDecoder(target.label_array())
         case "regression":
             return ValueDecoder(target.mean, target.std)
+
+
+def _softmax_of_many(logits: Array) -> Array:
+    """The softmax of the rows of `logits` [n, k], class by class: in half the time, where there are many rows."""
+    chances = logits.T.copy()
+    chances -= np.maximum.reduce(chances, axis=0)
+    np.exp(chances, out=chances)
+    chances /= np.add.reduce(chances, axis=0)
+    return np.ascontiguousarray(chances.T)
 
 
 def _flat(what: str, names: list[str], values: Array) -> dict[str, pa.Array]:

@@ -16,7 +16,7 @@ Float64Array = NDArray[np.float64]
 
 LARGEST = float(np.finfo(np.float32).max)
 _SAFE_SQUARE = 1e76  # a sum of squares below this proves every element finite and within float32 (LARGEST**2 is 1.2e77)
-_PIECE_VALUES = 1 << 15  # scaled together: 256 KiB, so that the passes over them stay within a core's cache
+_PIECE_VALUES = 1 << 17  # scaled together: a megabyte, so that the passes over them stay within a core's cache
 
 
 class Affine:
@@ -54,10 +54,12 @@ class Affine:
         with np.errstate(over="ignore", invalid="ignore"):
             scaled: Float64Array = np.subtract(values, center, dtype=np.float64)
             np.multiply(scaled, scale, out=scaled)
-            if fill is not None:
-                np.copyto(scaled, (fill[columns] - center) * scale, where=np.isnan(scaled))
-            np.clip(scaled, -LARGEST, LARGEST, out=scaled)
-        out[...] = scaled
+            # The two comparisons cost a third of what they save, and fail for a NaN as well.
+            if not (scaled.max(initial=0.0) <= LARGEST and scaled.min(initial=0.0) >= -LARGEST):
+                if fill is not None:
+                    np.copyto(scaled, (fill[columns] - center) * scale, where=np.isnan(scaled))
+                np.clip(scaled, -LARGEST, LARGEST, out=scaled)
+        out[...] = scaled.astype(np.float32)  # first where it lies together: across rows only half the bytes are moved
 
     def apply_ordinary(self, values: Array) -> FloatArray | None:
         """`apply` for finite numbers [n, d]; None as soon as one is NaN, infinite or too large for float32.
