@@ -172,10 +172,14 @@ def exhaust(
     isa: Sequence[str],
     memory_bytes: int,
     clock: Clock,
+    most_rows: int = BATCHES[-1],
 ) -> Found[Candidate]:
-    """The best of all candidates, each timed at length: what `search` is measured against."""
+    """The best of all candidates with batches of up to `most_rows`, each timed at length: what `search` is measured
+    against.
+    """
     optimizer = _optimizer(package, inputs, objective, clock, memory_bytes)
-    return optimizer.exhaust(all_candidates(tuple(package.graphs), objective, shapes, isa), at_once=AT_ONCE)
+    candidates = all_candidates(tuple(package.graphs), objective, shapes, isa)
+    return optimizer.exhaust([one for one in candidates if one.batch <= most_rows], at_once=AT_ONCE)
 
 
 def _optimizer(

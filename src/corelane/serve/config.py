@@ -57,6 +57,12 @@ class ServeConfig(Section):
     request_timeout_s: float = Field(
         30.0, gt=0, le=3600, description="Longest time until a request is answered; then 504."
     )
+    hang_timeout_s: float = Field(
+        60.0,
+        gt=0,
+        le=3600,
+        description="Longest time for one run of a model; a worker that hangs longer is ended, and another started.",
+    )
     announce_s: float = Field(
         0.0,
         ge=0,

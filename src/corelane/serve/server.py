@@ -72,6 +72,7 @@ class ModelServer:
         self._is_turn_due = False
         self._long_batch: asyncio.Future[list[Waiting]] | None = None  # pending while the executor is idle
         self._timer: asyncio.TimerHandle | None = None
+        self._began_s: float | None = None  # when the run in the executor began
 
     @property
     def is_ready(self) -> bool:
@@ -175,13 +176,18 @@ class ModelServer:
                 self._long_batch = self._loop.create_future()
                 self._turn()
                 batch = await self._long_batch
-                begin_s = self._monotonic()
+                begin_s = self._began_s = self._monotonic()
                 results = await self._process_batch(batch)
+                self._began_s = None
                 self._send_responses(batch, results, begin_s)
         finally:
             self._loop = None
             self._long_batch = None
             self._refuse_waiting()
+
+    def running_s(self) -> float:
+        """Seconds since the run in the executor began; 0 while none is there."""
+        return 0.0 if self._began_s is None else self._monotonic() - self._began_s
 
     def _turn(self) -> None:
         """Run what waits inline as long as runs are short; hand the first long one to `serve`."""

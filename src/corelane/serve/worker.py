@@ -35,6 +35,7 @@ from corelane.serve.config import ServeConfig
 from corelane.serve.http import UNROUTED, ModelRoutes
 from corelane.serve.planned import Planned, follow, take_up
 from corelane.serve.server import ModelServer
+from corelane.serve.watchdog import end_if_hung
 from corelane.web.embed import HttpServer, Stopping
 from corelane.web.http import HttpApplication, Limits
 from corelane.web.listen import Address
@@ -101,6 +102,11 @@ class _Lifecycle:
         except WorkerLostError:
             return self._render()
 
+    def tell_hung(self, seconds: float) -> None:
+        """Log that a run hangs, just before this process ends for it."""
+        self._logger.inference.error("run_hung", worker=self._description.name, seconds=round(seconds, 1))
+        self._logger.close()
+
     def report(self, error: BaseException, failure: Failure) -> None:
         """Log what a caller was told only an id of."""
         detail = "".join(traceback.format_exception(error))
@@ -149,6 +155,7 @@ async def _serve(
         for (server, plan), is_planned in zip(planned, are_planned, strict=True)
         if not is_planned
     ]
+    followers.append(loop.create_task(end_if_hung(servers, config.hang_timeout_s, lifecycle.tell_hung)))
     for task in loops:
         task.add_done_callback(lambda _: lifecycle.end())  # a loop that breaks ends the worker; another is started
     await asyncio.sleep(0)  # each begins to accept requests
