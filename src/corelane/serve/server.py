@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,14 +56,14 @@ class ModelServer:
         self.config = config
         self.model = ModelPackage.load(model_path)
         memory = memory or MemoryManager()
-        self._reservations = [
-            memory.reserve(self.model.num_bytes, "model"),
-            memory.reserve(config.queue_bytes, "data"),
-        ]
         self._buffers = BatchBuffers(memory, config.batch_size)
         clock = self._clock = clock or SystemClock()
         self.candidate = replace(SAFE, threads=config.threads)
-        self.predictor, self.pace = self._opened(self.candidate)
+        with ExitStack() as reserved:  # given back where opening fails
+            reserved.enter_context(memory.reserve(self.model.num_bytes, "model"))
+            reserved.enter_context(memory.reserve(config.queue_bytes, "data"))
+            self.predictor, self.pace = self._opened(self.candidate)
+            self._reserved = reserved.pop_all()
         self.request_queue = RequestQueue(config.queue_size, config.queue_bytes)
         self._monotonic = clock.monotonic
         self.batch_processor = BatchProcessor(config.batch_size, delay_s=config.batch_delay_s, clock=clock)
@@ -77,6 +78,11 @@ class ModelServer:
     def is_ready(self) -> bool:
         """Whether requests are accepted."""
         return self._loop is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing runs, of one that is ready."""
+        return self._long_batch is not None and not self._long_batch.done() and not self.request_queue.waiting
 
     async def adopt(self, candidate: Candidate) -> None:
         """Run as `candidate` says from now on; requests go on meanwhile, and a run that has begun ends as it began.
@@ -265,8 +271,7 @@ class ModelServer:
         self._executor.shutdown()
         self._buffers.close()
         self.predictor.close()
-        for reservation in self._reservations:
-            reservation.release()
+        self._reserved.close()
 
 
 def _stopped() -> NotReadyError:
