@@ -18,7 +18,7 @@ from corelane.core.errors import ConfigError
 from corelane.machine.cpu import Machine
 from corelane.serve.origin import Followed
 from corelane.serve.planned import PlanPlace
-from corelane.store.place import is_url
+from corelane.store.places.opening import is_url
 from corelane.store.plan_cache import FOLDER
 
 

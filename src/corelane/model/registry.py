@@ -5,7 +5,7 @@
 
 A folder of packages is a registry without aliases. A change is a new revision, made only if nobody else has made that
 one (then it is decided anew on theirs), so a reader sees a whole record and two writers never lose each other's
-changes. docs/registry.md has the format; `registry_record.py` the rules of aliases, `store/place.py` the storage.
+changes. docs/registry.md has the format; `registry_record.py` the rules of aliases, `store/places/` the storage.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from corelane.model.description import (
 from corelane.model.package import CARD, KIND, ModelPackage
 from corelane.model.registry_record import CHAMPION, MAX_RECORD_BYTES, Record, check_alias, parse_record, write_record
 from corelane.store.bundle import MANIFEST, MAX_MANIFEST_BYTES, manifest_files, write_bundle
-from corelane.store.place import Place, place_of
+from corelane.store.places.opening import place_of
+from corelane.store.places.place import Place
 
 RECORD = "record"
 KEPT_REVISIONS = 50  # what happened lately can be read off them

@@ -114,7 +114,7 @@ class InRegistry:
     def fetch(self, version: int) -> tuple[Path, Release]:
         """See `Origin.fetch`. A copy is held, so that no sibling removes it; the last that releases it does."""
         path = self._manager.fetch(self.name, version, self._followed.copies)
-        if not path.is_relative_to(self._followed.copies):
+        if path != self._followed.copies / self.name / str(version):
             return path, _nothing
         held = hold(path)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from corelane.store.bundle import MANIFEST, MAX_MANIFEST_BYTES, manifest_files
 from corelane.store.durable import temporary_directory
-from corelane.store.place import absent
+from corelane.store.places.place import absent
 from corelane.store.remote import RemoteStore
 
 CLAIM = "claim"
