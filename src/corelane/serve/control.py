@@ -112,18 +112,19 @@ class ExplicitControl:
             await asyncio.sleep(LOOK_S)
             await self.catch_up()
 
-    async def catch_up(self) -> None:
-        """Do what was left word of since the last look: the last word about each model counts."""
+    async def catch_up(self) -> frozenset[str]:
+        """Do what was left word of since the last look, the last word about each model; which models those are."""
         async with self._turn:
             numbers = [number for number in _numbers(self._folder) if number > self._seen]
             if not numbers:
-                return
+                return frozenset()
             words = [json.loads(_word_path(self._folder, number).read_bytes()) for number in numbers]
-            last = {word.get("load") or word.get("unload"): word for word in words}
+            last: dict[str, JsonObject] = {word.get("load") or word["unload"]: word for word in words}
             failures = [reason for word in last.values() if (reason := await self._obeyed(word))]
             self._seen = numbers[-1]
             report = {"seen": self._seen, "failed": "; ".join(failures)}
             await asyncio.to_thread(write_atomic, self._folder / f"{self._own}.seen", json.dumps(report).encode())
+            return frozenset(last)
 
     # --- here ---------------------------------------------------------------------------------------------------------
 

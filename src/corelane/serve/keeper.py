@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from corelane.core.clock import Clock, SystemClock
-from corelane.core.errors import BundleError, CorelaneError, NotFoundError
+from corelane.core.errors import CorelaneError, NotFoundError
 from corelane.model.registry import Choice
 from corelane.observe.log import SystemLogger
 from corelane.serve.extensions import LOADING, UNAVAILABLE, Listed
@@ -65,12 +65,12 @@ class Keeper:
         """What serves the model now."""
         return self._models.servers.get(self.name)
 
-    async def start(self, label: str | None = None) -> None:
+    async def start(self) -> None:
         """Serve the model for the first time: the version that is chosen, or else the best that stands in for it.
 
         Raises what the chosen one raised when none can be served.
         """
-        choice = await _in_thread(lambda: self._origin.choose(label))
+        choice = await _in_thread(self._origin.choose)
         try:
             await self._bring(choice.version)
         except CorelaneError as error:
@@ -128,17 +128,16 @@ class Keeper:
         begin_s = self._clock.monotonic()
         if self.server is not None:
             self._models.beside[self.name] = Listed(self.name, version, LOADING, "it is being loaded")
-        path, release = await _in_thread(lambda: self._origin.fetch(version))
         try:
-            server, plan = await self._models.open(path, self._origin.plan_of)
+            path, release = await _in_thread(lambda: self._origin.fetch(version))
             try:
-                self._check_identity(server, version)
-                self._models.check_fits(server)
-            except CorelaneError:
-                await _in_thread(server.close)
+                server, plan = await self._models.open(self.name, path, self._origin.plan_of, version)
+            except BaseException:
+                release()
                 raise
         except BaseException:
-            release()
+            if self.server is not None:
+                self._models.beside.pop(self.name, None)
             raise
         await self._models.put(server, plan)
         await self._let_go(release)
@@ -152,14 +151,6 @@ class Keeper:
         former, self._release = self._release, release
         if former is not None:
             await _in_thread(former)
-
-    def _check_identity(self, server: ModelServer, version: int) -> None:
-        model = server.model
-        if (model.name, model.version) != (self.name, version):
-            raise BundleError(
-                f"the package must be version {version} of {self.name} as where it lies says, "
-                f"got version {model.version} of {model.name}; publish it with `corelane models publish`"
-            )
 
     # --- refusing -----------------------------------------------------------------------------------------------------
 

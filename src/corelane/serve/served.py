@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from corelane.core.errors import ConfigError
+from corelane.core.errors import BundleError, ConfigError
 from corelane.machine.heap import trim_heap
-from corelane.machine.memory import MemoryManager
+from corelane.machine.memory import MemoryManager, Reservation
 from corelane.model.package import ModelPackage
 from corelane.observe.log import SystemLogger
 from corelane.observe.metrics import MetricsCollector
@@ -88,6 +88,7 @@ class ServedModels:
         self._on_broken = on_broken
         self._runs: dict[ModelServer, _Runs] = {}
         self._held: set[ModelServer] = set()  # those that serve, and those that are on their way out
+        self._queues: dict[str, Reservation] = {}  # of each model one, whichever version has it
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
 
     # --- asking -------------------------------------------------------------------------------------------------------
@@ -118,25 +119,43 @@ class ServedModels:
 
     # --- changing -----------------------------------------------------------------------------------------------------
 
-    async def open(self, path: Path, plan_of: Callable[[ModelPackage], Planned]) -> tuple[ModelServer, Planned]:
+    async def open(
+        self, name: str, path: Path, plan_of: Callable[[ModelPackage], Planned], version: int
+    ) -> tuple[ModelServer, Planned]:
         """Load the package at `path` off the event loop: verified, its golden rows asked, warm, run as its plan says.
 
-        It serves nobody yet: `put` it or `close` it. Raises what loading raises; then nothing is held.
+        It serves nobody yet, and must be `put`. Raises what loading raises, `BundleError` when it is not `version` of
+        `name`, and `ConfigError` when it does not fit what is served; then nothing is held.
         """
         loop = asyncio.get_running_loop()
-        server = await loop.run_in_executor(self._loader, self._load, path)
+        if name not in self._queues:
+            self._queues[name] = self._memory.reserve(self._config.queue_bytes, "data")
         try:
+            server = await loop.run_in_executor(self._loader, self._load, path)
+            return server, await self._tried(server, name, version, plan_of)
+        except BaseException:
+            if name not in self.servers:
+                self._queues.pop(name).release()
+            raise
+
+    async def _tried(
+        self, server: ModelServer, name: str, version: int, plan_of: Callable[[ModelPackage], Planned]
+    ) -> Planned:
+        """The plan of `server`, if that may serve; it runs by it then. It is closed if it may not."""
+        try:
+            _check_identity(server.model, name, version)
+            self._check_fits(server)
             plan = plan_of(server.model)
             await take_up(server, plan, self._logger)
         except BaseException:
             self._loader.submit(server.close)
             raise
-        return server, plan
+        return plan
 
     def _load(self, path: Path) -> ModelServer:
-        return ModelServer(path, self._config, metrics=self._metrics, memory=self._memory)
+        return ModelServer(path, self._config, metrics=self._metrics, memory=self._memory, is_queue_reserved=True)
 
-    def check_fits(self, server: ModelServer) -> None:
+    def _check_fits(self, server: ModelServer) -> None:
         """Raise `ConfigError` when callers of the version that is served could not go on with `server`."""
         former = self.servers.get(server.model.name)
         if former is None:
@@ -173,6 +192,7 @@ class ServedModels:
         for surface in self.surfaces:
             surface.hide(name)
         await self._retire(server)
+        self._queues.pop(name).release()
 
     def add_surface(self, surface: Surface) -> None:
         """Tell `surface` of what is served, now and whenever it changes."""
@@ -196,6 +216,8 @@ class ServedModels:
         for server in self._held:
             server.close()
         self._loader.shutdown()
+        while self._queues:
+            self._queues.popitem()[1].release()
 
     # --- going --------------------------------------------------------------------------------------------------------
 
@@ -224,6 +246,14 @@ class ServedModels:
     def _ended(self, server: ModelServer) -> None:
         if server in self._runs:  # else it was asked to
             self._on_broken()
+
+
+def _check_identity(model: ModelPackage, name: str, version: int) -> None:
+    if (model.name, model.version) != (name, version):
+        raise BundleError(
+            f"the package must be version {version} of {name} as where it lies says, "
+            f"got version {model.version} of {model.name}; publish it with `corelane models publish`"
+        )
 
 
 def _release(server: ModelServer) -> None:

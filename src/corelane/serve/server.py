@@ -40,7 +40,8 @@ class ModelServer:
     """Owns one loaded package, its queue and its runs. `serve` must be running while requests are submitted.
 
     Loading verifies the package, runs its golden rows and measures how long runs take. Its graph and the queue's bound
-    are reserved in `memory`. Raises `BundleError`, `GoldenError` and `MemoryBudgetError`. All methods are for the event
+    are reserved in `memory`; the latter not where the caller has done it, for a model of which one version follows
+    another. Raises `BundleError`, `GoldenError` and `MemoryBudgetError`. All methods are for the event
     loop's thread; only `_compute` runs elsewhere, one call at a time.
     """
 
@@ -52,6 +53,7 @@ class ModelServer:
         metrics: MetricsCollector | None = None,
         clock: Clock | None = None,
         memory: MemoryManager | None = None,
+        is_queue_reserved: bool = False,
     ) -> None:
         self.config = config
         self.model = ModelPackage.load(model_path)
@@ -61,7 +63,8 @@ class ModelServer:
         self.candidate = replace(SAFE, threads=config.threads)
         with ExitStack() as reserved:  # given back where opening fails
             reserved.enter_context(memory.reserve(self.model.num_bytes, "model"))
-            reserved.enter_context(memory.reserve(config.queue_bytes, "data"))
+            if not is_queue_reserved:
+                reserved.enter_context(memory.reserve(config.queue_bytes, "data"))
             self.predictor, self.pace = self._opened(self.candidate)
             self._reserved = reserved.pop_all()
         self.request_queue = RequestQueue(config.queue_size, config.queue_bytes)

@@ -220,11 +220,11 @@ def _control(
 
 
 async def _start(keepers: Mapping[str, Keeper], control: NoControl | ExplicitControl) -> None:
-    """Load what is served first; where callers decide, what they have decided since the server began."""
-    for keeper in keepers.values():
-        await keeper.start()
-    if isinstance(control, ExplicitControl):
-        await control.catch_up()
+    """Load what is served first, unless callers have decided otherwise since the server began."""
+    decided = await control.catch_up() if isinstance(control, ExplicitControl) else frozenset()
+    for name, keeper in keepers.items():
+        if name not in decided:
+            await keeper.start()
 
 
 def _following(

@@ -1,4 +1,4 @@
-"""`LocalPlace`: files and bundles in a directory. See `place.py` for the promises; what was made survives a power cut."""
+"""`LocalPlace`: files and bundles in a directory, which survive a power cut. See `place.py` for the promises."""
 
 from __future__ import annotations
 
