@@ -24,9 +24,14 @@ RUNS = [f"runs {command}" for command in ("list", "show", "compare", "lineage", 
 
 CHECKPOINTS = [f"checkpoints {command}" for command in ("list", "verify", "prune")]
 
+MODELS = [
+    f"models {command}"
+    for command in ("list", "show", "publish", "promote", "rollback", "unset", "archive", "restore", "delete")
+]
+
 
 @pytest.mark.parametrize(
-    "command", [*COMMANDS, *RUNS, *CHECKPOINTS, "plan show", "data check", "config schema", "config show"]
+    "command", [*COMMANDS, *RUNS, *CHECKPOINTS, *MODELS, "plan show", "data check", "config schema", "config show"]
 )
 def test_help_shows_an_example(command: str) -> None:
     """`--help` of every command ends with a line that can be typed."""

@@ -72,7 +72,7 @@ SURFACE = [
     _of("corelane.store.tiers.memory:MemoryTier", "__init__", "memory", ("limit_bytes", None)),
     _of("corelane.store.tiers.shared:SharedTier", "__init__", "url", ("options", None)),
     _of("corelane.store.tiers.disk:DiskTier", "__init__", "directory", ("limit_bytes", 10 << 30)),
-    _of("corelane.model.registry:ModelManager", "__init__", later="server"),
+    _of("corelane.model.registry:ModelManager", "__init__", "url"),
     _of("corelane.monitor.service:MonitorService", "__init__", later="monitor"),
 ]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -57,6 +59,17 @@ class LiveServer:
         """Process ids of the workers."""
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
         return sorted(int(pid) for task in tasks for pid in task.read_text().split())
+
+    def kill_worker(self, pid: int) -> None:
+        """End a worker as the kernel does when memory is short."""
+        os.kill(pid, signal.SIGKILL)
+
+    def answers(self, path: str, body: Any) -> bool:
+        """Whether a request is answered with 200 now; one whose connection is reset is not."""
+        try:
+            return self.ask("POST", path, body).status == 200
+        except (http.client.HTTPException, OSError):
+            return False
 
     def stop(self) -> int:
         """SIGTERM, and the exit code."""

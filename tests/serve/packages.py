@@ -17,7 +17,8 @@ from corelane.data.config import PipelineConfig
 from corelane.data.pipeline import Pipeline
 from corelane.data.schema import Column, Schema
 from corelane.model.description import Provenance
-from corelane.model.package import PackageContents, write_package
+from corelane.model.golden import Golden
+from corelane.model.package import ModelPackage, PackageContents, write_package
 from corelane.model.skew import Tolerance
 
 NUMBERS = tuple(f"x{index}" for index in range(4))
@@ -71,7 +72,9 @@ def _graph_bytes(
     return bytes(model.SerializeToString())
 
 
-def publish(directory: Path, name: str, schema: Schema, rows: pa.RecordBatch, graph: bytes) -> Path:
+def publish(
+    directory: Path, name: str, schema: Schema, rows: pa.RecordBatch, graph: bytes, golden: Golden | None = None
+) -> Path:
     """Fit a pipeline for `schema` on `rows` and publish it with `graph` as the package `name`; returns its folder."""
     checked = schema.check(rows, needs_target=True).rows
     pipeline = Pipeline.build(schema, PipelineConfig()).fit([checked])
@@ -86,7 +89,7 @@ def publish(directory: Path, name: str, schema: Schema, rows: pa.RecordBatch, gr
         provenance=Provenance(
             corelane="0", torch="0", onnx="0", data_fingerprint={}, config_digest="", created="2026-01-01T00:00:00Z"
         ),
-        golden=None,
+        golden=golden,
         calibration=None,
         holdout=None,
     )
@@ -102,6 +105,7 @@ def numeric_package(
     hidden: tuple[int, ...] = (8,),
     num_labels: int = 3,
     graph: bytes | None = None,
+    golden: Golden | None = None,
 ) -> Path:
     """A classifier of `num_columns` numeric columns x0, x1, ... into the labels "0", "1", ..."""
     random = np.random.default_rng(1)
@@ -114,7 +118,40 @@ def numeric_package(
     columns = [pa.array(random.standard_normal(60)) for _ in names]
     target = pa.array([str(index % num_labels) for index in range(60)])
     rows = pa.RecordBatch.from_arrays([*columns, target], names=[*names, "y"])
-    return publish(directory, name, schema, rows, graph or mlp_graph(num_columns, hidden, num_labels))
+    return publish(directory, name, schema, rows, graph or mlp_graph(num_columns, hidden, num_labels), golden)
+
+
+def told_package(directory: Path, told: int, name: str = "m", *, golden: Golden | None = None, width: int = 8) -> Path:
+    """A classifier that answers the label `told` (0 to 9) whatever it is asked; `width` makes it larger."""
+    graph = told_graph(4, told, 10, width)
+    return numeric_package(directory, name, num_labels=10, graph=graph, golden=golden)
+
+
+def told_graph(num_inputs: int, told: int, num_labels: int, width: int) -> bytes:
+    """An ONNX graph whose largest logit is that of `told`."""
+    bias = np.zeros(num_labels, np.float32)
+    bias[told] = 9.0
+    weights = [
+        numpy_helper.from_array(np.random.default_rng(0).standard_normal((width, num_inputs)).astype(np.float32), "w0"),
+        numpy_helper.from_array(np.zeros((num_labels, width), np.float32), "w1"),
+        numpy_helper.from_array(bias, "b1"),
+    ]
+    nodes = [
+        helper.make_node("Gemm", ["features", "w0"], ["g0"], transB=1),
+        helper.make_node("Gemm", ["g0", "w1", "b1"], ["logits"], transB=1),
+    ]
+    return _graph_bytes(nodes, weights, "features", ["n", num_inputs], num_labels)
+
+
+def golden_of(package: Path, *, is_wrong: bool = False) -> Golden:
+    """Golden rows with the answers of `package`, or with another label than it answers."""
+    with ModelPackage.load(package).predictor() as predictor:
+        rows = pa.RecordBatch.from_arrays([pa.array([0.5, 1.0])] * 4, names=[f"x{index}" for index in range(4)])
+        golden = Golden(rows, predictor.predict_table(rows))
+    if not is_wrong:
+        return golden
+    probabilities = golden.expected["probabilities"][:, ::-1].copy()
+    return Golden(rows, {**golden.expected, "probabilities": probabilities})
 
 
 def labels_package(directory: Path, name: str = "labels") -> Path:

@@ -39,6 +39,13 @@ def test_impossible_limits_are_refused(values: dict[str, int]) -> None:
         validate_config(values, ServeConfig)
 
 
+def test_models_need_the_registry_that_they_are_in() -> None:
+    """The message names the first of them."""
+    with pytest.raises(ConfigError, match="registry must be given where models are, got none for 'digits@champion'"):
+        validate_config({"models": ["digits@champion"]}, ServeConfig)
+    assert validate_config({"models": ["digits"], "registry": "models"}, ServeConfig).model_control == "none"
+
+
 def test_sizes_are_written_with_units() -> None:
     """`max_body: 1MiB` is a mebibyte."""
     assert validate_config({"max_body": "1MiB"}, ServeConfig).max_body == 1 << 20

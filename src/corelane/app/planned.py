@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from corelane.app.config import cache_directory
+from corelane.core.types import JsonObject
 from corelane.machine.cpu import Machine
 from corelane.machine.plan import key_of
 from corelane.model.candidate import BATCHES, SAFE, Candidate, Objective
@@ -27,16 +28,18 @@ def chosen_for(package: ModelPackage, objective: Objective, *, cache: Path | Non
 
 def plan_key(digest: str, objective: Objective, machine: Machine) -> str:
     """What a plan holds for: a package by its digest, an objective, this machine and its budget, the libraries."""
-    return key_of(
-        {
-            "package": digest,
-            "objective": objective,
-            "batches": BATCHES,
-            "machine": [machine.model_name, list(machine.isa), machine.cpu_quota, list(machine.caches.items())],
-            "threads": machine.thread_budget,
-            "versions": {name: version(name) for name in usable_runtimes()},
-        }
-    )
+    return key_of({"package": digest, **plan_facts(objective, machine)})
+
+
+def plan_facts(objective: Objective, machine: Machine) -> JsonObject:
+    """What the key of a plan is made of beside the package."""
+    return {
+        "objective": objective,
+        "batches": BATCHES,
+        "machine": [machine.model_name, list(machine.isa), machine.cpu_quota, list(machine.caches.items())],
+        "threads": machine.thread_budget,
+        "versions": {name: version(name) for name in usable_runtimes()},
+    }
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,9 +24,9 @@ import orjson
 import pyarrow as pa
 
 from corelane.app.config import RootConfig, cache_directory, load_root
+from corelane.app.following import following, plan_place
 from corelane.app.idle_planning import planning_beside
 from corelane.app.package_paths import resolve_package
-from corelane.app.planned import plan_key
 from corelane.app.record_files import bundle_facts
 from corelane.app.recording import recorded_servings
 from corelane.core.config import parse_config
@@ -39,8 +39,7 @@ from corelane.model.package import ModelPackage
 from corelane.model.skew import raw_columns
 from corelane.observe.log import SystemLogger
 from corelane.serve import run as serve_run
-from corelane.serve.planned import Planned
-from corelane.store.plan_cache import FOLDER
+from corelane.serve.origin import first_packages
 
 RUNS = "runs"  # beside the configuration, or here: where servings are noted, if it is there
 GATE_ROWS = 100  # rows a request: a hundred 224x224 colour images in JSON stay under the server's body limit
@@ -57,16 +56,21 @@ def serve(
     overrides: Sequence[str] = (),
     announce: Callable[[str], None] = print,
     announce_grpc: Callable[[int], None] = lambda _: None,
+    registry: Path | str | None = None,
+    models: Sequence[str] = (),
 ) -> int:
     """Serve `packages` (or those that the configuration names) until SIGTERM or SIGINT; return the exit code.
 
+    `models` are those of `registry` to serve and follow: `name` (its champion), `name@alias` or `name@version`.
     `announce` is called once with the server's URL when it accepts requests, then `announce_grpc` with the port of gRPC
-    if there is one. Raises `ConfigError`, `BundleError` and `PortInUseError` before anything is served.
+    if there is one. Raises `ConfigError`, `BundleError`, `NotFoundError` and `PortInUseError` before all that.
     """
     root = load_root(config, overrides) if config is not None else _default_root(overrides)
     folder = config.resolve().parent if config is not None else Path()
-    paths = [resolve_package(path) for path in packages] or [resolve_package(folder / p) for p in root.serve.packages]
-    if not paths:
+    if not packages and not models:
+        packages, models = [folder / path for path in root.serve.packages], root.serve.models
+    paths = [resolve_package(path) for path in packages]
+    if not paths and not models and root.serve.model_control == "none":
         raise ConfigError("serve must be given a package, got none; name one, or list them under serve.packages")
     logger = SystemLogger(root.observe, read_memory_bytes=resident_bytes)
     machine = Machine.detect()
@@ -77,17 +81,20 @@ def serve(
             announce_grpc(grpc_port)
         note(url)
 
-    plans = _planned(paths, root, machine)
-    unplanned = [path for path, plan in zip(paths, plans, strict=True) if plan.file and not plan.file.exists()]
     try:
-        with (
-            planning_beside(unplanned, cache_directory(root)),
-            recorded_servings(paths, folder / RUNS, root.observe.metadata, logger=logger) as note,
-        ):
+        with ExitStack() as beside:
+            followed = beside.enter_context(following(registry, models, root, folder, machine))
+            chosen = first_packages(followed) if followed is not None else []
+            lasting = [*paths, *(path for path in chosen if followed and not path.is_relative_to(followed.copies))]
+            unplanned = [path for path in lasting if _is_unplanned(path, root, machine)]
+            beside.enter_context(planning_beside(unplanned, cache_directory(root)))
+            servings = recorded_servings([*paths, *chosen], folder / RUNS, root.observe.metadata, logger=logger)
+            note = beside.enter_context(servings)
             return serve_run.serve(
                 paths,
                 root.serve,
-                plans=plans,
+                plans=[plan_place(root, machine).of(_digest(path)) for path in paths],
+                followed=followed,
                 observe=root.observe,
                 logger=logger,
                 machine=machine,
@@ -98,14 +105,10 @@ def serve(
         logger.close()
 
 
-def _planned(paths: Sequence[Path], root: RootConfig, machine: Machine) -> list[Planned]:
-    """How each package is run: as its plan says, or safely until it has one."""
-    if root.serve.plan == "safe":
-        return [Planned()] * len(paths)
-    most = max(1, machine.budget(root.machine).threads // root.serve.workers)
-    cache = cache_directory(root).absolute()
-    keys = [plan_key(_digest(path), "latency", machine) for path in paths]
-    return [Planned(file=cache / FOLDER / f"{key}.json", threads=most) for key in keys]
+def _is_unplanned(path: Path, root: RootConfig, machine: Machine) -> bool:
+    """Whether the package would be run by a plan, but has none yet."""
+    plan = plan_place(root, machine).of(_digest(path))
+    return plan.file is not None and not plan.file.exists()
 
 
 def _digest(path: Path) -> str:

@@ -200,6 +200,15 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 by default, 0 for any free one.")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port of gRPC, 0 for any free one; none without.")] = None,
     workers: Annotated[int | None, typer.Option(help="Server processes that share the port; 1 by default.")] = None,
+    registry: Annotated[
+        str | None, typer.Option(help="A registry of models, a folder or a URL; its aliases are followed.")
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", help="A model of the registry: name (its champion), name@alias or name@version; repeat it."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Serve packages over REST, and gRPC where a port is given, until stopped."""
@@ -213,6 +222,8 @@ def serve(
             packages or [],
             config=config,
             overrides=settings,
+            registry=registry,
+            models=models or [],
             announce=_announce(as_json, "url", "listening on"),
             announce_grpc=_announce(as_json, "grpc_port", "gRPC on port"),
         )

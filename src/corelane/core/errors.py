@@ -84,6 +84,12 @@ class BundleError(PermanentError):
     code = "bundle_broken"
 
 
+class RegistryError(PermanentError):
+    """What a registry of models says about a model is torn, altered or of an unknown version."""
+
+    code = "registry_broken"
+
+
 class DiskFullError(TransientError):
     """There is no space left to write; nothing that existed before was touched."""
 
@@ -196,6 +202,12 @@ class NotFoundError(PermanentError):
     """There is no such model, version, route or file."""
 
     code = "not_found"
+
+
+class ForbiddenError(PermanentError):
+    """The caller, or anybody, is not allowed to do this here."""
+
+    code = "forbidden"
 
 
 class MethodNotAllowedError(PermanentError):

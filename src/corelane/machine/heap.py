@@ -3,7 +3,8 @@
 A step frees its activations and the next one allocates the same sizes. glibc gives the top of its heap back to the
 kernel in between, and unmaps the heaps of threads that are empty; each page then costs a fault and is filled with
 zeros. On the 2-core machine of `docs/benchmarks.md` the CNN at batch 64 took 3,100 faults a step in a thread of its
-own; forward and backward went from 17.0 to 12.7 ms without them. Called around the training by `train`.
+own; forward and backward went from 17.0 to 12.7 ms without them. Called around the training by `train`; a server gives
+back what a model held that is served no more.
 """
 
 from __future__ import annotations
@@ -36,6 +37,13 @@ def kept_heap() -> Iterator[None]:
         yield
     finally:
         _set(library, {_TRIM_THRESHOLD: 2 * _MOST, _TOP_PAD: _DEFAULT_PAD, _ARENA_MAX: 0})
+        library.malloc_trim(0)
+
+
+def trim_heap() -> None:
+    """Give memory that was freed back to the kernel, where the C library can be told to (glibc)."""
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
         library.malloc_trim(0)
 
 

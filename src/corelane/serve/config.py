@@ -6,7 +6,7 @@ Every limit of `docs/serve.md` is a field here. The root key is `serve`; `app` c
 from __future__ import annotations
 
 import ipaddress
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -19,6 +19,25 @@ class ServeConfig(Section):
     """How a server listens, what it refuses, how it batches and how it stops."""
 
     packages: list[str] = Field([], description="Packages to serve when the command line names none.")
+    registry: str | None = Field(
+        None,
+        min_length=1,
+        description="Registry that `models` are in: a directory, or a URL such as s3://bucket/models.",
+    )
+    registry_options: dict[str, Any] = Field(
+        {}, description="What fsspec needs to reach it; ${NAME} is read from the environment."
+    )
+    models: list[str] = Field(
+        [], description="Models of the registry to serve: name (its champion), name@alias or name@version."
+    )
+    poll_s: float = Field(
+        2.0, ge=0.05, le=3600, description="How often the registry is asked whether an alias names another version."
+    )
+    model_control: Literal["none", "explicit"] = Field(
+        "none",
+        description="What changes the models that are served: none, their aliases alone; explicit, calls to load and"
+        " unload, and nothing else.",
+    )
     host: str = Field(
         "127.0.0.1", min_length=1, description="Address to listen on; off loopback needs `insecure: true`."
     )
@@ -72,6 +91,12 @@ class ServeConfig(Section):
     drain_timeout_s: float = Field(
         30.0, gt=0, le=3600, description="Longest time for requests in flight when stopping."
     )
+
+    @model_validator(mode="after")
+    def _check_registry(self) -> ServeConfig:
+        if self.models and self.registry is None:
+            raise ValueError(f"registry must be given where models are, got none for {self.models[0]!r}; name it")
+        return self
 
     @model_validator(mode="after")
     def _check_exposure(self) -> ServeConfig:

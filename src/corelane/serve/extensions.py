@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -18,7 +19,7 @@ from corelane.model.signature import TensorMeta
 
 PLATFORM = "onnx_onnxruntime"
 CONFIGURATION, STATISTICS, REPOSITORY = "model_configuration", "statistics", "model_repository"
-READY, UNAVAILABLE = "READY", "UNAVAILABLE"
+READY, UNAVAILABLE, LOADING = "READY", "UNAVAILABLE", "LOADING"
 _REQUESTS, _LATENCY = "corelane_inference_requests_total", "corelane_inference_latency_seconds_sum"
 _ROWS, _BATCHES = "corelane_inference_batch_rows_sum", "corelane_inference_batch_rows_count"
 _COMPUTE = "corelane_inference_compute_seconds_sum"
@@ -40,17 +41,22 @@ def configuration(model: ModelPackage, batch_size: int) -> JsonObject:
     }
 
 
-def repository_index(models: Iterable[tuple[ModelPackage, bool]], *, is_ready_only: bool) -> list[JsonObject]:
-    """The models, each with whether it is ready; of those that are not, none where only ready ones are asked for."""
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A version of a model as the repository's index tells of it; `reason` says why it is not ready."""
+
+    name: str
+    version: int
+    state: str = READY
+    reason: str = ""
+
+
+def repository_index(models: Iterable[Listed], *, is_ready_only: bool) -> list[JsonObject]:
+    """The models; of those that are not ready, none where only ready ones are asked for."""
     return [
-        {
-            "name": model.name,
-            "version": str(model.version),
-            "state": READY if is_ready else UNAVAILABLE,
-            "reason": "" if is_ready else "it is loading, or stopping",
-        }
-        for model, is_ready in models
-        if is_ready or not is_ready_only
+        {"name": model.name, "version": str(model.version), "state": model.state, "reason": model.reason}
+        for model in models
+        if model.state == READY or not is_ready_only
     ]
 
 

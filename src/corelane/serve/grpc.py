@@ -1,14 +1,14 @@
 """The gRPC surface of the served models: the same `ModelServer`s as over HTTP, another container.
 
-The protocol's six calls, gRPC's health check, and Triton's calls for configuration, statistics and the list of models.
-There is no reflection. The only module that imports the gRPC library.
+The protocol's six calls, gRPC's health check, and Triton's calls for configuration, statistics and the repository of
+models. There is no reflection. The only module that imports the gRPC library.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
@@ -17,6 +17,7 @@ import grpc.aio
 from corelane import __version__
 from corelane.core.errors import DeadlineError, NotFoundError
 from corelane.observe.metrics import MetricsCollector
+from corelane.serve.control import ModelControl
 from corelane.serve.extensions import configuration, repository_index, statistics
 from corelane.serve.grpc_codec import GrpcCodec
 from corelane.serve.http import EXTENSIONS, SERVER_NAME, Lifecycle
@@ -31,13 +32,16 @@ from corelane.serve.messages import (
 )
 from corelane.serve.oip import OipCodec
 from corelane.serve.request import Envelope
+from corelane.serve.served import ServedModels
 from corelane.serve.server import ModelServer
+from corelane.web.exchange import Observe
 from corelane.web.status import Failure, failure_of
 
 PROTOCOL = "grpc"
 WATCH_S = 1.0  # between two looks of a health watch
 STATUSES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
+    403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -52,21 +56,25 @@ Answer = Callable[[Any, Context], Awaitable[Any]]
 
 
 class GrpcServer:
-    """Answers for `servers` on an address that other workers may share. Belongs to one event loop."""
+    """Answers for `models` on an address that other workers may share. Belongs to one event loop."""
 
     def __init__(
         self,
-        servers: Mapping[str, ModelServer],
+        models: ServedModels,
         lifecycle: Lifecycle,
         *,
         metrics: MetricsCollector,
         report: Callable[[BaseException, Failure], None],
         max_body: int,
         request_timeout_s: float,
+        control: ModelControl,
     ) -> None:
-        self._servers = servers
-        self._codecs = {name: GrpcCodec(OipCodec(server.model)) for name, server in servers.items()}
-        self._meters = {name: metrics.request_meter(name, PROTOCOL).answered for name in servers}
+        self._models = models
+        self._servers = models.servers
+        self._control = control
+        self._codecs: dict[str, GrpcCodec] = {}
+        self._meters: dict[str, Observe] = {}
+        self._metrics = metrics
         self._other = metrics.request_meter("other", PROTOCOL).answered
         self._lifecycle = lifecycle
         self._report = report
@@ -74,6 +82,16 @@ class GrpcServer:
         options = [("grpc.so_reuseport", 1), ("grpc.max_receive_message_length", max_body)]
         self._server = grpc.aio.server(options=[*options, ("grpc.max_send_message_length", -1)])
         self._server.add_generic_rpc_handlers((self._inference(), self._health()))
+
+    def show(self, server: ModelServer) -> None:
+        """See `Surface.show`."""
+        name = server.model.name
+        self._codecs[name] = GrpcCodec(OipCodec(server.model))
+        self._meters[name] = self._metrics.request_meter(name, PROTOCOL).answered
+
+    def hide(self, name: str) -> None:
+        """See `Surface.hide`."""
+        del self._codecs[name], self._meters[name]
 
     async def start(self, ip: str, port: int) -> None:
         """Accept calls. Raises `RuntimeError` when the address cannot be listened on."""
@@ -97,6 +115,8 @@ class GrpcServer:
             "ModelConfig": self._config,
             "ModelStatistics": self._statistics,
             "RepositoryIndex": self._index,
+            "RepositoryModelLoad": self._load,
+            "RepositoryModelUnload": self._unload,
         }
         return grpc.method_handlers_generic_handler(
             SERVICE,
@@ -191,8 +211,20 @@ class GrpcServer:
         return MESSAGES["ModelStatisticsResponse"](model_stats=stats)
 
     async def _index(self, message: Any, _context: Context) -> Any:
-        models = [(server.model, self._lifecycle.is_ready and server.is_ready) for server in self._servers.values()]
+        models = self._models.index(is_serving=self._lifecycle.is_ready)
         return MESSAGES["RepositoryIndexResponse"](models=repository_index(models, is_ready_only=message.ready))
+
+    async def _load(self, message: Any, _context: Context) -> Any:
+        parameters = {
+            name: getattr(value, value.WhichOneof("parameter_choice") or "string_param")
+            for name, value in message.parameters.items()
+        }
+        await self._control.load(message.model_name, parameters)
+        return MESSAGES["RepositoryModelLoadResponse"]()
+
+    async def _unload(self, message: Any, _context: Context) -> Any:
+        await self._control.unload(message.model_name)
+        return MESSAGES["RepositoryModelUnloadResponse"]()
 
     async def _check(self, message: Any, _context: Context) -> Any:
         return HEALTH_MESSAGES["HealthCheckResponse"](status=self._health_of(message.service))
@@ -214,7 +246,7 @@ class GrpcServer:
         return SERVING if self._lifecycle.is_ready and server.is_ready else NOT_SERVING
 
     def _is_ready(self) -> bool:
-        return self._lifecycle.is_ready and all(server.is_ready for server in self._servers.values())
+        return self._lifecycle.is_ready and self._models.are_ready
 
     def _server_of(self, name: str, version: str) -> ModelServer:
         server = self._servers.get(name)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
 
 import orjson
 
@@ -13,10 +13,12 @@ from corelane import __version__
 from corelane.core.errors import DeadlineError, RequestError
 from corelane.core.types import JsonObject
 from corelane.observe.metrics import CONTENT_TYPE, MetricsCollector
+from corelane.serve.control import ModelControl
 from corelane.serve.extensions import CONFIGURATION, REPOSITORY, STATISTICS, configuration, repository_index, statistics
 from corelane.serve.oip import OipCodec
 from corelane.serve.records import RecordCodec
 from corelane.serve.request import Envelope, Request, Response
+from corelane.serve.served import ServedModels
 from corelane.serve.server import ModelServer
 from corelane.web.exchange import JSON, Exchange, Headers, Observe
 from corelane.web.route import Handler, Route, Routes
@@ -30,6 +32,7 @@ EXTENSIONS = ("binary_tensor_data", CONFIGURATION, STATISTICS, REPOSITORY)
 RECEIPT_HEADER = "corelane-receipt"
 """Whoever sends it, with any value, is told where the answer's time went, in the header Server-Timing."""
 
+REPOSITORY_MODELS = "/v2/repository/models/"
 MAX_TIMEOUT_MS = 3_600_000
 UNROUTED = "other"  # the model of requests that name none
 
@@ -60,35 +63,50 @@ class Lifecycle(Protocol):
 
 
 class ModelRoutes:
-    """Builds the routes of a set of models. `request_timeout_s` becomes each request's deadline."""
+    """Owns the routes of the models that are served; they come and go with those. `control` loads and unloads them.
+
+    `request_timeout_s` becomes each request's deadline.
+    """
 
     def __init__(
         self,
-        servers: Mapping[str, ModelServer],
+        models: ServedModels,
         lifecycle: Lifecycle,
         *,
         metrics: MetricsCollector,
         request_timeout_s: float,
+        control: ModelControl,
     ) -> None:
-        self._servers = servers
+        self._models = models
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._request_timeout_s = request_timeout_s
+        self._control = control
         self._background: set[asyncio.Future[bytes]] = set()
+        self._of_models: dict[str, list[Route]] = {}
+        self.routes = Routes(self._of_server(), self._explain, self._repository)
 
-    def build(self) -> Routes:
-        """Every route this server answers."""
-        routes = [
+    def show(self, server: ModelServer) -> None:
+        """See `Surface.show`."""
+        former = self._of_models.get(server.model.name, [])
+        routes = self._of_models[server.model.name] = self._of_model(server)
+        self.routes.drop(former)
+        self.routes.add(routes)
+
+    def hide(self, name: str) -> None:
+        """See `Surface.hide`."""
+        self.routes.drop(self._of_models.pop(name))
+
+    def _of_server(self) -> list[Route]:
+        """The routes that are there whatever is served."""
+        return [
             *self._fixed("/v2", lambda: (200, _server_metadata())),
             *self._fixed("/v2/health/live", lambda: (200, {"live": True})),
             *self._fixed("/v2/health/ready", self._ready),
             Route("GET", "/metrics", self._send_metrics, self.observe(UNROUTED)),
             Route("POST", "/v2/repository/index", self._send_index, self.observe(UNROUTED)),
-            self._statistics("/v2/models/stats", tuple(self._servers.values())),
+            self._statistics("/v2/models/stats", lambda: list(self._models.servers.values())),
         ]
-        for server in self._servers.values():
-            routes += self._of_model(server)
-        return Routes(routes, self._explain)
 
     def observe(self, model: str) -> Observe:
         """Counts and times the answers for `model`."""
@@ -107,7 +125,7 @@ class ModelRoutes:
             routes += self._fixed(
                 f"{base}/config", lambda: (200, configuration(server.model, server.config.batch_size))
             )
-            routes.append(self._statistics(f"{base}/stats", (server,)))
+            routes.append(self._statistics(f"{base}/stats", lambda: [server]))
             routes.append(Route("POST", f"{base}/infer", infer, observe))
         return routes
 
@@ -150,41 +168,65 @@ class ModelRoutes:
         return [Route("GET", path, handler, observe), Route("GET", f"{path}/", handler, observe)]
 
     def _ready(self) -> tuple[int, JsonObject]:
-        ready = self._lifecycle.is_ready and all(server.is_ready for server in self._servers.values())
+        ready = self._lifecycle.is_ready and self._models.are_ready
         return (200 if ready else HTTP_STATUS["not_ready"]), {"ready": ready}
 
     def _model_ready(self, server: ModelServer) -> tuple[int, JsonObject]:
-        ready = self._lifecycle.is_ready and server.is_ready
-        return (200 if ready else HTTP_STATUS["not_ready"]), {"name": server.model.name, "ready": ready}
+        state = self._models.state_of(server, is_serving=self._lifecycle.is_ready)
+        return (200 if state["ready"] else HTTP_STATUS["not_ready"]), state
 
     def _send_metrics(self, exchange: Exchange, _body: bytes) -> None:
         self._send_later(exchange, self._lifecycle.exposition, [("content-type", CONTENT_TYPE)])
 
-    def _statistics(self, path: str, servers: Sequence[ModelServer]) -> Route:
-        models = [server.model for server in servers]
-
+    def _statistics(self, path: str, servers: Callable[[], Sequence[ModelServer]]) -> Route:
         def handler(exchange: Exchange, _body: bytes) -> None:
+            models = [server.model for server in servers()]
             self._send_later(exchange, lambda: orjson.dumps(statistics(models, self._lifecycle.exposition())), JSON)
 
         return Route("GET", path, handler, self.observe(UNROUTED))
 
     def _send_index(self, exchange: Exchange, body: bytes) -> None:
-        try:
-            asked = orjson.loads(body) if body else {}
-        except orjson.JSONDecodeError as error:
-            raise RequestError(f"the body must be JSON in UTF-8, got {error}") from error
-        if type(asked) is not dict or type(asked.get("ready", False)) is not bool:
+        asked = _asked(body)
+        if type(asked.get("ready", False)) is not bool:
             raise RequestError('the body must be {}, {"ready": true} or empty')
-        models = [(server.model, self._lifecycle.is_ready and server.is_ready) for server in self._servers.values()]
+        models = self._models.index(is_serving=self._lifecycle.is_ready)
         exchange.reply(orjson.dumps(repository_index(models, is_ready_only=asked.get("ready", False))))
+
+    def _repository(self, path: str) -> Route | None:
+        """The route that loads or unloads the model that `path` names, whether there is one or not."""
+        name, sign, action = path.removeprefix(REPOSITORY_MODELS).partition("/")
+        if not path.startswith(REPOSITORY_MODELS) or not sign or action not in ("load", "unload"):
+            return None
+
+        def handler(exchange: Exchange, body: bytes) -> None:
+            parameters = _asked(body).get("parameters") or {}
+            if type(parameters) is not dict:
+                raise RequestError(f"parameters must be an object, got {parameters!r:.80}")
+            control = self._control
+            self._await(exchange, control.load(name, parameters) if action == "load" else control.unload(name))
+
+        return Route("POST", path, handler, self.observe(UNROUTED))
+
+    def _await(self, exchange: Exchange, work: Awaitable[None]) -> None:
+        """Reply with an empty object when `work` is done."""
+
+        async def done() -> bytes:
+            await work
+            return b"{}"
+
+        self._send_when_done(exchange, asyncio.ensure_future(done()), JSON)
 
     def _send_later(self, exchange: Exchange, make: Callable[[], bytes], headers: Headers) -> None:
         """Reply with what `make` returns, which may block: it is called in a thread."""
-        task = asyncio.get_running_loop().run_in_executor(None, make)
+        self._send_when_done(exchange, asyncio.get_running_loop().run_in_executor(None, make), headers)
+
+    def _send_when_done(self, exchange: Exchange, task: asyncio.Future[bytes], headers: Headers) -> None:
         self._background.add(task)
 
         def send(finished: asyncio.Future[bytes]) -> None:
             self._background.discard(finished)
+            if finished.cancelled():
+                return
             error = finished.exception()
             if error is None:
                 exchange.reply(finished.result(), headers=headers)
@@ -198,8 +240,8 @@ class ModelRoutes:
         parts = path.split("/")
         if path.startswith(("/v1/models/", "/v2/models/")):
             name = parts[3].removesuffix(":predict")
-            known = ", ".join(sorted(self._servers))
-            server = self._servers.get(name)
+            known = ", ".join(sorted(self._models.servers))
+            server = self._models.servers.get(name)
             if server is None:
                 return f"the model must be one of {known}, got {name[:80]!r}"
             if len(parts) > 5 and parts[4] == "versions" and parts[5] != str(server.model.version):
@@ -220,6 +262,17 @@ def _envelope(exchange: Exchange, timeout_s: float) -> Envelope:
         timeout_s = min(timeout_s, int(milliseconds) / 1000)
     wants_receipt = exchange.header(RECEIPT_HEADER) is not None
     return Envelope(exchange.arrived_s, exchange.arrived_s + timeout_s, exchange.header(HEADER), wants_receipt)
+
+
+def _asked(body: bytes) -> dict[str, Any]:
+    """The object that a call of the repository's extension may have as its body."""
+    try:
+        asked = orjson.loads(body) if body else {}
+    except orjson.JSONDecodeError as error:
+        raise RequestError(f"the body must be JSON in UTF-8, got {error}") from error
+    if type(asked) is not dict:
+        raise RequestError("the body must be a JSON object or empty")
+    return asked
 
 
 def _server_metadata() -> JsonObject:

@@ -119,12 +119,30 @@ _INFERENCE: Mapping[str, Mapping[str, Field]] = {
     "RepositoryIndexRequest": {"repository_name": (1, "string"), "ready": (2, "bool")},
     "ModelIndex": {"name": (1, "string"), "version": (2, "string"), "state": (3, "string"), "reason": (4, "string")},
     "RepositoryIndexResponse": {"models": (1, "*ModelIndex")},
+    "ModelRepositoryParameter": {
+        "bool_param": (1, "bool"),
+        "int64_param": (2, "int64"),
+        "string_param": (3, "string"),
+        "bytes_param": (4, "bytes"),
+    },
+    "RepositoryModelLoadRequest": {
+        "repository_name": (1, "string"),
+        "model_name": (2, "string"),
+        "parameters": (3, "{ModelRepositoryParameter}"),
+    },
+    "RepositoryModelLoadResponse": {},
+    "RepositoryModelUnloadRequest": {
+        "repository_name": (1, "string"),
+        "model_name": (2, "string"),
+        "parameters": (3, "{ModelRepositoryParameter}"),
+    },
+    "RepositoryModelUnloadResponse": {},
 }
 _HEALTH: Mapping[str, Mapping[str, Field]] = {
     "HealthCheckRequest": {"service": (1, "string")},
     "HealthCheckResponse": {"status": (1, "int32")},
 }
-_ONE_OF = {"InferParameter": "parameter_choice"}
+_ONE_OF = dict.fromkeys(("InferParameter", "ModelRepositoryParameter"), "parameter_choice")
 """Messages of which one field is set at a time, and what that choice is called."""
 
 _TYPE_NAMES = "BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP32 FP64 STRING"

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from pydantic import Field
 
 from corelane.core.config import Section
 from corelane.core.errors import CorelaneError
+from corelane.machine.plan import key_of
 from corelane.model.candidate import Candidate
 from corelane.observe.log import SystemLogger
 from corelane.serve.server import ModelServer
@@ -31,6 +35,24 @@ class Planned(Section):
         except (CorelaneError, OSError):
             return None
         return replace(chosen, threads=min(chosen.threads, self.threads))
+
+
+class PlanPlace(Section):
+    """Where plans of packages lie (none: they are run safely), also of those that come while the server runs.
+
+    `facts` are what a plan's key is made of beside the package's digest, `threads` those that a call may have.
+    """
+
+    folder: Path | None = None
+    facts: dict[str, Any] = Field(default_factory=dict)
+    threads: int = 1
+
+    def of(self, digest: str) -> Planned:
+        """Where the plan of the package with this digest lies or will lie."""
+        if self.folder is None:
+            return Planned()
+        key = key_of({"package": digest, **self.facts})
+        return Planned(file=self.folder / f"{key}.json", threads=self.threads)
 
 
 async def take_up(server: ModelServer, plan: Planned, logger: SystemLogger) -> bool:

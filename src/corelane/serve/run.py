@@ -22,6 +22,7 @@ from corelane.machine.supervise import Supervisor, WorkerSpec
 from corelane.machine.worker_socket import serve_metrics, short_address, socket_path
 from corelane.model.package import ModelPackage
 from corelane.serve.config import ServeConfig
+from corelane.serve.origin import Followed, first_packages
 from corelane.serve.planned import Planned
 from corelane.serve.worker import READY_SOCKET, SUPERVISOR, WorkerDescription, work
 from corelane.web.embed import ABORT_GRACE_S
@@ -40,21 +41,25 @@ def serve(
     config: ServeConfig,
     *,
     plans: Sequence[Planned] | None = None,
+    followed: Followed | None = None,
     observe: ObserveConfig,
     logger: SystemLogger,
     machine: Machine,
     memory_bytes: int,
     announce: Callable[[str, int | None], None],
 ) -> int:
-    """Serve `packages` until SIGTERM or SIGINT and return the exit code.
+    """Serve `packages`, and what is `followed` in a registry, until SIGTERM or SIGINT and return the exit code.
 
     This process supervises; `config.workers` children serve, and share `memory_bytes` out between them. `announce` is
     called once, from another thread, with the URL and the port of gRPC when all workers accept requests. `plans` say
     how each package is run, the safe way without. Must be called from the main thread. Raises `ConfigError` (no
-    package, two of one name, a host that is none of this machine's), `BundleError` for a broken package and
-    `PortInUseError`, all before a child is started.
+    package, two of one name, a host that is none of this machine's), `BundleError` for a broken package,
+    `NotFoundError` for a model that its registry does not have and `PortInUseError`, all before a child is started.
     """
-    _check_packages(packages)
+    _check_packages(
+        [*packages, *(first_packages(followed) if followed is not None else ())],
+        is_none_fine=config.model_control == "explicit",
+    )
     with (
         reserve(config.host, config.port) as address,
         _reserved_grpc(config) as grpc_port,
@@ -66,6 +71,8 @@ def serve(
             name="worker",
             packages=tuple(path.resolve() for path in packages),
             plans=tuple(plans or (Planned(),) * len(packages)),
+            followed=followed,
+            siblings=tuple(names),
             ip=address.ip,
             port=address.port,
             grpc_port=grpc_port,
@@ -120,8 +127,8 @@ def _reserved_grpc(config: ServeConfig) -> Iterator[int | None]:
         yield address.port
 
 
-def _check_packages(packages: Sequence[Path]) -> None:
-    if not packages:
+def _check_packages(packages: Sequence[Path], *, is_none_fine: bool) -> None:
+    if not packages and not is_none_fine:
         raise ConfigError("serve must be given at least one package, got none; name one")
     served: dict[str, Path] = {}
     for path in packages:

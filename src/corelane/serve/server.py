@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +40,8 @@ class ModelServer:
     """Owns one loaded package, its queue and its runs. `serve` must be running while requests are submitted.
 
     Loading verifies the package, runs its golden rows and measures how long runs take. Its graph and the queue's bound
-    are reserved in `memory`. Raises `BundleError`, `GoldenError` and `MemoryBudgetError`. All methods are for the event
+    are reserved in `memory`; the latter not where the caller has done it, for a model of which one version follows
+    another. Raises `BundleError`, `GoldenError` and `MemoryBudgetError`. All methods are for the event
     loop's thread; only `_compute` runs elsewhere, one call at a time.
     """
 
@@ -51,18 +53,20 @@ class ModelServer:
         metrics: MetricsCollector | None = None,
         clock: Clock | None = None,
         memory: MemoryManager | None = None,
+        is_queue_reserved: bool = False,
     ) -> None:
         self.config = config
         self.model = ModelPackage.load(model_path)
         memory = memory or MemoryManager()
-        self._reservations = [
-            memory.reserve(self.model.num_bytes, "model"),
-            memory.reserve(config.queue_bytes, "data"),
-        ]
         self._buffers = BatchBuffers(memory, config.batch_size)
         clock = self._clock = clock or SystemClock()
         self.candidate = replace(SAFE, threads=config.threads)
-        self.predictor, self.pace = self._opened(self.candidate)
+        with ExitStack() as reserved:  # given back where opening fails
+            reserved.enter_context(memory.reserve(self.model.num_bytes, "model"))
+            if not is_queue_reserved:
+                reserved.enter_context(memory.reserve(config.queue_bytes, "data"))
+            self.predictor, self.pace = self._opened(self.candidate)
+            self._reserved = reserved.pop_all()
         self.request_queue = RequestQueue(config.queue_size, config.queue_bytes)
         self._monotonic = clock.monotonic
         self.batch_processor = BatchProcessor(config.batch_size, delay_s=config.batch_delay_s, clock=clock)
@@ -78,6 +82,11 @@ class ModelServer:
     def is_ready(self) -> bool:
         """Whether requests are accepted."""
         return self._loop is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing runs, of one that is ready."""
+        return self._long_batch is not None and not self._long_batch.done() and not self.request_queue.waiting
 
     async def adopt(self, candidate: Candidate) -> None:
         """Run as `candidate` says from now on; requests go on meanwhile, and a run that has begun ends as it began.
@@ -271,8 +280,7 @@ class ModelServer:
         self._executor.shutdown()
         self._buffers.close()
         self.predictor.close()
-        for reservation in self._reservations:
-            reservation.release()
+        self._reserved.close()
 
 
 def _stopped() -> NotReadyError:

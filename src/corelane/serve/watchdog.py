@@ -25,17 +25,16 @@ class Running(Protocol):
         ...
 
 
-async def end_if_hung(running: Iterable[Running], limit_s: float, tell: Callable[[float], None]) -> None:
-    """End this process when the event loop or a run of one of `running` has hung for `limit_s`; until cancelled.
+async def end_if_hung(running: Callable[[], Iterable[Running]], limit_s: float, tell: Callable[[float], None]) -> None:
+    """End this process when the event loop or a run of one of those `running` now has hung for `limit_s`; until cancelled.
 
     `tell` is called with the seconds before the end, where the loop is alive to do so.
     """
-    watched = tuple(running)
     beat_s = min(limit_s / 4, MOST_BEAT_S)
     try:
         while True:
             faulthandler.dump_traceback_later(limit_s, exit=True)
-            longest_s = max((one.running_s() for one in watched), default=0.0)
+            longest_s = max((one.running_s() for one in running()), default=0.0)
             if longest_s > limit_s:
                 tell(longest_s)
                 faulthandler.dump_traceback()

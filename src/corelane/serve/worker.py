@@ -9,31 +9,39 @@ import asyncio
 import gc
 import math
 import os
+import re
 import resource
 import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 from pydantic import Field
 
 from corelane.core.config import Section
-from corelane.core.errors import WorkerLostError
+from corelane.core.errors import NotFoundError, WorkerLostError
 from corelane.machine.memory import MemoryManager
 from corelane.machine.pool_metrics import watch_pools
 from corelane.machine.pressure import PressureWatch
 from corelane.machine.process import cpu_seconds, resident_bytes
 from corelane.machine.worker_socket import read_metrics, serve_metrics, short_address, socket_path
+from corelane.model.description import NAME
+from corelane.model.registry import ModelManager, Reference
 from corelane.observe.config import ObserveConfig
 from corelane.observe.log import SystemLogger
 from corelane.observe.metrics import MetricsCollector
+from corelane.serve.batch import RequestQueue
 from corelane.serve.config import ServeConfig
+from corelane.serve.control import ExplicitControl, ModelControl, NoControl
 from corelane.serve.http import UNROUTED, ModelRoutes
-from corelane.serve.planned import Planned, follow, take_up
+from corelane.serve.keeper import Keeper
+from corelane.serve.origin import FixedPackage, Followed, InRegistry
+from corelane.serve.planned import Planned
+from corelane.serve.served import ServedModels
 from corelane.serve.server import ModelServer
 from corelane.serve.watchdog import end_if_hung
 from corelane.web.embed import HttpServer, Stopping
@@ -44,6 +52,9 @@ from corelane.web.status import Failure
 if TYPE_CHECKING:
     from corelane.serve.grpc import GrpcServer
 
+CONTROL = "control"
+"""In the socket directory: where workers leave word of models that were loaded or unloaded."""
+
 READY_SOCKET = "ready"
 SUPERVISOR = "supervisor"
 """The names under which the supervisor listens in the socket directory: for workers' readiness, and for metrics."""
@@ -53,8 +64,10 @@ class WorkerDescription(Section):
     """What a worker is told: who it is, what it serves, its memory and where the sockets of its siblings lie."""
 
     name: str
-    packages: tuple[Path, ...] = Field(min_length=1)
-    plans: tuple[Planned, ...] = Field(min_length=1)
+    packages: tuple[Path, ...] = ()
+    plans: tuple[Planned, ...] = ()
+    followed: Followed | None = None
+    siblings: tuple[str, ...] = ()
     ip: str
     port: int
     grpc_port: int | None = None
@@ -139,88 +152,144 @@ async def _serve(
     lifecycle = _Lifecycle(description, metrics.render, logger)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lifecycle.end)
-    servers = [ModelServer(path, config, metrics=metrics, memory=memory) for path in description.packages]
-    planned = list(zip(servers, description.plans, strict=True))
-    are_planned = [await take_up(server, plan, logger) for server, plan in planned]
+    models = ServedModels(config, metrics=metrics, memory=memory, logger=logger, on_broken=lifecycle.end)
+    keepers = {keeper.name: keeper for keeper in _keepers(description, models, logger)}
+    control = _control(description, keepers, models, logger)
+    await _start(keepers, control)
+    routes = ModelRoutes(
+        models, lifecycle, metrics=metrics, request_timeout_s=config.request_timeout_s, control=control
+    )
+    models.add_surface(routes)
+    application = _application(routes, lifecycle, config, metrics)
+    models.arriving = application.arriving
     http = HttpServer(
-        _application(servers, lifecycle, config, metrics),
+        application,
         Address(description.ip, description.port),
         max_connections=config.max_connections,
         header_timeout_s=config.header_timeout_s,
     )
-    _watch(servers, metrics)
-    loops = [loop.create_task(server.serve(), name=f"serve-{server.model.name}") for server in servers]
-    followers = [
-        loop.create_task(follow(server, plan, logger))
-        for (server, plan), is_planned in zip(planned, are_planned, strict=True)
-        if not is_planned
-    ]
-    followers.append(loop.create_task(end_if_hung(servers, config.hang_timeout_s, lifecycle.tell_hung)))
-    for task in loops:
-        task.add_done_callback(lambda _: lifecycle.end())  # a loop that breaks ends the worker; another is started
-    await asyncio.sleep(0)  # each begins to accept requests
-    grpc_server = await _started_grpc(servers, lifecycle, description, metrics)
+    _watch(models, metrics)
+    grpc_server = await _started_grpc(models, lifecycle, description, metrics, control)
     _settle_memory()
+    watchdog = end_if_hung(models.servers.values, config.hang_timeout_s, lifecycle.tell_hung)
+    followers = [loop.create_task(work) for work in (watchdog, *_following(config, keepers, control))]
+    for task in followers:
+        task.add_done_callback(lambda _: lifecycle.end())  # as for a model's loop: another worker is started
     stopping = Stopping(config.announce_s, config.drain_timeout_s)
-    is_drained = await http.run(lifecycle.stop, stopping, lambda: lifecycle.begin(servers))
+    is_drained = await http.run(lifecycle.stop, stopping, lambda: lifecycle.begin(models.servers.values()))
     if grpc_server is not None:
         await grpc_server.stop(config.drain_timeout_s)
-    for task in (*loops, *followers):
+    for task in followers:
         task.cancel()
-    await asyncio.gather(*followers, return_exceptions=True)
-    ends = await asyncio.gather(*loops, return_exceptions=True)
-    broken = [end for end in ends if not isinstance(end, asyncio.CancelledError)]
+    ends = [*await asyncio.gather(*followers, return_exceptions=True), *await models.stop()]
+    broken = [end for end in ends if isinstance(end, Exception)]
     logger.system.info("worker_drained", worker=description.name, complete=is_drained, broken=list(map(repr, broken)))
     if not is_drained:
         logger.close()
         os._exit(0)  # a run that hangs holds its thread, and Python would wait for it for ever
-    for server in servers:
-        server.close()
+    models.close()
     return 1 if broken else 0
 
 
+def _keepers(description: WorkerDescription, models: ServedModels, logger: SystemLogger) -> Iterator[Keeper]:
+    """Of the packages that were named by their path, and of the models of the registry that were named at the start."""
+    for path, plan in zip(description.packages, description.plans, strict=True):
+        yield Keeper(FixedPackage(path, plan), models, logger)
+    followed = description.followed
+    if followed is not None:
+        manager = ModelManager(followed.url, options=followed.options)
+        for text in followed.models:
+            yield Keeper(InRegistry(manager, Reference.parse(text), followed), models, logger)
+
+
+def _control(
+    description: WorkerDescription, keepers: Mapping[str, Keeper], models: ServedModels, logger: SystemLogger
+) -> NoControl | ExplicitControl:
+    if description.serve.model_control == "none":
+        return NoControl()
+    followed = description.followed
+
+    def keeper_of(name: str) -> Keeper:
+        if followed is None or re.fullmatch(NAME, name) is None:
+            raise NotFoundError(f"the model must be one that the server knows, got {name[:80]!r}")
+        manager = ModelManager(followed.url, options=followed.options)
+        return Keeper(InRegistry(manager, Reference(name), followed), models, logger)
+
+    return ExplicitControl(
+        keepers,
+        keeper_of,
+        logger,
+        folder=description.sockets / CONTROL,
+        own=description.name,
+        siblings=description.siblings,
+        timeout_s=description.serve.request_timeout_s,
+    )
+
+
+async def _start(keepers: Mapping[str, Keeper], control: NoControl | ExplicitControl) -> None:
+    """Load what is served first, unless callers have decided otherwise since the server began."""
+    decided = await control.catch_up() if isinstance(control, ExplicitControl) else frozenset()
+    for name, keeper in keepers.items():
+        if name not in decided:
+            await keeper.start()
+
+
+def _following(
+    config: ServeConfig, keepers: Mapping[str, Keeper], control: NoControl | ExplicitControl
+) -> Iterator[Coroutine[Any, Any, None]]:
+    """What goes on as long as the worker serves: to look for other versions, or for what siblings were told."""
+    if isinstance(control, ExplicitControl):
+        yield control.follow()
+        return
+    for keeper in keepers.values():
+        if keeper.is_moving:
+            yield keeper.follow(config.poll_s)
+
+
 async def _started_grpc(
-    servers: Sequence[ModelServer], lifecycle: _Lifecycle, description: WorkerDescription, metrics: MetricsCollector
+    models: ServedModels,
+    lifecycle: _Lifecycle,
+    description: WorkerDescription,
+    metrics: MetricsCollector,
+    control: ModelControl,
 ) -> GrpcServer | None:
     if description.grpc_port is None:
         return None
     from corelane.serve.grpc import GrpcServer  # noqa: PLC0415 - memory and time that HTTP alone does not need
 
     server = GrpcServer(
-        {server.model.name: server for server in servers},
+        models,
         lifecycle,
         metrics=metrics,
         report=lifecycle.report,
         max_body=description.serve.max_body,
         request_timeout_s=description.serve.request_timeout_s,
+        control=control,
     )
+    models.add_surface(server)
     await server.start(description.ip, description.grpc_port)
     return server
 
 
 def _application(
-    servers: Sequence[ModelServer], lifecycle: _Lifecycle, config: ServeConfig, metrics: MetricsCollector
+    routes: ModelRoutes, lifecycle: _Lifecycle, config: ServeConfig, metrics: MetricsCollector
 ) -> HttpApplication:
-    models = ModelRoutes(
-        {server.model.name: server for server in servers},
-        lifecycle,
-        metrics=metrics,
-        request_timeout_s=config.request_timeout_s,
-    )
     return HttpApplication(
-        models.build(),
+        routes.routes,
         Limits(config.max_body, config.body_timeout_s, config.request_timeout_s),
-        observe_unrouted=models.observe(UNROUTED),
+        observe_unrouted=routes.observe(UNROUTED),
         on_refusal=lambda code: metrics.counter("corelane_inference_rejected_requests_total", code).inc(),
         report=lifecycle.report,
         shed_status=config.shed_status,
     )
 
 
-def _watch(servers: Sequence[ModelServer], metrics: MetricsCollector) -> None:
-    queues = [server.request_queue for server in servers]
-    metrics.watch("corelane_inference_queue_requests", lambda: sum(queue.qsize() for queue in queues))
-    metrics.watch("corelane_inference_queue_bytes", lambda: sum(queue.num_bytes for queue in queues))
+def _watch(models: ServedModels, metrics: MetricsCollector) -> None:
+    def queues() -> list[RequestQueue]:
+        return [server.request_queue for server in list(models.servers.values())]
+
+    metrics.watch("corelane_inference_queue_requests", lambda: sum(queue.qsize() for queue in queues()))
+    metrics.watch("corelane_inference_queue_bytes", lambda: sum(queue.num_bytes for queue in queues()))
 
 
 def _allow_connections(max_connections: int) -> None:

@@ -42,6 +42,23 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def write_new(path: Path, data: bytes) -> bool:
+    """Write `data` to `path` if nothing lies there, whole or not at all; whether it was. Of several, one is first.
+
+    Needs a file system with hard links: unlike a rename, a link never replaces what it meets. Raises what
+    `write_atomic` does.
+    """
+    with full_disk_reported(path), _locked_temporary(path, directory=False) as temporary:
+        temporary.write_bytes(data)
+        sync_file(temporary)
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            return False
+        sync_directory(path.parent)
+        return True
+
+
 @contextmanager
 def temporary_file(path: Path) -> Iterator[Path]:
     """`write_atomic` for a file that is written bit by bit: yields a file that becomes `path` on a clean exit."""

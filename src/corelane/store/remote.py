@@ -126,13 +126,28 @@ class RemoteStore:
             with self._files.open(url, "wb") as sink:
                 shutil.copyfileobj(content, sink, _CHUNK_BYTES)
 
+    def create(self, url: str, data: bytes) -> bool:
+        """Put `data` at `url` if nothing lies there; whether it was put. Of several, one is first: on S3, Google's
+        store and in memory; other drivers look and then put.
+        """
+        with self._errors():
+            self._files.makedirs(url.rpartition("/")[0], exist_ok=True)
+            try:
+                self._files.pipe_file(url, data, mode="create")
+            except OSError:  # of what class, when something is there, drivers do not agree
+                if not self._files.exists(url):
+                    raise
+                return False
+        return True
+
     def read(self, url: str, max_bytes: int) -> bytes | None:
         """The content of a small object, or None when there is none. Raises `DataError` above `max_bytes`."""
         with self._errors():
-            if not self._files.exists(url):
+            try:
+                with self._files.open(url, "rb") as source:
+                    data: bytes = source.read(max_bytes + 1)
+            except FileNotFoundError:
                 return None
-            with self._files.open(url, "rb") as source:
-                data: bytes = source.read(max_bytes + 1)
         if len(data) > max_bytes:
             raise DataError(f"{url} must be at most {max_bytes} bytes, got more; it is not what was looked for")
         return data

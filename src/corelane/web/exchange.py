@@ -79,6 +79,11 @@ class Exchange:
         return self._edge.num_open == 1
 
     @property
+    def is_arriving(self) -> bool:
+        """Whether its body is still being read, so that its handler was not called yet."""
+        return self.reader is not None and not self.replied
+
+    @property
     def is_late(self) -> bool:
         """Whether the deadline that `expire` set has passed."""
         return self._deadline_s < math.inf and self._edge.monotonic() > self._deadline_s

@@ -126,6 +126,10 @@ class HttpApplication:
         exchange.reader = None
         return unpacked(body, headers, self._limits.max_body) if "content-encoding" in headers else body
 
+    def arriving(self) -> tuple[Exchange, ...]:
+        """The exchanges whose route is found, and whose handler waits for the rest of their body."""
+        return tuple(exchange for exchange in self._open if exchange.is_arriving)
+
     def start_sweeping(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to answer 408 and 504 to exchanges that are over their time."""
         shortest_s = min(self._limits.body_timeout_s, self._limits.request_timeout_s)

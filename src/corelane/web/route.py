@@ -1,4 +1,4 @@
-"""Routes: exact paths to handlers. All names that may be served are known, so finding one is a look-up, no pattern."""
+"""Routes: exact paths to handlers. Finding one is a look-up, no pattern; routes come and go with what is served."""
 
 from __future__ import annotations
 
@@ -23,18 +23,47 @@ class Route:
     observe: Observe
 
 
-class Routes:
-    """Finds the route of a request. `explain` turns an unknown path into the message of its 404."""
+def _nothing_beyond(_path: str) -> Route | None:
+    return None
 
-    def __init__(self, routes: Iterable[Route], explain: Callable[[str], str]) -> None:
+
+class Routes:
+    """Finds the route of a request. `explain` turns an unknown path into the message of its 404.
+
+    `beyond` is asked for a path that is none of `routes`: for paths with a name that cannot be listed. For the event
+    loop's thread only: what is changed within one turn is changed at once.
+    """
+
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        explain: Callable[[str], str],
+        beyond: Callable[[str], Route | None] = _nothing_beyond,
+    ) -> None:
         self._by_path: dict[str, dict[str, Route]] = {}
+        self._explain = explain
+        self._beyond = beyond
+        self.add(routes)
+
+    def add(self, routes: Iterable[Route]) -> None:
+        """Answer by `routes` too; one of the same method and path is replaced."""
         for route in routes:
             self._by_path.setdefault(route.path, {})[route.method] = route
-        self._explain = explain
+
+    def drop(self, routes: Iterable[Route]) -> None:
+        """Answer by `routes` no more. What has found one of them goes on with it."""
+        for route in routes:
+            methods = self._by_path.get(route.path, {})
+            methods.pop(route.method, None)
+            if not methods:
+                self._by_path.pop(route.path, None)
 
     def find(self, method: str, path: str) -> Route:
         """The route. Raises `NotFoundError` or `MethodNotAllowedError`."""
         methods = self._by_path.get(path)
+        if methods is None:
+            route = self._beyond(path)
+            methods = {route.method: route} if route is not None else None
         if methods is None:
             raise NotFoundError(self._explain(path))
         route = methods.get(method)
@@ -45,4 +74,5 @@ class Routes:
 
     def allowed(self, path: str) -> str:
         """The methods of `path` as the `Allow` header lists them."""
-        return ", ".join(sorted(self._by_path.get(path, ())))
+        route = self._beyond(path)
+        return ", ".join(sorted(self._by_path.get(path, () if route is None else (route.method,))))

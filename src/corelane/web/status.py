@@ -15,6 +15,7 @@ SHED = 429
 
 HTTP_STATUS = {
     "request_invalid": 400,
+    "forbidden": 403,
     "not_found": 404,
     "method_not_allowed": 405,
     "body_timeout": 408,
