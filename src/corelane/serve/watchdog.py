@@ -26,9 +26,9 @@ class Running(Protocol):
 
 
 async def end_if_hung(running: Callable[[], Iterable[Running]], limit_s: float, tell: Callable[[float], None]) -> None:
-    """End this process when the event loop or a run of one of those `running` now has hung for `limit_s`; until cancelled.
+    """End this process when the event loop, or a run of one that is `running` then, has hung for `limit_s`.
 
-    `tell` is called with the seconds before the end, where the loop is alive to do so.
+    It looks until it is cancelled. `tell` is called with the seconds before the end, where the loop is alive to do so.
     """
     beat_s = min(limit_s / 4, MOST_BEAT_S)
     try:
