@@ -186,3 +186,36 @@ def test_what_does_not_fit_the_buffer_is_joined_all_the_same(buffers: BatchBuffe
     """Mixed types, more rows than a batch has, and more dimensions give what plain concatenation gives."""
     joined = buffers.join([Request(matrix, len(matrix), 0) for matrix in matrices])
     assert np.array_equal(joined, np.concatenate(matrices))  # type: ignore[arg-type]
+
+
+def due(deadline_s: float, number: int = 0) -> Waiting:
+    """A request that must be answered by then; `number` tells it from others."""
+    return (float(number), Request(np.zeros((1, 2)), 1, 10, deadline_s), lambda _: None)
+
+
+@given(st.lists(st.integers(0, 5), max_size=30), st.integers(0, 30))
+def test_the_earliest_deadline_is_first_and_equals_keep_their_order(deadlines: list[int], num_taken: int) -> None:
+    """Whatever the order of arrival; rows and bytes are counted through it."""
+    queue = RequestQueue(100, 10_000)
+    items = [due(float(deadline), number) for number, deadline in enumerate(deadlines)]
+    for item in items:
+        queue.put(item)
+    in_order = sorted(items, key=lambda item: (item[1].deadline_s, item[0]))
+    assert list(queue.waiting) == in_order
+    taken = queue.take(min(num_taken, len(items)))
+    assert taken == in_order[: len(taken)]
+    assert list(queue.waiting) == in_order[len(taken) :]
+    assert (queue.num_rows, queue.num_bytes) == (len(queue.waiting), 10 * len(queue.waiting))
+
+
+def test_the_next_part_of_a_request_goes_behind_what_waits() -> None:
+    """Though its deadline is the earliest; who comes later goes behind it if his deadline is later."""
+    queue = RequestQueue()
+    first, second, part, last = due(1.0, 1), due(2.0, 2), due(0.5, 3), due(3.0, 4)
+    for item in (first, second):
+        queue.put(item)
+    queue.put_last(part)
+    queue.put(last)
+    assert list(queue.waiting) == [first, second, part, last]
+    queue.put(urgent := due(0.1, 5))
+    assert queue.take(1) == [urgent]

@@ -19,12 +19,6 @@ def test_the_expected_time_is_a_line() -> None:
     assert Pace(fixed_s=1.0, row_s=0.5).expected_s(4) == 3.0
 
 
-@pytest.mark.parametrize(("num_requests", "expected_s"), [(0, 1.0), (10, 30.0), (1000, 60.0)])
-def test_the_time_to_come_back_is_bounded(num_requests: int, expected_s: float) -> None:
-    """A shed caller is told 1 to 60 seconds, whatever waits."""
-    assert Pace(fixed_s=1.0, row_s=2.0).drain_s(num_requests) == expected_s
-
-
 @pytest.mark.parametrize("make", [numeric_package, mixed_package, image_package, partial(image_package, encoded=True)])
 def test_neutral_rows_are_accepted_by_the_model(make: Callable[[Path], Path], tmp_path: Path) -> None:
     """Neutral rows pass the checks of numeric, categorical and image columns, limits and image files included."""

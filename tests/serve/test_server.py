@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -340,3 +341,118 @@ def test_columns_are_cut_as_matrices_are(tmp_path: Path) -> None:
     values = serving(server, scenario).outputs["value"]
     np.testing.assert_allclose(values, server.predictor.predict_columns(columns)["value"], rtol=1e-6)
     server.close()
+
+
+def held_server(package: Path, pace: Pace, **settings: Any) -> tuple[ModelServer, threading.Event, threading.Event]:
+    """A server whose runs wait for the second event, once the first says that one has begun."""
+    server = ModelServer(package, ServeConfig(**settings))
+    server.pace = pace
+    entered, release = threading.Event(), threading.Event()
+    predict = server.predictor.predict_matrix
+
+    def held(values: Any) -> Any:
+        entered.set()
+        assert release.wait(10)
+        return predict(values)
+
+    server.predictor.predict_matrix = held  # type: ignore[method-assign]
+    return server, entered, release
+
+
+def test_what_must_be_answered_first_is_run_first(package: Path) -> None:
+    """An urgent request overtakes those that came before it."""
+    server, entered, release = held_server(package, Pace(0.01, 0.0), batch_size=1)
+    order: list[str] = []
+
+    async def scenario() -> None:
+        now_s = time.monotonic()
+
+        async def ask(name: str, deadline_s: float) -> None:
+            await server.infer(request_of(np.zeros(4), deadline_s=now_s + deadline_s))
+            order.append(name)
+
+        first = asyncio.create_task(ask("first", 30))
+        while not entered.is_set():
+            await asyncio.sleep(0.001)
+        rest = [asyncio.create_task(ask(name, left_s)) for name, left_s in (("late", 29), ("last", 30), ("urgent", 5))]
+        await asyncio.sleep(0.01)
+        release.set()
+        await asyncio.gather(first, *rest)
+
+    serving(server, scenario)
+    server.close()
+    assert order == ["first", "urgent", "late", "last"]
+
+
+def test_who_cannot_be_answered_in_time_is_told_at_once(package: Path) -> None:
+    """While others wait before him; with the time after which what waits will have run."""
+    server, entered, release = held_server(package, Pace(1.0, 0.0), batch_size=1)
+
+    async def scenario() -> None:
+        now_s = time.monotonic()
+        running = [asyncio.create_task(server.infer(request_of(np.zeros(4)))) for _ in range(4)]
+        while not entered.is_set():
+            await asyncio.sleep(0.001)
+        with pytest.raises(OverloadedError, match="must be ready before the deadline") as told:
+            await server.infer(request_of(np.zeros(4), deadline_s=now_s + 3.0))
+        assert 2.5 < told.value.retry_after_s <= 3.0
+        patient = asyncio.create_task(server.infer(request_of(np.zeros(4), deadline_s=now_s + 30.0)))
+        await asyncio.sleep(0.01)
+        release.set()
+        await asyncio.gather(*running, patient)
+
+    serving(server, scenario)
+    server.close()
+
+
+def test_a_batch_is_as_large_as_its_first_deadline_allows(package: Path) -> None:
+    """Runs of many rows take longer: the tightest request of a batch decides how many join it."""
+    server = ModelServer(package, ServeConfig(batch_size=8))
+    server.pace = Pace(0.0, 0.1)  # 0.15 s a row at worst
+    sizes = count_runs(server)
+
+    async def scenario() -> None:
+        now_s = time.monotonic()
+        asked = [server.infer(request_of(np.zeros(4), deadline_s=now_s + 0.5)) for _ in range(3)]
+        asked += [server.infer(request_of(np.zeros(4), deadline_s=now_s + 30)) for _ in range(5)]
+        await asyncio.gather(*asked, return_exceptions=True)
+
+    serving(server, scenario)
+    server.close()
+    assert sizes[0] == 2
+    assert sum(sizes) == 8
+
+
+def test_given_up_requests_are_not_run(package: Path) -> None:
+    """Whose caller has left while they waited."""
+    server, entered, release = held_server(package, SLOW, batch_size=1)
+    ran: list[Any] = []
+
+    async def scenario() -> None:
+        running = asyncio.create_task(server.infer(request_of(np.zeros(4))))
+        while not entered.is_set():
+            await asyncio.sleep(0.001)
+        request = request_of(np.ones(4))
+        waiting = asyncio.create_task(server.infer(request))
+        await asyncio.sleep(0.01)
+        request.give_up()
+        release.set()
+        ran.append(await running)
+        with pytest.raises(DeadlineError):
+            await waiting
+
+    serving(server, scenario)
+    server.close()
+    assert len(ran) == 1
+
+
+def test_the_slowest_are_kept_with_where_their_time_went(server: ModelServer) -> None:
+    """Without being asked for."""
+
+    async def scenario() -> None:
+        await asyncio.gather(*(server.infer(request_of(np.zeros(4))) for _ in range(30)), return_exceptions=True)
+
+    serving(server, scenario)
+    told = server.slowest.to_json(time.monotonic())
+    assert told
+    assert {"total_us", "queue_us", "compute_us", "batch_rows", "plan", "rows", "bytes", "age_s"} == told[0].keys()

@@ -200,6 +200,9 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 by default, 0 for any free one.")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port of gRPC, 0 for any free one; none without.")] = None,
     workers: Annotated[int | None, typer.Option(help="Server processes that share the port; 1 by default.")] = None,
+    slo: Annotated[
+        str | None, typer.Option(help="Latency to hold, like p99=20ms: deadline, batches, admission.")
+    ] = None,
     registry: Annotated[
         str | None, typer.Option(help="A registry of models, a folder or a URL; its aliases are followed.")
     ] = None,
@@ -213,7 +216,7 @@ def serve(
 ) -> None:
     """Serve packages over REST, and gRPC where a port is given, until stopped."""
     with reported(as_json):
-        options = {"host": host, "port": port, "grpc_port": grpc_port, "workers": workers}
+        options = {"host": host, "port": port, "grpc_port": grpc_port, "workers": workers, "slo": slo}
         settings = [
             *(overrides or ()),
             *(f"serve.{key}={value}" for key, value in options.items() if value is not None),

@@ -8,9 +8,11 @@ from __future__ import annotations
 import ipaddress
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from corelane.core.config import Bytes, Section
+from corelane.core.errors import ConfigError
+from corelane.serve.slo import Slo
 
 MIB = 1 << 20
 
@@ -82,6 +84,11 @@ class ServeConfig(Section):
         le=3600,
         description="Longest time for one run of a model; a worker that hangs longer is ended, and another started.",
     )
+    slo: str | None = Field(
+        None,
+        description="Latency that is promised, like p99=20ms: the deadline of requests that bring none, and what sizes"
+        " batches and admission; none: `request_timeout_s` is the deadline.",
+    )
     announce_s: float = Field(
         0.0,
         ge=0,
@@ -97,6 +104,16 @@ class ServeConfig(Section):
         if self.models and self.registry is None:
             raise ValueError(f"registry must be given where models are, got none for {self.models[0]!r}; name it")
         return self
+
+    @field_validator("slo")
+    @classmethod
+    def _check_slo(cls, text: str | None) -> str | None:
+        if text is not None:
+            try:
+                Slo.parse(text)
+            except ConfigError as error:
+                raise ValueError(error.message) from error
+        return text
 
     @model_validator(mode="after")
     def _check_exposure(self) -> ServeConfig:

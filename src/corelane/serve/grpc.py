@@ -165,16 +165,18 @@ class GrpcServer:
         server = self._server_of(message.model_name, message.model_version)
         now_s = time.monotonic()
         left_s = context.time_remaining()
-        limit_s = self._request_timeout_s if left_s is None else min(self._request_timeout_s, left_s)
+        most_s = self._request_timeout_s if left_s is None else min(self._request_timeout_s, left_s)
+        default_s = min(server.default_timeout_s, most_s) if left_s is None else most_s
+        server.check_room()
         codec = self._codecs[message.model_name]
-        request = codec.parse(message, Envelope(now_s, now_s + limit_s))
+        request = codec.parse(message, Envelope(now_s, now_s + default_s, latest_s=now_s + most_s))
         try:
             async with asyncio.timeout(request.deadline_s - now_s):
                 return codec.render(await server.infer(request))
         except TimeoutError as error:
             raise DeadlineError("the answer was not ready before the deadline; try again later") from error
         finally:
-            request.deadline_s = 0.0  # whose caller has left, or was told, is not run any more
+            request.give_up()
 
     async def _live(self, _message: Any, _context: Context) -> Any:
         return MESSAGES["ServerLiveResponse"](live=True)

@@ -125,12 +125,14 @@ class ModelRoutes:
             routes += self._fixed(
                 f"{base}/config", lambda: (200, configuration(server.model, server.config.batch_size))
             )
+            routes += self._fixed(f"{base}/slowest", lambda: (200, _slowest(server)))
             routes.append(self._statistics(f"{base}/stats", lambda: [server]))
             routes.append(Route("POST", f"{base}/infer", infer, observe))
         return routes
 
     def _predicting(self, server: ModelServer, codec: Codec) -> Handler:
-        parse, render, submit, timeout_s = codec.parse, codec.render, server.submit, self._request_timeout_s
+        parse, render, submit, most_s = codec.parse, codec.render, server.submit, self._request_timeout_s
+        check_room, default_s = server.check_room, server.default_timeout_s
 
         def predict(exchange: Exchange, body: bytes) -> None:
             def deliver(result: Response | BaseException) -> None:
@@ -149,13 +151,15 @@ class ModelRoutes:
                 except Exception as error:  # noqa: BLE001 - it belongs to this exchange, not to the rest of the batch
                     exchange.fail(error)
 
-            envelope = _envelope(exchange, timeout_s)
-            request = parse(body, envelope)
-            if request.deadline_s < exchange.arrived_s + timeout_s:
+            check_room()  # before the body costs anything
+            request = parse(body, _envelope(exchange, default_s, most_s))
+            if request.deadline_s < exchange.arrived_s + most_s:
                 exchange.expire(request.deadline_s)
                 if exchange.is_late:
                     raise DeadlineError("the deadline passed while the request was read; send it again later")
             submit(request, deliver, is_alone=exchange.is_alone)
+            if not exchange.replied:
+                exchange.when_gone = request.give_up
 
         return predict
 
@@ -250,8 +254,19 @@ class ModelRoutes:
         return f"the path must be one this server answers, got {path[:80]!r}; {known}"
 
 
-def _envelope(exchange: Exchange, timeout_s: float) -> Envelope:
-    """What the headers and the configuration say of a request."""
+def _slowest(server: ModelServer) -> JsonObject:
+    """The slowest requests of this process in the last minutes, with where their time went."""
+    return {
+        "model_name": server.model.name,
+        "model_version": str(server.model.version),
+        "slowest": server.slowest.to_json(time.monotonic()),
+    }
+
+
+def _envelope(exchange: Exchange, default_s: float, most_s: float) -> Envelope:
+    """What the headers and the configuration say of a request: it must be answered within `default_s`, or at most
+    `most_s` where it says so.
+    """
     milliseconds = exchange.header(TIMEOUT_HEADER)
     if milliseconds is not None:
         if not (milliseconds.isascii() and milliseconds.isdecimal() and 0 < int(milliseconds[:10]) <= MAX_TIMEOUT_MS):
@@ -259,9 +274,12 @@ def _envelope(exchange: Exchange, timeout_s: float) -> Envelope:
                 f"the header {TIMEOUT_HEADER} must be a whole number of milliseconds from 1 to {MAX_TIMEOUT_MS}, "
                 f"got {milliseconds[:20]!r}"
             )
-        timeout_s = min(timeout_s, int(milliseconds) / 1000)
+        default_s = most_s = min(most_s, int(milliseconds) / 1000)
     wants_receipt = exchange.header(RECEIPT_HEADER) is not None
-    return Envelope(exchange.arrived_s, exchange.arrived_s + timeout_s, exchange.header(HEADER), wants_receipt)
+    arrived_s = exchange.arrived_s
+    return Envelope(
+        arrived_s, arrived_s + min(default_s, most_s), exchange.header(HEADER), wants_receipt, arrived_s + most_s
+    )
 
 
 def _asked(body: bytes) -> dict[str, Any]:

@@ -34,9 +34,10 @@ class Pace:
         """Seconds that a run of `num_rows` rows should take."""
         return self.fixed_s + self.row_s * num_rows
 
-    def drain_s(self, num_requests: int) -> float:
-        """Seconds after which `num_requests` that wait should have run, as a caller is told: 1 to 60."""
-        return min(max(num_requests * (self.row_s + self.fixed_s), 1.0), MAX_RETRY_AFTER_S)
+
+UNKNOWN = Pace(fixed_s=0.05, row_s=0.0)
+"""Of a network for which there are no rows to measure with: too long for the event loop's thread, and soon corrected.
+"""
 
 
 def measure_pace(predictor: Predictor, batch_size: int, clock: Clock, golden: Golden | None = None) -> Pace:

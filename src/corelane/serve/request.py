@@ -15,18 +15,19 @@ Inputs: TypeAlias = Array | Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What is known of a request beside its body: when it came and when it must be answered (monotonic seconds), and
-    how many bytes of the body are JSON, as a header says (None: all of it).
+    """What is known of a request beside its body: when it came, when it must be answered, and when at the latest if its
+    body says something else (monotonic seconds); how many bytes of the body are JSON, as a header says (None: all).
     """
 
     arrived_s: float = 0.0
     deadline_s: float = math.inf
     json_length: str | None = None
     wants_receipt: bool = False
+    latest_s: float = math.inf
 
     def within(self, timeout_s: float) -> float:
         """The deadline of a request that must be answered `timeout_s` after it came."""
-        return min(self.deadline_s, self.arrived_s + timeout_s)
+        return min(self.latest_s, self.arrived_s + timeout_s)
 
 
 BARE = Envelope()
@@ -44,6 +45,10 @@ class Request:
     outputs: tuple[str, ...] | None = None  # those asked for, None for all
     in_bytes: frozenset[str] = frozenset()  # the outputs that are wanted as bytes
     wants_receipt: bool = False
+
+    def give_up(self) -> None:
+        """Its caller has left, or was told that it is too late: it is not run any more."""
+        self.deadline_s = -math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,12 @@ from corelane.model.predictor import Predictor
 from corelane.observe.metrics import MetricsCollector
 from corelane.serve.batch import BatchBuffers, BatchProcessor, RequestQueue, Take, split
 from corelane.serve.config import ServeConfig
-from corelane.serve.pace import Pace, measure_pace
+from corelane.serve.pace import MAX_RETRY_AFTER_S, UNKNOWN, Pace, measure_pace
 from corelane.serve.parts import InParts
 from corelane.serve.request import Deliver, Inputs, Receipt, Request, Response, Waiting
+from corelane.serve.slo import Slo
+from corelane.serve.slowest import Slowest, SlowRequest
+from corelane.serve.tail import QUANTILE, TailModel
 
 # Handing a run to a thread and back took 60-200 us under load on two cores of 2021. A run expected to be shorter than
 # that stays on the event loop's thread, which costs the others less than the hand-over would.
@@ -65,8 +68,12 @@ class ModelServer:
             reserved.enter_context(memory.reserve(self.model.num_bytes, "model"))
             if not is_queue_reserved:
                 reserved.enter_context(memory.reserve(config.queue_bytes, "data"))
-            self.predictor, self.pace = self._opened(self.candidate)
+            self.predictor, pace = self._opened(self.candidate)
             self._reserved = reserved.pop_all()
+        self._slo = Slo.parse(config.slo) if config.slo else None
+        self.pace = pace
+        # Where a length is free, the pace was measured at another one: such rows never stay on the event loop's thread.
+        self._hop_s = -math.inf if getattr(self.model.pipeline, "free", ()) else THREAD_HOP_S
         self.request_queue = RequestQueue(config.queue_size, config.queue_bytes)
         self._monotonic = clock.monotonic
         self.batch_processor = BatchProcessor(config.batch_size, delay_s=config.batch_delay_s, clock=clock)
@@ -77,6 +84,23 @@ class ModelServer:
         self._long_batch: asyncio.Future[list[Waiting]] | None = None  # pending while the executor is idle
         self._timer: asyncio.TimerHandle | None = None
         self._began_s: float | None = None  # when the run in the executor began
+        self._running_rows = 0  # of that run
+        self.slowest = Slowest()
+
+    @property
+    def pace(self) -> Pace:
+        """How long runs take, as measured when the package was opened."""
+        return self._pace
+
+    @pace.setter
+    def pace(self, pace: Pace) -> None:
+        self._pace = pace
+        self.tail = TailModel(pace, self.config.batch_size, QUANTILE if self._slo is None else self._slo.quantile)
+
+    @property
+    def default_timeout_s(self) -> float:
+        """Seconds within which a request is answered whose caller says nothing else."""
+        return self.config.request_timeout_s if self._slo is None else self._slo.seconds
 
     @property
     def is_ready(self) -> bool:
@@ -102,10 +126,16 @@ class ModelServer:
         predictor = self.model.predictor(candidate)
         try:
             self.model.check_golden(predictor, graph=candidate.graph)
-            return predictor, measure_pace(predictor, self.config.batch_size, self._clock, self.model.golden)
+            return predictor, self._measured(predictor)
         except BaseException:
             predictor.close()
             raise
+
+    def _measured(self, predictor: Predictor) -> Pace:
+        try:
+            return measure_pace(predictor, self.config.batch_size, self._clock, self.model.golden)
+        except RequestError:  # somebody else's network, which takes no rows of zeros; its package holds no others
+            return UNKNOWN
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
@@ -142,20 +172,53 @@ class ModelServer:
             return
         if self._loop is None:
             raise NotReadyError(f"the model {self.model.name} must be serving, got a request too soon or late; retry")
+        self.check_room()
+        now_s = self._monotonic()
+        if self.request_queue.waiting or self._began_s is not None:
+            self._check_in_time(request, now_s)
         if request.num_rows > self.config.batch_size:
-            parts = InParts(request, deliver, self.config.batch_size, self._queue)
+            parts = InParts(request, deliver, self.config.batch_size, self._queue_last)
             request, deliver = parts.first(), parts.answered
-        if self.request_queue.full():
-            raise self._overloaded()
-        self._queue(request, deliver)
+        self.request_queue.put((now_s, request, deliver))
+        self._see_to_a_turn()
 
-    def _queue(self, request: Request, deliver: Deliver) -> None:
-        """Put an admitted request behind those that wait, and see to a turn."""
+    def check_room(self) -> None:
+        """Raise `OverloadedError` when the queue is full. Protocols ask before they read a body as JSON."""
+        queue = self.request_queue
+        if queue.full():
+            raise OverloadedError(
+                f"fewer than {queue.maxsize} requests and {queue.max_bytes} bytes must wait for {self.model.name},"
+                f" got {queue.qsize()} requests of {queue.num_bytes} bytes; send the request again later",
+                retry_after_s=self._retry_after_s(),
+            )
+
+    def _check_in_time(self, request: Request, now_s: float) -> None:
+        """Raise `OverloadedError` for a request whose turn will come too late, as far as can be told."""
+        wait_s = self.tail.drain_s(self.request_queue.num_rows)
+        if self._began_s is not None:
+            wait_s += max(0.0, self.tail.expected_s(self._running_rows) - (now_s - self._began_s))
+        own_s = self.tail.expected_s(min(request.num_rows, self.config.batch_size))
+        if now_s + wait_s + own_s > request.deadline_s:
+            raise OverloadedError(
+                f"an answer of {self.model.name} must be ready before the deadline, got {wait_s:.3g} s of work that "
+                "waits; send the request again later, or with a later deadline",
+                retry_after_s=self._retry_after_s(),
+            )
+
+    def _retry_after_s(self) -> float:
+        """Seconds after which what waits should have run, at the pace that runs have now."""
+        return min(max(self.tail.drain_s(self.request_queue.num_rows), 1.0), MAX_RETRY_AFTER_S)
+
+    def _queue_last(self, request: Request, deliver: Deliver) -> None:
+        """Put the next part of an admitted request behind those that wait, and see to a turn."""
         if self._loop is None:
             deliver(_stopped())
             return
-        self.request_queue.put((self._monotonic(), request, deliver))
-        if not self._is_turn_due:
+        self.request_queue.put_last((self._monotonic(), request, deliver))
+        self._see_to_a_turn()
+
+    def _see_to_a_turn(self) -> None:
+        if not self._is_turn_due and self._loop is not None:
             self._is_turn_due = True
             self._loop.call_soon(self._turn)
 
@@ -164,15 +227,7 @@ class ModelServer:
             self._long_batch is not None
             and not self._long_batch.done()
             and not self.request_queue.waiting
-            and self.pace.expected_s(request.num_rows) <= THREAD_HOP_S
-        )
-
-    def _overloaded(self) -> OverloadedError:
-        queue = self.request_queue
-        return OverloadedError(
-            f"fewer than {queue.maxsize} requests and {queue.max_bytes} bytes must wait for {self.model.name},"
-            f" got {queue.qsize()} requests of {queue.num_bytes} bytes; send the request again later",
-            retry_after_s=self.pace.drain_s(queue.qsize()),
+            and self._pace.expected_s(request.num_rows) <= self._hop_s
         )
 
     # --- running ------------------------------------------------------------------------------------------------------
@@ -185,6 +240,7 @@ class ModelServer:
                 self._long_batch = self._loop.create_future()
                 self._turn()
                 batch = await self._long_batch
+                self._running_rows = sum([request.num_rows for _, request, _ in batch])
                 begin_s = self._began_s = self._monotonic()
                 results = await self._process_batch(batch)
                 self._began_s = None
@@ -207,12 +263,48 @@ class ModelServer:
             if not isinstance(decision, Take):
                 self._turn_at(decision.until_s, now_s)
                 return
-            batch = _without_late(self.request_queue.take(decision.num_requests), now_s)
+            batch = self._without_late(self.request_queue.take(self._in_time(decision.num_requests, now_s)), now_s)
             requests = [request for _, request, _ in batch]
-            if self.pace.expected_s(sum([request.num_rows for request in requests])) > THREAD_HOP_S:
+            if self._pace.expected_s(sum([request.num_rows for request in requests])) > self._hop_s:
                 self._long_batch.set_result(batch)
             elif requests:
                 self._send_responses(batch, self._compute(requests), now_s)
+
+    def _in_time(self, num_requests: int, now_s: float) -> int:
+        """How many of the first `num_requests` may be run together so that the first of them, whose deadline is the
+        earliest, is still met: one at least.
+        """
+        waiting = self.request_queue.waiting
+        left_s = waiting[0][1].deadline_s - now_s
+        if self.tail.high_s(self.config.batch_size) <= left_s:
+            return num_requests
+        num_rows = 0
+        for count in range(num_requests):
+            num_rows += waiting[count][1].num_rows
+            if self.tail.high_s(num_rows) > left_s:
+                return max(count, 1)
+        return num_requests
+
+    def _without_late(self, batch: list[Waiting], now_s: float) -> list[Waiting]:
+        """`batch` without the requests whose deadline has passed, or will have when they are answered; those are told
+        so and cost no run. Where nothing else waits, the last of them is tried: the pace may be better than it was.
+        """
+        shortest_s = self.tail.expected_s(1)
+        soonest_s = now_s + shortest_s
+        for _, request, _ in batch:
+            if request.deadline_s <= soonest_s:
+                break
+        else:
+            return batch
+        is_last = not self.request_queue.waiting
+        kept = []
+        for waiting in batch:
+            left_s = waiting[1].deadline_s - now_s
+            if left_s > shortest_s or (left_s > 0 and is_last and not kept and waiting is batch[-1]):
+                kept.append(waiting)
+            else:
+                waiting[2](DeadlineError("the deadline passed while the request waited; send it again later"))
+        return kept
 
     def _turn_at(self, until_s: float, now_s: float) -> None:
         """See to a turn at `until_s`; one of several asks is enough, the turn decides anew."""
@@ -265,11 +357,20 @@ class ModelServer:
     ) -> None:
         """Deliver; `begin_s` is when the run began."""
         end_s = self._monotonic()
+        num_rows = sum([request.num_rows for _, request, _ in batch])
+        self.tail.ran(num_rows, end_s - begin_s)
+        if self.slowest.due(end_s - batch[0][0], end_s):
+            self._keep_slow(batch[0], begin_s, end_s, num_rows)
         for (put_s, request, deliver), result in zip(batch, results, strict=True):
             if request.wants_receipt and isinstance(result, Response):
-                num_rows = sum([one.num_rows for _, one, _ in batch])
                 result.receipt = Receipt(begin_s - put_s, end_s - begin_s, num_rows, str(self.candidate))
             deliver(result)
+
+    def _keep_slow(self, waiting: Waiting, begin_s: float, end_s: float, num_rows: int) -> None:
+        """Note one of the slowest requests of these minutes."""
+        put_s, request, _ = waiting
+        receipt = Receipt(begin_s - put_s, end_s - begin_s, num_rows, str(self.candidate))
+        self.slowest.offer(SlowRequest(end_s - put_s, request.num_rows, request.num_bytes, end_s, receipt))
 
     def _refuse_waiting(self) -> None:
         for _, _, deliver in self.request_queue.take(self.request_queue.qsize()):
@@ -291,16 +392,3 @@ def _is_finite(array: Array) -> bool:
     """Whether all of `array` is finite. The dot product settles nearly every case in a third of the time."""
     flat = array.ravel()
     return math.isfinite(flat.dot(flat)) or bool(np.isfinite(array).all())
-
-
-def _without_late(batch: list[Waiting], now_s: float) -> list[Waiting]:
-    """`batch` without the requests whose deadline has passed; those are told so and cost no run."""
-    for _, request, _ in batch:
-        if request.deadline_s <= now_s:
-            break
-    else:
-        return batch
-    for _, request, deliver in batch:
-        if request.deadline_s <= now_s:
-            deliver(DeadlineError("the deadline passed while the request waited; send it again later"))
-    return [waiting for waiting in batch if waiting[1].deadline_s > now_s]

@@ -40,13 +40,19 @@ class RequestHeaders(Protocol):
 class Responder(Protocol):
     """The part of Granian's `HTTPProtocol` that sends a reply."""
 
+    async def client_disconnect(self) -> None:
+        """Return when the client has closed the connection."""
+        ...
+
     def response_bytes(self, status: int, headers: Headers, body: bytes) -> None:
         """Send status, headers and the whole body."""
         ...
 
 
 class Exchange:
-    """A request that waits for its reply. `arrived_s` is monotonic; `reader` is the task that still reads its body."""
+    """A request that waits for its reply. `arrived_s` is monotonic; `reader` is the task that still reads its body;
+    `when_gone`, if set, is called when the client closes the connection instead of waiting.
+    """
 
     __slots__ = (
         "_deadline_s",
@@ -54,11 +60,13 @@ class Exchange:
         "_edge",
         "_responder",
         "_timer",
+        "_watch",
         "arrived_s",
         "headers",
         "observe",
         "reader",
         "replied",
+        "when_gone",
     )
 
     def __init__(self, responder: Responder, edge: Edge, arrived_s: float, observe: Observe) -> None:
@@ -70,8 +78,10 @@ class Exchange:
         self.headers: RequestHeaders | None = None
         self._deadline_s = math.inf
         self._timer: asyncio.TimerHandle | None = None
+        self._watch: asyncio.Task[None] | None = None
         self.reader: asyncio.Task[None] | None = None
         self.replied = False
+        self.when_gone: Callable[[], None] | None = None
 
     @property
     def is_alone(self) -> bool:
@@ -99,6 +109,19 @@ class Exchange:
         """The first value of the request's header `name` (lower case), of a request with a body."""
         return None if self.headers is None else self.headers.get(name)
 
+    def watch(self) -> None:
+        """Look out for the client's leaving, from now on; only for an exchange that waits for its reply."""
+        if self._watch is None and self.when_gone is not None:
+            self._watch = asyncio.ensure_future(self._until_gone())
+
+    async def _until_gone(self) -> None:
+        await self._responder.client_disconnect()
+        if not self.replied and self.when_gone is not None:
+            self.when_gone()
+            self.abandon()
+            if self._done is not None and not self._done.done():
+                self._done.set_result(None)
+
     def reply(self, body: bytes, status: int = 200, headers: Headers = JSON) -> None:
         """Send the reply, unless one was sent before."""
         if self.replied:
@@ -106,6 +129,8 @@ class Exchange:
         self.replied = True
         if self._timer is not None:
             self._timer.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
         if self._edge.is_draining and headers is not JSON_CLOSE:
             headers = JSON_CLOSE if headers is JSON else [*headers, ("connection", "close")]
         self._responder.response_bytes(status, headers, body)

@@ -20,6 +20,9 @@ from corelane.web.exchange import JSON, Exchange, Headers, Observe, RequestHeade
 from corelane.web.route import Routes
 from corelane.web.status import SHED, Failure
 
+WATCH_AFTER_S = 0.1
+"""Who waits longer is watched: a task for each request would cost more than what most of them take."""
+
 
 class Scope(Protocol):
     """The part of Granian's request scope that is read here. `headers` copies all headers on every access."""
@@ -39,6 +42,10 @@ class HttpProtocol(Protocol):
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """The body in pieces."""
+        ...
+
+    async def client_disconnect(self) -> None:
+        """Return when the client has closed the connection."""
         ...
 
     def response_bytes(self, status: int, headers: Headers, body: bytes) -> None:
@@ -133,7 +140,7 @@ class HttpApplication:
     def start_sweeping(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to answer 408 and 504 to exchanges that are over their time."""
         shortest_s = min(self._limits.body_timeout_s, self._limits.request_timeout_s)
-        period_s = min(1.0, max(0.02, shortest_s / 20))  # a time-out is noticed at most 5 % late
+        period_s = min(WATCH_AFTER_S, max(0.02, shortest_s / 20))  # a time-out is noticed at most 5 % late
 
         def tick() -> None:
             self._sweep(self.monotonic(), shortest_s)
@@ -150,8 +157,9 @@ class HttpApplication:
     def _sweep(self, now_s: float, shortest_s: float) -> None:
         for exchange in list(self._open):
             age_s = now_s - exchange.arrived_s
-            if age_s <= shortest_s:
+            if age_s <= min(WATCH_AFTER_S, shortest_s):
                 return  # the rest arrived later still
+            exchange.watch()
             if exchange.reader is not None and age_s > self._limits.body_timeout_s:
                 exchange.fail(
                     SlowBodyError(f"the body must arrive within {self._limits.body_timeout_s:g} s; send it faster")
