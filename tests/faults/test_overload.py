@@ -1,12 +1,13 @@
 """A server that is asked for more than it can do: what it accepts is in time, the rest is told at once.
 
-Rows D1, D2, D3 and D20 of the list in `docs/faults.md`. The canary takes about 10 ms a row, one row a run: 100 rows a
+Rows D1, D2, D3 and D20 of the list in `docs/faults.md`. The canary sleeps 10 ms a row, one row a run: 100 rows a
 second. The load is open: it does not wait for answers.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,30 +21,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.faults import canary
 from tests.serve.live import LiveServer, serving, tensor
+from tests.serve.packages import numeric_package
 
 INFER = "/v2/models/m/infer"
 BODY = {"inputs": [tensor("features", [0, 2, 3, 4], [1, 4])]}
 CAPACITY = 100.0  # rows a second
 DEADLINE_S = 0.5
-GUESS = 20_000  # turns of the canary's loop, from which follows how many take 10 ms
+SLEEPING = Path(__file__).parent / "sleeping"
 
 
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A canary that takes 10 ms a row on this machine, by the server's own receipts."""
-    with serving(canary.looping(tmp_path_factory.mktemp("guess"), least=GUESS), batch_size=1) as server:
-        took_ms = [_compute_ms(server) for _ in range(20)]
-    turns = int(GUESS * 1000 / CAPACITY / float(np.median(took_ms)))
-    return canary.looping(tmp_path_factory.mktemp("canary"), least=turns)
-
-
-def _compute_ms(server: LiveServer) -> float:
-    timing = server.ask("POST", INFER, BODY, {"Corelane-Receipt": "1"}).headers["server-timing"]
-    found = re.search(r"compute;dur=([\d.]+)", timing)
-    assert found is not None, timing
-    return float(found.group(1))
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A network whose rows take 10 ms each, one at a time, and no processor."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SLEEPING), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("SLEEPING_ROW_S", str(1 / CAPACITY))
+    return numeric_package(tmp_path)
 
 
 def load(server: LiveServer, rate: float, seconds: float, *, timeout_s: float | None = DEADLINE_S) -> Any:

@@ -191,7 +191,7 @@ def test_a_worker_that_was_stopped_drops_what_has_expired(tmp_path: Path) -> Non
         os.kill(worker, signal.SIGCONT)
         for one in asking:
             one.join(30)
-        assert set(replies) <= {200, 504}
+        assert set(replies) <= {200, 429, 504}  # 429: for whom too much waited already
         assert 504 in replies
         assert _rows_run(server) - num_run <= replies.count(200) + 1  # one may have run when the worker was stopped
         until(lambda: answers(server))

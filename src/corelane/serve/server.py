@@ -197,7 +197,7 @@ class ModelServer:
         wait_s = self.tail.drain_s(self.request_queue.num_rows)
         if self._began_s is not None:
             wait_s += max(0.0, self.tail.expected_s(self._running_rows) - (now_s - self._began_s))
-        own_s = self.tail.expected_s(min(request.num_rows, self.config.batch_size))
+        own_s = self.tail.high_s(min(request.num_rows, self.config.batch_size))
         if now_s + wait_s + own_s > request.deadline_s:
             raise OverloadedError(
                 f"an answer of {self.model.name} must be ready before the deadline, got {wait_s:.3g} s of work that "
@@ -264,10 +264,12 @@ class ModelServer:
                 self._turn_at(decision.until_s, now_s)
                 return
             batch = self._without_late(self.request_queue.take(self._in_time(decision.num_requests, now_s)), now_s)
+            if not batch:
+                continue
             requests = [request for _, request, _ in batch]
             if self._pace.expected_s(sum([request.num_rows for request in requests])) > self._hop_s:
                 self._long_batch.set_result(batch)
-            elif requests:
+            else:
                 self._send_responses(batch, self._compute(requests), now_s)
 
     def _in_time(self, num_requests: int, now_s: float) -> int:
@@ -276,8 +278,8 @@ class ModelServer:
         """
         waiting = self.request_queue.waiting
         left_s = waiting[0][1].deadline_s - now_s
-        if self.tail.high_s(self.config.batch_size) <= left_s:
-            return num_requests
+        if self.tail.high_s(self.config.batch_size) <= left_s or left_s <= self.tail.high_s(1):
+            return num_requests  # by far the most: all the time that is needed; else it is too late for the first
         num_rows = 0
         for count in range(num_requests):
             num_rows += waiting[count][1].num_rows
@@ -289,7 +291,7 @@ class ModelServer:
         """`batch` without the requests whose deadline has passed, or will have when they are answered; those are told
         so and cost no run. Where nothing else waits, the last of them is tried: the pace may be better than it was.
         """
-        shortest_s = self.tail.expected_s(1)
+        shortest_s = self.tail.high_s(1)
         soonest_s = now_s + shortest_s
         for _, request, _ in batch:
             if request.deadline_s <= soonest_s:
@@ -297,7 +299,7 @@ class ModelServer:
         else:
             return batch
         is_last = not self.request_queue.waiting
-        kept = []
+        kept: list[Waiting] = []
         for waiting in batch:
             left_s = waiting[1].deadline_s - now_s
             if left_s > shortest_s or (left_s > 0 and is_last and not kept and waiting is batch[-1]):
