@@ -1,7 +1,7 @@
 """The gRPC surface of the served models: the same `ModelServer`s as over HTTP, another container.
 
 The protocol's six calls, gRPC's health check, and Triton's calls for configuration, statistics and the list of models.
-There is no reflection. The only module that imports the gRPC library.
+Reflection is off unless asked for. This module and `reflection.py` alone import the gRPC library.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from corelane.serve.messages import (
     SERVING,
 )
 from corelane.serve.oip import OipCodec
+from corelane.serve.reflection import Reflection
 from corelane.serve.request import Envelope
 from corelane.serve.server import ModelServer
 from corelane.web.status import Failure, failure_of
@@ -63,6 +64,7 @@ class GrpcServer:
         report: Callable[[BaseException, Failure], None],
         max_body: int,
         request_timeout_s: float,
+        has_reflection: bool = False,
     ) -> None:
         self._servers = servers
         self._codecs = {name: GrpcCodec(OipCodec(server.model)) for name, server in servers.items()}
@@ -73,7 +75,8 @@ class GrpcServer:
         self._request_timeout_s = request_timeout_s
         options = [("grpc.so_reuseport", 1), ("grpc.max_receive_message_length", max_body)]
         self._server = grpc.aio.server(options=[*options, ("grpc.max_send_message_length", -1)])
-        self._server.add_generic_rpc_handlers((self._inference(), self._health()))
+        reflection = Reflection().handlers() if has_reflection else []
+        self._server.add_generic_rpc_handlers((self._inference(), self._health(), *reflection))
 
     async def start(self, ip: str, port: int) -> None:
         """Accept calls. Raises `RuntimeError` when the address cannot be listened on."""

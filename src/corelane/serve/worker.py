@@ -186,6 +186,7 @@ async def _started_grpc(
         report=lifecycle.report,
         max_body=description.serve.max_body,
         request_timeout_s=description.serve.request_timeout_s,
+        has_reflection=description.serve.grpc_reflection,
     )
     await server.start(description.ip, description.grpc_port)
     return server
