@@ -109,7 +109,9 @@ CAPABILITIES: dict[str, Capability] = {
     "cpu-group": Capability(can_limit_cpu, "none: run as root, where control groups can be made"),
     "faketime": Capability(_has_faketime, "faketime"),
     "fashion-mnist": Capability(FASHION_MNIST.is_dir, "dataset-fashion-mnist"),
-    "kserve": Capability(_can_make("kserve"), "none: let pip reach a package index; its SDK has an environment of its own"),
+    "kserve": Capability(
+        _can_make("kserve"), "none: let pip reach a package index; its SDK has an environment of its own"
+    ),
     "memory-group": Capability(can_limit_memory, "none: run as root, where control groups can be made"),
     "mount": Capability(_can_mount, "mount, and run as root"),
     "nginx": Capability(_program("nginx"), "nginx-light"),

@@ -67,7 +67,9 @@ NUMBERS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     st.sampled_from([0, -1, 1, 255, 256, 2**31, 2**53 + 1, 2**63, 2**64, 1e308, -1e308, 5e-324, True, None]),
 )
-CELLS = st.one_of(NUMBERS, st.text(max_size=5), st.sampled_from(["red", "1", "\ud800", "\0"]), st.lists(NUMBERS, max_size=3))
+CELLS = st.one_of(
+    NUMBERS, st.text(max_size=5), st.sampled_from(["red", "1", "\ud800", "\0"]), st.lists(NUMBERS, max_size=3)
+)
 DATATYPE_NAMES = st.sampled_from([*TYPES, "BYTES", "BF16", "FP8", "", 5, None])
 SHAPES = st.one_of(
     st.lists(st.integers(0, 5), max_size=5),
@@ -89,7 +91,10 @@ MESSAGE = st.fixed_dictionaries(
         "id": st.one_of(st.text(max_size=3), JSON_VALUES),
         "parameters": st.one_of(PARAMETERS, JSON_VALUES),
         "outputs": st.lists(
-            st.one_of(st.fixed_dictionaries({"name": st.sampled_from(NAMES)}, optional={"parameters": PARAMETERS}), JSON_VALUES),
+            st.one_of(
+                st.fixed_dictionaries({"name": st.sampled_from(NAMES)}, optional={"parameters": PARAMETERS}),
+                JSON_VALUES,
+            ),
             max_size=3,
         ),
     },
@@ -103,7 +108,9 @@ LENGTHS = st.one_of(st.none(), st.just("exact"), st.sampled_from(["0", "-1", "9"
 @pytest.mark.parametrize("model", MODELS)
 @RUNS
 @given(message=MESSAGE, behind=st.binary(max_size=80), length=LENGTHS)
-def test_tensors_over_http(servers: dict[str, ModelServer], model: str, message: Any, behind: bytes, length: Any) -> None:
+def test_tensors_over_http(
+    servers: dict[str, ModelServer], model: str, message: Any, behind: bytes, length: Any
+) -> None:
     """Messages that look like the protocol's, with anything in their fields and behind them."""
     server = servers[model]
     codec = OipCodec(server.model)
@@ -175,10 +182,16 @@ def test_tensors_over_grpc(servers: dict[str, ModelServer], model: str, data: st
     """Every field of a message with anything that its type can hold."""
     server = servers[model]
     codec = GrpcCodec(OipCodec(server.model))
-    message = MESSAGES["ModelInferRequest"](model_name=model, id=data.draw(st.text(st.characters(codec="utf-8"), max_size=3)))
+    message = MESSAGES["ModelInferRequest"](
+        model_name=model, id=data.draw(st.text(st.characters(codec="utf-8"), max_size=3))
+    )
     names = [meta.name for meta in server.model.signature.inputs]
-    for name in data.draw(st.one_of(st.just(names), st.just(["features"]), st.lists(st.sampled_from(NAMES), max_size=3))):
-        shape = data.draw(st.one_of(st.just([1]), st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3), st.just([1, 4])))
+    for name in data.draw(
+        st.one_of(st.just(names), st.just(["features"]), st.lists(st.sampled_from(NAMES), max_size=3))
+    ):
+        shape = data.draw(
+            st.one_of(st.just([1]), st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3), st.just([1, 4]))
+        )
         kind = str(data.draw(DATATYPE_NAMES))
         tensor = message.inputs.add(name=name, datatype=kind, shape=shape)
         fill(tensor.contents, data)
@@ -312,14 +325,23 @@ NASTY: dict[str, tuple[str, bytes]] = {
     "a byte order mark": ("m", b"\xef\xbb\xbf{}"),
     "UTF-16": ("m", '{"inputs": []}'.encode("utf-16")),
     "a name of megabytes": ("m", one_input("[1, 2, 3, 4]", name="x" * 1_000_000)),
-    "pixels beyond a byte": ("picture", one_input(str([256] * 20), name="image", datatype="UINT8", shape="[1, 4, 5, 1]")),
+    "pixels beyond a byte": (
+        "picture",
+        one_input(str([256] * 20), name="image", datatype="UINT8", shape="[1, 4, 5, 1]"),
+    ),
     "pixels below zero": ("picture", one_input(str([-1] * 20), name="image", datatype="UINT8", shape="[1, 4, 5, 1]")),
-    "pixels with a fraction": ("picture", one_input(str([0.5] * 20), name="image", datatype="FP32", shape="[1, 4, 5, 1]")),
+    "pixels with a fraction": (
+        "picture",
+        one_input(str([0.5] * 20), name="image", datatype="FP32", shape="[1, 4, 5, 1]"),
+    ),
     **{
         f"{name} as a tensor": ("photo", one_input(json.dumps([file]), name="image", datatype="BYTES", shape="[1]"))
         for name, file in FILES.items()
     },
-    **{f"{name} in a record": ("photo", json.dumps({"rows": [{"image": file}]}).encode()) for name, file in FILES.items()},
+    **{
+        f"{name} in a record": ("photo", json.dumps({"rows": [{"image": file}]}).encode())
+        for name, file in FILES.items()
+    },
 }
 
 

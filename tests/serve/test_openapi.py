@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -19,7 +21,7 @@ from corelane.serve.http import RECEIPT_HEADER
 from corelane.serve.openapi import document
 from corelane.serve.schemas import example_rows
 from tests.serve.live import LiveServer, serving
-from tests.serve.packages import image_package, labels_package, mixed_package, mlp_graph, numeric_package, publish
+from tests.serve.packages import image_graph, image_package, labels_package, mixed_package, mlp_graph, numeric_package, publish
 
 MODELS = ("m", "mixed", "labels", "picture", "photo", "ruled")
 
@@ -180,6 +182,24 @@ def test_a_large_example_is_left_out_for_a_small_one(tmp_path: Path) -> None:
     [row] = example_rows(model, 1)
     assert len(row["image"]) < 10_000
     assert len(str(document([model]))) < 100_000
+
+
+def test_a_record_that_is_large_however_it_is_made_has_no_example(tmp_path: Path) -> None:
+    """The document says its schema only."""
+    shape = (3, 160, 160)
+    values = np.random.default_rng(5).standard_normal((20, *shape)).astype(np.float32)
+    schema = Schema(
+        (Column("signal", "tensor", shape=shape, nullable=False),),
+        (Column("y", "categorical", nullable=False),),
+        "multi_class",
+    )
+    columns = [pa.FixedShapeTensorArray.from_numpy_ndarray(values), pa.array(["cat", "dog"] * 10)]
+    rows = pa.RecordBatch.from_arrays(columns, names=["signal", "y"])
+    model = ModelPackage.load(publish(tmp_path, "signal", schema, rows, image_graph(shape, 2, name="tensor")))
+    assert example_rows(model, 1) == []
+    text = json.dumps(document([model]))
+    assert len(text) < 100_000
+    assert '"minItems": 160' in text
 
 
 def test_the_page_needs_nothing_from_elsewhere(server: LiveServer) -> None:

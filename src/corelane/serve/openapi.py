@@ -5,13 +5,13 @@ Each model has paths of its own, since each takes other records. The page at `/d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from corelane import __version__
 from corelane.core.types import JsonObject
 from corelane.model.package import ModelPackage
 from corelane.observe.metrics import CONTENT_TYPE
+from corelane.serve.oip import MAX_ID
 from corelane.serve.schemas import example_rows, example_tensors, prediction_schema, row_schema
 from corelane.serve.values import MAX_RANK
 from corelane.web.tensors import HEADER, TIMEOUT_HEADER, TYPES
@@ -84,18 +84,37 @@ def _predict(model: ModelPackage, rows: Sequence[JsonObject]) -> JsonObject:
         "record": {"summary": "one record", "value": {"rows": rows[:1]}},
         "batch": {"summary": "several records", "value": {"rows": rows}},
     }
-    content = {_JSON: {"schema": body, "examples": examples}}
+    content = {_JSON: {"schema": body, **({"examples": examples} if rows else {})}}
     return _post(f"predict_{model.name}", "Predict records.", content, {_JSON: {"schema": answer}}, tag=model.name)
 
 
 def _infer(model: ModelPackage, rows: Sequence[JsonObject], operation: str) -> JsonObject:
-    example = {"inputs": example_tensors(model, rows[:1])}
-    content = {_JSON: {"schema": _ref("InferRequest"), "example": example}, _OCTETS: {"schema": {}}}
+    example = {"example": {"inputs": example_tensors(model, rows[:1])}} if rows else {}
+    content = {_JSON: {"schema": _infer_request(model), **example}, _OCTETS: {"schema": {}}}
     answer = {_JSON: {"schema": _ref("InferResponse")}, _OCTETS: {"schema": {}}}
     told = "Infer on tensors, in JSON or as bytes behind it (the protocol's binary tensor extension)."
     post = _post(operation, told, content, answer, tag=model.name)
     post["parameters"].append({"$ref": "#/components/parameters/JsonLength"})
     return post
+
+
+def _infer_request(model: ModelPackage) -> JsonObject:
+    signature = model.signature
+    matrix = [] if signature.matrix is None else [signature.matrix.name]
+    given = {"enum": [*matrix, *(tensor.name for tensor in signature.inputs)]}
+    wanted = {"enum": [tensor.name for tensor in signature.outputs]}
+    tensor = {**_TENSOR, "name": given, "data": {"type": "array"}, "parameters": _PARAMETERS_OF_TENSORS}
+    output = {"name": wanted, "parameters": _PARAMETERS_OF_TENSORS}
+    return _object(
+        {
+            "id": {"type": "string", "maxLength": MAX_ID},
+            "parameters": _PARAMETERS_OF_TENSORS,
+            "inputs": _list(_object(tensor, optional=["parameters", "data"], is_open=True), 1),
+            "outputs": _list(_object(output, optional=["parameters"], is_open=True)),
+        },
+        optional=["id", "parameters", "outputs"],
+        is_open=True,
+    )
 
 
 # --- pieces of a document ---------------------------------------------------------------------------------------------
@@ -165,8 +184,8 @@ def _durations(*names: str) -> JsonObject:
     return _object(dict.fromkeys(names, _object({"count": count, "ns": count})))
 
 
-_TEXT: Mapping[str, Any] = {"type": "string"}
-_COUNT: Mapping[str, Any] = {"type": "integer", "minimum": 0}
+_TEXT: JsonObject = {"type": "string"}
+_COUNT: JsonObject = {"type": "integer", "minimum": 0}
 _PARAMETERS_OF_TENSORS = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
 _SHAPE = {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": MAX_RANK}
 _TENSOR = {"name": _TEXT, "shape": _SHAPE, "datatype": {"enum": DATATYPES}}
@@ -175,14 +194,14 @@ _CONFIGURED = _object({"name": _TEXT, "data_type": _TEXT, "dims": _list({"type":
 
 _SCHEMAS: JsonObject = {
     "Error": _object({"error": _TEXT}),
-    "ServerMetadata": _object({"name": _TEXT, "version": _TEXT, "extensions": _list({**_TEXT})}),
+    "ServerMetadata": _object({"name": _TEXT, "version": _TEXT, "extensions": _list(_TEXT)}),
     "Live": _object({"live": {"const": True}}),
     "Ready": _object({"ready": {"type": "boolean"}}),
     "ModelReady": _object({"name": _TEXT, "ready": {"type": "boolean"}}),
     "ModelMetadata": _object(
         {
             "name": _TEXT,
-            "versions": _list({**_TEXT}),
+            "versions": _list(_TEXT),
             "platform": _TEXT,
             "inputs": _list(_DESCRIBED, 1),
             "outputs": _list(_DESCRIBED, 1),
@@ -221,25 +240,6 @@ _SCHEMAS: JsonObject = {
         }
     ),
     "ModelIndex": _object({"name": _TEXT, "version": _TEXT, "state": _TEXT, "reason": _TEXT}),
-    "InferRequest": _object(
-        {
-            "id": _TEXT,
-            "parameters": _PARAMETERS_OF_TENSORS,
-            "inputs": _list(
-                _object(
-                    {**_TENSOR, "data": {"type": "array"}, "parameters": _PARAMETERS_OF_TENSORS},
-                    optional=["parameters", "data"],
-                    is_open=True,
-                ),
-                1,
-            ),
-            "outputs": _list(
-                _object({"name": _TEXT, "parameters": _PARAMETERS_OF_TENSORS}, optional=["parameters"], is_open=True)
-            ),
-        },
-        optional=["id", "parameters", "outputs"],
-        is_open=True,
-    ),
     "InferResponse": _object(
         {
             "model_name": _TEXT,

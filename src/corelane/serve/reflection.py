@@ -69,9 +69,7 @@ class Reflection:
             request_deserializer=_MESSAGES["ServerReflectionRequest"].FromString,
             response_serializer=_MESSAGES["ServerReflectionResponse"].SerializeToString,
         )
-        return [
-            grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": method}) for service in SERVICES
-        ]
+        return [grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": method}) for service in SERVICES]
 
     async def _answer_all(self, requests: AsyncIterator[Any], _context: Any) -> AsyncIterator[Any]:
         async for request in requests:

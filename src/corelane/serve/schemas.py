@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import base64
 import datetime
-import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import orjson
-from PIL import Image
 
 from corelane.core.types import Array, JsonObject
 from corelane.data.pipeline import Pipeline
@@ -26,6 +24,7 @@ from corelane.model.decode import LABEL, LABELS, PROBABILITIES, VALUE
 from corelane.model.package import ModelPackage
 from corelane.model.signature import TensorMeta
 from corelane.model.skew import raw_columns
+from corelane.serve.pace import black_png, neutral_columns
 
 MAX_LISTED = 100  # texts of a column that a reader is shown
 MAX_EXAMPLE_BYTES = 64 << 10  # of a record; the pixels of a photograph would bury the rest of the document
@@ -33,14 +32,9 @@ MAX_EXAMPLE_BYTES = 64 << 10  # of a record; the pixels of a photograph would bu
 
 def row_schema(model: ModelPackage) -> JsonObject:
     """A record of `model`: every column by its name, and nothing else."""
-    known = model.pipeline.categories if isinstance(model.pipeline, Pipeline) else {}
+    known = _known(model)
     columns = model.pipeline.schema.columns
-    return {
-        "type": "object",
-        "properties": {column.name: _column(column, known.get(column.name, ())) for column in columns},
-        "required": [column.name for column in columns],
-        "additionalProperties": False,
-    }
+    return _strict({column.name: _column(column, known.get(column.name, ())) for column in columns})
 
 
 def prediction_schema(model: ModelPackage) -> JsonObject:
@@ -60,13 +54,18 @@ def prediction_schema(model: ModelPackage) -> JsonObject:
 
 
 def example_rows(model: ModelPackage, num_rows: int) -> list[JsonObject]:
-    """Up to `num_rows` records that `model` answers: its golden rows, or made up where there are none or large ones."""
+    """Up to `num_rows` records that `model` answers: its golden rows, or made up where there are none or large ones.
+
+    None where a record of it is large however it is made.
+    """
     rows = [] if model.golden is None else _records(raw_columns(model.golden.rows.slice(0, num_rows)))
-    if rows and len(orjson.dumps(rows[0], option=orjson.OPT_SERIALIZE_NUMPY)) <= MAX_EXAMPLE_BYTES:
+    if rows and _is_small(rows[0]):
         return rows
-    known = model.pipeline.categories if isinstance(model.pipeline, Pipeline) else {}
-    made_up = {column.name: _made_up(column, known.get(column.name, ())) for column in model.pipeline.schema.columns}
-    return [made_up] * num_rows
+    columns = model.pipeline.schema.columns
+    if sum(math.prod(column.shape) for column in columns if column.kind == "tensor") > MAX_EXAMPLE_BYTES:
+        return []
+    record = _neutral_record(columns, _known(model))
+    return [record] * num_rows if _is_small(record) else []
 
 
 def example_tensors(model: ModelPackage, rows: Sequence[JsonObject]) -> list[JsonObject]:
@@ -85,6 +84,14 @@ def json_values(column: Array | list[Any]) -> list[Any]:
     return [_json_value(value) for value in values]
 
 
+def _known(model: ModelPackage) -> Mapping[str, Sequence[str]]:
+    return model.pipeline.categories if isinstance(model.pipeline, Pipeline) else {}
+
+
+def _is_small(record: JsonObject) -> bool:
+    return len(orjson.dumps(record)) <= MAX_EXAMPLE_BYTES
+
+
 def _json_value(value: Any) -> Any:
     if isinstance(value, datetime.date):
         return value.isoformat()
@@ -93,7 +100,7 @@ def _json_value(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _records(columns: dict[str, Any]) -> list[JsonObject]:
+def _records(columns: Mapping[str, Any]) -> list[JsonObject]:
     values = [json_values(column) for column in columns.values()]
     return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
 
@@ -196,30 +203,16 @@ def _strict(properties: JsonObject) -> JsonObject:
 # --- examples ---------------------------------------------------------------------------------------------------------
 
 
-def _made_up(column: Column, known: Sequence[str]) -> Any:
-    make: dict[str, Callable[[], Any]] = {
-        "numeric": lambda: _within(column.minimum, column.maximum),
-        "categorical": lambda: next(iter(column.categories or known), None if column.nullable else "a"),
-        "date": lambda: "2024-02-29",
-        "image": lambda: _blank(column.shape),
-    }
-    if column.kind in make:
-        return make[column.kind]()
-    is_bool = column.dtype == "bool"
-    return np.zeros([max(1, length) for length in column.shape], np.bool_ if is_bool else np.int64).tolist()
-
-
-def _within(minimum: float | None, maximum: float | None) -> float:
-    """The number nearest to zero between the two."""
-    return min(max(0.0, -math.inf if minimum is None else minimum), math.inf if maximum is None else maximum)
-
-
-def _blank(shape: Sequence[int]) -> str:
-    """A black PNG of [height, width, channels] in base64."""
-    height, width, channels = shape
-    file = io.BytesIO()
-    Image.new("L" if channels == 1 else "RGB", (width, height)).save(file, "png")
-    return base64.b64encode(file.getvalue()).decode()
+def _neutral_record(columns: Sequence[Column], known: Mapping[str, Sequence[str]]) -> JsonObject:
+    """A record that means nothing, with a text that the model knows, and an image as a file."""
+    [record] = _records(neutral_columns(tuple(columns), 1))
+    for column in columns:
+        if column.kind == "categorical":
+            texts = column.categories or known.get(column.name, ())
+            record[column.name] = next(iter(texts), None if column.nullable else "a")
+        elif column.kind == "image":
+            record[column.name] = base64.b64encode(black_png(column)).decode()
+    return record
 
 
 def _column_tensor(meta: TensorMeta, values: list[Any]) -> JsonObject:

@@ -170,7 +170,7 @@ def elements_of(content: bytes, datatype: str) -> list[Any]:
     return found
 
 
-def alike(got: Mapping[str, list[Any]], expected: Mapping[str, list[Any]]) -> None:
+def assert_alike(got: Mapping[str, list[Any]], expected: Mapping[str, list[Any]]) -> None:
     """Assert that two answers have the same outputs, numbers to what single precision tells."""
     assert got.keys() == expected.keys()
     for name, elements in expected.items():
@@ -180,7 +180,7 @@ def alike(got: Mapping[str, list[Any]], expected: Mapping[str, list[Any]]) -> No
             np.testing.assert_allclose(got[name], elements, rtol=1e-4, atol=1e-6)
 
 
-def refused(reply: Reply) -> str:
+def assert_refused(reply: Reply) -> str:
     """Assert that a request was refused as the protocol says, and return why."""
     assert 400 <= reply.status < 500, f"must be refused as the caller's fault, got {reply.status}: {reply.body[:200]!r}"
     message = reply.json

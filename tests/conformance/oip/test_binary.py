@@ -12,12 +12,12 @@ from tests.conformance.oip.peer import (
     JSON_LENGTH,
     SIZE,
     Peer,
-    alike,
+    assert_alike,
     content_of,
     described,
     joined,
     outputs_of,
-    refused,
+    assert_refused,
 )
 
 LENGTH = JSON_LENGTH.lower()
@@ -32,7 +32,7 @@ def test_inputs_as_bytes_are_answered_as_those_in_json(peer: Peer) -> None:
     """The JSON, and behind it every input's elements."""
     reply = peer.infer(*peer.packed())
     assert reply.status == 200, reply.body
-    alike(outputs_of(reply), outputs_of(peer.infer(peer.request)))
+    assert_alike(outputs_of(reply), outputs_of(peer.infer(peer.request)))
 
 
 def test_without_the_flag_outputs_come_in_json(peer: Peer) -> None:
@@ -50,7 +50,7 @@ def test_all_outputs_come_as_bytes_when_the_request_says_so(peer: Peer) -> None:
     head = json.loads(reply.body[: int(reply.headers[LENGTH])])
     assert all(SIZE in output["parameters"] and "data" not in output for output in head["outputs"])
     assert int(reply.headers["content-length"]) == len(reply.body)
-    alike(outputs_of(reply), outputs_of(peer.infer(peer.request)))
+    assert_alike(outputs_of(reply), outputs_of(peer.infer(peer.request)))
 
 
 def test_one_output_comes_as_bytes_when_it_says_so(peer: Peer) -> None:
@@ -61,7 +61,7 @@ def test_one_output_comes_as_bytes_when_it_says_so(peer: Peer) -> None:
     head = json.loads(reply.body[: int(reply.headers[LENGTH])])
     are_bytes = {output["name"]: SIZE in output.get("parameters", {}) for output in head["outputs"]}
     assert are_bytes == {name: name == names[-1] for name in names}
-    alike(outputs_of(reply), outputs_of(peer.infer(peer.request)))
+    assert_alike(outputs_of(reply), outputs_of(peer.infer(peer.request)))
 
 
 def test_the_flag_of_an_output_wins_over_that_of_the_request(peer: Peer) -> None:
@@ -87,7 +87,7 @@ def test_some_inputs_may_be_bytes_and_others_json(peer: Peer) -> None:
     if not others:
         pytest.skip("needs a model of two inputs or more")
     body, headers = joined({"inputs": [*others, described(first)]}, [content_of(first)])
-    alike(outputs_of(peer.infer(body, headers)), outputs_of(peer.infer(peer.request)))
+    assert_alike(outputs_of(peer.infer(body, headers)), outputs_of(peer.infer(peer.request)))
 
 
 def test_a_raw_request_is_answered_in_bytes_or_refused(peer: Peer) -> None:
@@ -96,12 +96,12 @@ def test_a_raw_request_is_answered_in_bytes_or_refused(peer: Peer) -> None:
     reply = peer.infer(body, {JSON_LENGTH: "0", "Content-Type": "application/octet-stream"})
     [first, *others] = peer.metadata["inputs"]
     if others or first["shape"].count(-1) > 1:
-        refused(reply)
+        assert_refused(reply)
         return
     assert reply.status == 200, reply.body
     head = json.loads(reply.body[: int(reply.headers[LENGTH])])
     assert all(SIZE in output["parameters"] for output in head["outputs"])
-    alike(outputs_of(reply), outputs_of(peer.infer(peer.request)))
+    assert_alike(outputs_of(reply), outputs_of(peer.infer(peer.request)))
 
 
 # --- refusals, each of which was a fault of a server once -------------------------------------------------------------
@@ -111,20 +111,20 @@ def test_a_raw_request_is_answered_in_bytes_or_refused(peer: Peer) -> None:
 def test_a_json_length_that_is_none_is_refused(peer: Peer, length: str) -> None:
     """It is a number of bytes within the body."""
     body, headers = peer.packed()
-    refused(peer.infer(body, {**headers, JSON_LENGTH: length}))
+    assert_refused(peer.infer(body, {**headers, JSON_LENGTH: length}))
 
 
 def test_a_json_length_that_cuts_the_json_is_refused(peer: Peer) -> None:
     """One byte less, and one more."""
     body, headers = peer.packed()
     for by in (-1, 1):
-        refused(peer.infer(body, {**headers, JSON_LENGTH: str(int(headers[JSON_LENGTH]) + by)}))
+        assert_refused(peer.infer(body, {**headers, JSON_LENGTH: str(int(headers[JSON_LENGTH]) + by)}))
 
 
 def test_bytes_without_the_header_are_refused(peer: Peer) -> None:
     """The whole body is JSON then, which it is not."""
     body, _ = peer.packed()
-    refused(peer.infer(body, {"Content-Type": "application/octet-stream"}))
+    assert_refused(peer.infer(body, {"Content-Type": "application/octet-stream"}))
 
 
 @pytest.mark.parametrize("size", [-1, 0, 1, 2**40, 2**64, "8", 1.5, None])
@@ -132,28 +132,28 @@ def test_a_size_that_is_not_the_tensors_is_refused(peer: Peer, size: Any) -> Non
     """Shape and datatype say how many bytes there must be."""
     first, *others = [described(tensor) for tensor in peer.request["inputs"]]
     wrong = {**first, "parameters": {SIZE: size}}
-    refused(peer.infer(*joined({"inputs": [wrong, *others]}, peer.raw())))
+    assert_refused(peer.infer(*joined({"inputs": [wrong, *others]}, peer.raw())))
 
 
 def test_bytes_that_no_tensor_claims_are_refused(peer: Peer) -> None:
     """The sizes add up to what is behind the JSON."""
     body, headers = peer.packed()
-    refused(peer.infer(body + b"\0", headers))
-    refused(peer.infer(body[:-1], headers))
+    assert_refused(peer.infer(body + b"\0", headers))
+    assert_refused(peer.infer(body[:-1], headers))
 
 
 def test_a_shape_whose_product_overflows_is_refused(peer: Peer) -> None:
     """2**32 times 2**32 is no 0."""
     first, *others = [described(tensor) for tensor in peer.request["inputs"]]
     for shape in ([2**32, 2**32], [2**31, 2**31, 4]):
-        refused(peer.infer(*joined({"inputs": [{**first, "shape": shape}, *others]}, peer.raw())))
+        assert_refused(peer.infer(*joined({"inputs": [{**first, "shape": shape}, *others]}, peer.raw())))
 
 
 def test_an_output_asked_for_twice_is_refused(peer: Peer) -> None:
     """Triton's fault of 2025."""
     name = peer.metadata["outputs"][0]["name"]
     wanted = [{"name": name, "parameters": {"binary_data": True}}] * 2
-    refused(peer.infer(*peer.packed(outputs=wanted)))
+    assert_refused(peer.infer(*peer.packed(outputs=wanted)))
 
 
 def test_elements_of_bytes_whose_lengths_lead_out_are_refused(peer: Peer) -> None:
@@ -165,4 +165,4 @@ def test_elements_of_bytes_whose_lengths_lead_out_are_refused(peer: Peer) -> Non
     for wrong in (b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff", b"\0\0\0\0"):
         contents[index] = wrong + contents[index][4:]
         inputs = [described(tensor) for tensor in peer.request["inputs"]]
-        refused(peer.infer(*joined({"inputs": inputs}, contents)))
+        assert_refused(peer.infer(*joined({"inputs": inputs}, contents)))

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from tests.conformance.oip.peer import Peer, alike, elements_of, flat, outputs_of
+from tests.conformance.oip.peer import Peer, assert_alike, elements_of, flat, outputs_of
 
 CONTENTS = {
     "BOOL": "bool_contents",
@@ -74,8 +74,8 @@ def answers(reply: Any) -> dict[str, list[Any]]:
     return found
 
 
-def refusal(stub: Any, request: Any) -> grpc.StatusCode:
-    """The status of a call that must be refused as the caller's fault."""
+def assert_refused(stub: Any, request: Any) -> grpc.StatusCode:
+    """Assert that a call is refused as the caller's fault, and return its status."""
     with pytest.raises(grpc.RpcError) as caught:
         stub.ModelInfer(request, timeout=30)
     code: grpc.StatusCode = caught.value.code()
@@ -135,7 +135,7 @@ def test_an_answer_is_that_of_http(peer: Peer, stub: Any, is_raw: bool) -> None:
     """With raw contents and with typed ones."""
     reply = stub.ModelInfer(message(peer, is_raw=is_raw), timeout=30)
     assert reply.model_name == peer.model
-    alike(answers(reply), outputs_of(peer.infer(peer.request)))
+    assert_alike(answers(reply), outputs_of(peer.infer(peer.request)))
 
 
 def test_an_id_comes_back_and_none_is_made_up(peer: Peer, stub: Any) -> None:
@@ -161,7 +161,7 @@ def test_parameters_of_every_kind_are_taken(peer: Peer, stub: Any) -> None:
 
 def test_an_unknown_model_is_refused(stub: Any) -> None:
     """Metadata and inference."""
-    assert refusal(stub, service_pb2.ModelInferRequest(model_name="no-such-model")) in {
+    assert assert_refused(stub, service_pb2.ModelInferRequest(model_name="no-such-model")) in {
         grpc.StatusCode.NOT_FOUND,
         grpc.StatusCode.INVALID_ARGUMENT,
         grpc.StatusCode.UNAVAILABLE,
@@ -175,14 +175,14 @@ def test_raw_and_typed_contents_together_are_refused(peer: Peer, stub: Any) -> N
     """Where one input is raw all are, and contents are empty."""
     request = message(peer, is_raw=False)
     request.raw_input_contents.extend(peer.raw())
-    refusal(stub, request)
+    assert_refused(stub, request)
 
 
 def test_raw_contents_that_are_not_one_for_each_input_are_refused(peer: Peer, stub: Any) -> None:
     """One more than there are inputs."""
     request = message(peer, is_raw=True)
     request.raw_input_contents.append(b"")
-    refusal(stub, request)
+    assert_refused(stub, request)
 
 
 def test_raw_contents_of_another_size_are_refused(peer: Peer, stub: Any) -> None:
@@ -190,7 +190,7 @@ def test_raw_contents_of_another_size_are_refused(peer: Peer, stub: Any) -> None
     for content in (peer.raw()[0] + b"\0", peer.raw()[0][:-1]):
         request = message(peer, is_raw=True)
         request.raw_input_contents[0] = content
-        refusal(stub, request)
+        assert_refused(stub, request)
 
 
 @pytest.mark.parametrize("shape", [[-1], [], [2**62, 4], [2**32, 2**32]], ids=str)
@@ -199,13 +199,13 @@ def test_a_shape_that_is_none_is_refused(peer: Peer, stub: Any, shape: list[int]
     request = message(peer, is_raw=True)
     del request.inputs[0].shape[:]
     request.inputs[0].shape.extend(shape)
-    refusal(stub, request)
+    assert_refused(stub, request)
 
 
 def test_an_unknown_datatype_and_output_are_refused(peer: Peer, stub: Any) -> None:
     """As over HTTP."""
     request = message(peer, is_raw=True)
     request.inputs[0].datatype = "FP1000"
-    refusal(stub, request)
+    assert_refused(stub, request)
     wanted = [service_pb2.ModelInferRequest.InferRequestedOutputTensor(name="no-such-output")]
-    refusal(stub, message(peer, is_raw=True, outputs=wanted))
+    assert_refused(stub, message(peer, is_raw=True, outputs=wanted))

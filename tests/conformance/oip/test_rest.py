@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.conformance.oip.peer import DATATYPES, Peer, alike, flat, nested, outputs_of, refused
+from tests.conformance.oip.peer import DATATYPES, Peer, assert_alike, assert_refused, flat, nested, outputs_of
 
 # --- the server -------------------------------------------------------------------------------------------------------
 
@@ -82,7 +82,7 @@ def test_an_unknown_model_is_refused(peer: Peer, path: str) -> None:
     if path == "/ready":
         assert 400 <= reply.status < 600
     else:
-        refused(reply)
+        assert_refused(reply)
 
 
 def versions_of(peer: Peer) -> list[str]:
@@ -107,8 +107,8 @@ def test_an_unknown_version_is_refused(peer: Peer) -> None:
     """Never answered by another version."""
     versions_of(peer)
     base = f"{peer.base}/versions/987654321"
-    refused(peer.ask("GET", base))
-    refused(peer.ask("POST", f"{base}/infer", peer.request))
+    assert_refused(peer.ask("GET", base))
+    assert_refused(peer.ask("POST", f"{base}/infer", peer.request))
 
 
 # --- inference --------------------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def test_nested_data_means_what_flat_data_means(peer: Peer) -> None:
     """Both are row-major."""
     inputs = [{**one, "data": nested(flat(one["data"]), one["shape"])} for one in peer.request["inputs"]]
     flattened = [{**one, "data": flat(one["data"])} for one in peer.request["inputs"]]
-    alike(outputs_of(peer.infer({"inputs": inputs})), outputs_of(peer.infer({"inputs": flattened})))
+    assert_alike(outputs_of(peer.infer({"inputs": inputs})), outputs_of(peer.infer({"inputs": flattened})))
 
 
 def test_an_id_comes_back(peer: Peer) -> None:
@@ -160,7 +160,7 @@ def test_only_the_outputs_asked_for_come_back(peer: Peer) -> None:
 
 def test_an_unknown_output_is_refused(peer: Peer) -> None:
     """It cannot be given."""
-    refused(peer.infer({**peer.request, "outputs": [{"name": "no-such-output"}]}))
+    assert_refused(peer.infer({**peer.request, "outputs": [{"name": "no-such-output"}]}))
 
 
 @pytest.mark.parametrize("value", ["text", 7, 0.5, True], ids=["string", "integer", "number", "boolean"])
@@ -190,7 +190,7 @@ MALFORMED = {
 @pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED.keys())
 def test_a_malformed_body_is_refused_with_an_error(peer: Peer, body: Any) -> None:
     """`{"error": string}`, as the text has it, whatever framework reads the body."""
-    refused(peer.infer(body, {"Content-Type": "application/json"}))
+    assert_refused(peer.infer(body, {"Content-Type": "application/json"}))
 
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -216,18 +216,18 @@ CHANGES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_an_input_that_does_not_add_up_is_refused_with_an_error(peer: Peer, change: dict[str, Any]) -> None:
     """And is not computed as something else."""
-    refused(peer.infer(peer.with_first(**change)))
+    assert_refused(peer.infer(peer.with_first(**change)))
 
 
 def test_an_input_given_twice_is_refused(peer: Peer) -> None:
     """Which of the two is meant cannot be known."""
-    refused(peer.infer({"inputs": [*peer.request["inputs"], peer.first]}))
+    assert_refused(peer.infer({"inputs": [*peer.request["inputs"], peer.first]}))
 
 
 def test_deep_nesting_is_refused(peer: Peer) -> None:
     """Neither a crash nor a long wait; the next request is answered."""
     deep = b'{"inputs": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    refused(peer.infer(deep, {"Content-Type": "application/json"}))
+    assert_refused(peer.infer(deep, {"Content-Type": "application/json"}))
     assert peer.infer(peer.request).status == 200
 
 

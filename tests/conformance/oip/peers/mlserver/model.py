@@ -14,6 +14,4 @@ class RowSums(MLModel):
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         rows = NumpyCodec.decode_input(payload.inputs[0])
         sums = NumpyCodec.encode_output("sums", rows.sum(axis=1, keepdims=True))
-        return InferenceResponse(
-            id=payload.id, model_name=self.name, model_version=self.version, outputs=[sums]
-        )
+        return InferenceResponse(id=payload.id, model_name=self.name, model_version=self.version, outputs=[sums])
