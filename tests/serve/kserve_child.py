@@ -39,7 +39,7 @@ async def main(url, address):
     }
     await rest.close()
     await grpc.close()
-    print(json.dumps(answers))
+    sys.stdout.write(json.dumps(answers) + "\n")
 
 
 asyncio.run(main(*sys.argv[1:]))

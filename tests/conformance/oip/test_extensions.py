@@ -9,7 +9,7 @@ from tests.conformance.oip.peer import Peer
 
 
 def test_a_configuration_has_what_perf_analyzer_reads(peer: Peer) -> None:
-    """`max_batch_size`, and inputs and outputs with their types and dims; the metadata has the batch before the dims."""
+    """`max_batch_size`, and tensors with types and dims, before which the metadata has the batch."""
     peer.needs("model_configuration")
     config = peer.ask("GET", f"{peer.base}/config").json
     assert config["name"] == peer.model
