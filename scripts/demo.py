@@ -23,10 +23,11 @@ from rich.table import Table
 
 from corelane.app.package_paths import resolve_package
 from corelane.app.runs import find_run, is_finished, open_run_data, read_result
-from corelane.app.serving import child_server, json_values, oip_request
+from corelane.app.serving import child_server, oip_request
 from corelane.model.package import ModelPackage
 from corelane.model.skew import Tolerance, compare, raw_columns
 from corelane.recipes.catalogue import CONFIG_NAME
+from corelane.serve.schemas import json_values
 
 ROOT = Path(__file__).resolve().parent.parent
 NUM_ROWS = 100  # rows asked through each protocol

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.environments import python_of
+from benchmarks.measure import BenchmarkError
 from tests.faults.cpu_group import can_limit_cpu
 from tests.faults.memory_group import can_limit_memory
 
@@ -79,6 +81,19 @@ def _program(name: str) -> Callable[[], bool]:
     return lambda: shutil.which(name) is not None or Path("/usr/sbin", name).exists()
 
 
+def _can_make(environment: str) -> Callable[[], bool]:
+    """Whether the environment of a client or peer is there, or can be made: pip reaches what it asks for."""
+
+    def probe() -> bool:
+        try:
+            python_of(environment)
+        except BenchmarkError:
+            return False
+        return True
+
+    return probe
+
+
 def _has_faketime() -> bool:
     return any(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 
@@ -94,6 +109,9 @@ CAPABILITIES: dict[str, Capability] = {
     "cpu-group": Capability(can_limit_cpu, "none: run as root, where control groups can be made"),
     "faketime": Capability(_has_faketime, "faketime"),
     "fashion-mnist": Capability(FASHION_MNIST.is_dir, "dataset-fashion-mnist"),
+    "kserve": Capability(
+        _can_make("kserve"), "none: let pip reach a package index; its SDK has an environment of its own"
+    ),
     "memory-group": Capability(can_limit_memory, "none: run as root, where control groups can be made"),
     "mount": Capability(_can_mount, "mount, and run as root"),
     "nginx": Capability(_program("nginx"), "nginx-light"),

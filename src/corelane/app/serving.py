@@ -5,8 +5,6 @@ Nothing here imports torch: a served ONNX package must not load it.
 
 from __future__ import annotations
 
-import base64
-import datetime
 import math
 import select
 import subprocess
@@ -40,6 +38,7 @@ from corelane.model.skew import raw_columns
 from corelane.observe.log import SystemLogger
 from corelane.serve import run as serve_run
 from corelane.serve.origin import first_packages
+from corelane.serve.schemas import json_values
 
 RUNS = "runs"  # beside the configuration, or here: where servings are noted, if it is there
 GATE_ROWS = 100  # rows a request: a hundred 224x224 colour images in JSON stay under the server's body limit
@@ -180,20 +179,6 @@ def oip_request(package: ModelPackage, rows: pa.RecordBatch) -> dict[str, Any]:
         data = json_values(values)
         inputs.append({"name": tensor.name, "datatype": tensor.datatype, "shape": shape, "data": data})
     return {"inputs": inputs}
-
-
-def json_values(column: Array | list[Any]) -> list[Any]:
-    """A raw column as JSON has it: null for a missing number, ISO text for a date, base64 for an image's bytes."""
-    values = column.tolist() if isinstance(column, np.ndarray) else column
-    return [_json_value(value) for value in values]
-
-
-def _json_value(value: Any) -> Any:
-    if isinstance(value, datetime.date):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _ask(url: str, body: Mapping[str, Any]) -> dict[str, Array]:

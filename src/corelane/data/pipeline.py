@@ -106,6 +106,12 @@ class Pipeline:
         """Which column lies where in the output "features"; empty when there is no such output."""
         return next((block.spans for block in self._blocks if block.name == "features"), ())
 
+    @property
+    def categories(self) -> dict[str, tuple[str, ...]]:
+        """The texts that each categorical column knows, by the column's name; another text is as good as unknown."""
+        stages = [stage for block in self._blocks for stage in block.stages]
+        return {stage.columns[0].name: stage.categories for stage in stages if isinstance(stage, FittedCategorical)}
+
     @classmethod
     def build(cls, schema: Schema, config: PipelineConfig) -> UnfittedPipeline:
         """The stages `config` asks for, for `schema`; fit the result to get a pipeline."""

@@ -47,6 +47,9 @@ class ServeConfig(Section):
     grpc_port: int | None = Field(
         None, ge=0, le=65535, description="Port of the gRPC form of the protocol; 0 takes any free one, none: no gRPC."
     )
+    grpc_reflection: bool = Field(
+        False, description="Tell gRPC callers which calls and messages there are, as tools such as grpcurl ask."
+    )
     insecure: bool = Field(False, description="Listen off loopback although there is neither TLS nor a token yet.")
     workers: int = Field(1, ge=1, le=1024, description="Worker processes that share the port, each pinned to its CPUs.")
     threads: int = Field(1, ge=1, le=1024, description="Threads of the inference runtime in each worker.")

@@ -1,7 +1,7 @@
 """The gRPC surface of the served models: the same `ModelServer`s as over HTTP, another container.
 
 The protocol's six calls, gRPC's health check, and Triton's calls for configuration, statistics and the repository of
-models. There is no reflection. The only module that imports the gRPC library.
+models. Reflection is off unless asked for. This module and `reflection.py` alone import the gRPC library.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from corelane.serve.messages import (
     SERVING,
 )
 from corelane.serve.oip import OipCodec
+from corelane.serve.reflection import Reflection
 from corelane.serve.request import Envelope
 from corelane.serve.served import ServedModels
 from corelane.serve.server import ModelServer
@@ -68,6 +69,7 @@ class GrpcServer:
         max_body: int,
         request_timeout_s: float,
         control: ModelControl,
+        has_reflection: bool = False,
     ) -> None:
         self._models = models
         self._servers = models.servers
@@ -81,7 +83,8 @@ class GrpcServer:
         self._request_timeout_s = request_timeout_s
         options = [("grpc.so_reuseport", 1), ("grpc.max_receive_message_length", max_body)]
         self._server = grpc.aio.server(options=[*options, ("grpc.max_send_message_length", -1)])
-        self._server.add_generic_rpc_handlers((self._inference(), self._health()))
+        reflection = Reflection().handlers() if has_reflection else []
+        self._server.add_generic_rpc_handlers((self._inference(), self._health(), *reflection))
 
     def show(self, server: ModelServer) -> None:
         """See `Surface.show`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
@@ -16,6 +17,7 @@ from corelane.observe.metrics import CONTENT_TYPE, MetricsCollector
 from corelane.serve.control import ModelControl
 from corelane.serve.extensions import CONFIGURATION, REPOSITORY, STATISTICS, configuration, repository_index, statistics
 from corelane.serve.oip import OipCodec
+from corelane.serve.openapi import document
 from corelane.serve.records import RecordCodec
 from corelane.serve.request import Envelope, Request, Response
 from corelane.serve.served import ServedModels
@@ -35,6 +37,17 @@ RECEIPT_HEADER = "corelane-receipt"
 REPOSITORY_MODELS = "/v2/repository/models/"
 MAX_TIMEOUT_MS = 3_600_000
 UNROUTED = "other"  # the model of requests that name none
+PAGE = Path(__file__).with_name("docs.html")
+PAGE_HEADERS: Headers = [
+    ("content-type", "text/html; charset=utf-8"),
+    (
+        "content-security-policy",
+        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self';"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+]
+"""The page to try models on asks this server only, and brings its script and style with it."""
 
 
 class Codec(Protocol):
@@ -104,6 +117,8 @@ class ModelRoutes:
             *self._fixed("/v2/health/live", lambda: (200, {"live": True})),
             *self._fixed("/v2/health/ready", self._ready),
             Route("GET", "/metrics", self._send_metrics, self.observe(UNROUTED)),
+            Route("GET", "/openapi.json", self._send_document, self.observe(UNROUTED)),
+            Route("GET", "/docs", self._send_page, self.observe(UNROUTED)),
             Route("POST", "/v2/repository/index", self._send_index, self.observe(UNROUTED)),
             self._statistics("/v2/models/stats", lambda: list(self._models.servers.values())),
         ]
@@ -182,6 +197,13 @@ class ModelRoutes:
     def _send_metrics(self, exchange: Exchange, _body: bytes) -> None:
         self._send_later(exchange, self._lifecycle.exposition, [("content-type", CONTENT_TYPE)])
 
+    def _send_document(self, exchange: Exchange, _body: bytes) -> None:
+        models = [server.model for server in self._models.servers.values()]
+        self._send_later(exchange, lambda: orjson.dumps(document(models)), JSON)
+
+    def _send_page(self, exchange: Exchange, _body: bytes) -> None:
+        self._send_later(exchange, PAGE.read_bytes, PAGE_HEADERS)
+
     def _statistics(self, path: str, servers: Callable[[], Sequence[ModelServer]]) -> Route:
         def handler(exchange: Exchange, _body: bytes) -> None:
             models = [server.model for server in servers()]
@@ -250,7 +272,7 @@ class ModelRoutes:
                 return f"the model must be one of {known}, got {name[:80]!r}"
             if len(parts) > 5 and parts[4] == "versions" and parts[5] != str(server.model.version):
                 return f"the version of {name} must be {server.model.version}, got {parts[5][:20]!r}"
-        known = "/v2/models/<name>/infer, /v1/models/<name>:predict and /v2/health/ready are"
+        known = "/v2/models/<name>/infer, /v1/models/<name>:predict, /v2/health/ready and /docs are"
         return f"the path must be one this server answers, got {path[:80]!r}; {known}"
 
 

@@ -7,7 +7,7 @@ are made of the tables when this module is imported: there is no generated code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, TypeAlias
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -159,16 +159,25 @@ _SCALARS = {
 }
 
 
-def _messages(package: str, table: Mapping[str, Mapping[str, Field]]) -> dict[str, Any]:
-    """The class of each message in `table`, by name."""
+def message_classes(
+    package: str,
+    table: Mapping[str, Mapping[str, Field]],
+    one_of: Mapping[str, str] = _ONE_OF,
+    *,
+    outside: Set[str] = frozenset(),
+) -> dict[str, Any]:
+    """The class of each message in `table`, by name.
+
+    Of those in `one_of` one field is set at a time, but for fields that are `outside` of the choice.
+    """
     file = descriptor_pb2.FileDescriptorProto(name=f"corelane/{package}.proto", package=package, syntax="proto3")
     for name, fields in table.items():
         message = file.message_type.add(name=name)
-        if name in _ONE_OF:
-            message.oneof_decl.add(name=_ONE_OF[name])
+        if name in one_of:
+            message.oneof_decl.add(name=one_of[name])
         for field, (number, kind) in fields.items():
             _add_field(message, package, field, number, kind)
-            if name in _ONE_OF:
+            if name in one_of and field not in outside:
                 message.field[-1].oneof_index = 0
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
@@ -189,5 +198,5 @@ def _add_field(message: Any, package: str, name: str, number: int, kind: str) ->
         field.type_name = f".{package}.{kind}"
 
 
-MESSAGES = _messages(INFERENCE, _INFERENCE)
-HEALTH_MESSAGES = _messages(HEALTH, _HEALTH)
+MESSAGES = message_classes(INFERENCE, _INFERENCE)
+HEALTH_MESSAGES = message_classes(HEALTH, _HEALTH)

@@ -95,12 +95,13 @@ def _neutral(column: Column, num_rows: int) -> Any:
             lengths = [NEUTRAL_LENGTH if length == FREE else length for length in column.shape]
             return np.zeros((num_rows, *lengths), dtype=column.dtype)
         case "image" if column.encoded:
-            return [_black_png(column)] * num_rows
+            return [black_png(column)] * num_rows
         case "image":
             return np.zeros((num_rows, *column.shape), dtype=np.uint8)
 
 
-def _black_png(column: Column) -> bytes:
+def black_png(column: Column) -> bytes:
+    """A file of a black image of the column's size."""
     from PIL import Image  # noqa: PLC0415  only models that take image files need it
 
     height, width, channels = column.shape

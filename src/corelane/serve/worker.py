@@ -271,6 +271,7 @@ async def _started_grpc(
         max_body=description.serve.max_body,
         request_timeout_s=description.serve.request_timeout_s,
         control=control,
+        has_reflection=description.serve.grpc_reflection,
     )
     models.add_surface(server)
     await server.start(description.ip, description.grpc_port)
