@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from corelane.machine.cpu import Machine
 from tests.serve.live import LiveServer, ask, serving, tensor
 from tests.serve.packages import numeric_package
 
@@ -54,6 +55,13 @@ def test_workers_share_the_port_and_their_metrics(package: Path) -> None:
         pinned = [frozenset(os.sched_getaffinity(worker)) for worker in workers]
         assert pinned[0].isdisjoint(pinned[1]) or len(os.sched_getaffinity(0)) < 2
         assert server.stop() == 0
+
+
+def test_there_are_as_many_workers_as_cpus(package: Path) -> None:
+    """`auto` asks the machine."""
+    with serving(package, workers="auto") as server:
+        assert len(server.workers()) == Machine.detect().thread_budget
+        assert server.ask("POST", INFER, BODY).status == 200
 
 
 def test_a_killed_worker_comes_back_and_nothing_counted_is_lost(package: Path) -> None:

@@ -49,3 +49,12 @@ def test_models_need_the_registry_that_they_are_in() -> None:
 def test_sizes_are_written_with_units() -> None:
     """`max_body: 1MiB` is a mebibyte."""
     assert validate_config({"max_body": "1MiB"}, ServeConfig).max_body == 1 << 20
+
+
+def test_as_many_workers_as_there_is_room_for() -> None:
+    """`auto`: one for each `threads` CPUs; a number stays."""
+    assert validate_config({"workers": "auto", "threads": 2}, ServeConfig).with_workers(7).workers == 3
+    assert validate_config({"workers": "auto", "threads": 4}, ServeConfig).with_workers(2).workers == 1
+    assert ServeConfig(workers=5).with_workers(64).workers == 5
+    with pytest.raises(ConfigError):
+        validate_config({"workers": "many"}, ServeConfig)

@@ -14,12 +14,12 @@ def test_a_free_port_is_chosen_and_named() -> None:
     """Port 0 takes a free port, and the address says which."""
     with reserve("127.0.0.1", 0) as address:
         assert address.port > 0
-        assert address.url == f"http://127.0.0.1:{address.port}"
+        assert address.url() == f"http://127.0.0.1:{address.port}"
 
 
 def test_an_ipv6_address_is_bracketed() -> None:
     """The URL of an IPv6 address can be used as it is."""
-    assert Address("::1", 80).url == "http://[::1]:80"
+    assert Address("::1", 80).url("https") == "https://[::1]:80"
 
 
 @pytest.mark.parametrize("option", [None, socket.SO_REUSEADDR, socket.SO_REUSEPORT])

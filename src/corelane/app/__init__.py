@@ -76,6 +76,7 @@ __all__ = [
     "scoring",
     "serve",
     "serving",
+    "tokens",
     "train",
     "training",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -22,6 +23,7 @@ from corelane.core.errors import ConfigError
 from corelane.core.types import Array, JsonObject
 from corelane.web.tensors import TYPES
 
+TOKEN = "CORELANE_TOKEN"  # noqa: S105 - its name; arguments are seen by everybody on the machine
 BODIES = 64  # different requests, sent in turn
 FREE_LENGTH = 16  # of made-up tensors, where a length is free
 
@@ -42,13 +44,17 @@ def load(
     """Ask `model` at `url` as `steps` say: (requests a second, seconds) one after another.
 
     Requests hold `rows` rows of made-up numbers as the model's metadata describe them, or the records of a file of JSON
-    lines in turn. With `timeout_s` the server is told after how long an answer is of no more use. Raises `ConfigError`,
-    and what the server answers when it is asked for the metadata.
+    lines in turn. The environment's CORELANE_TOKEN, if any, is sent as the token. With `timeout_s` the server is told
+    after how long an answer is of no more use. Raises `ConfigError`, and what the server answers when it is asked for
+    the metadata.
     """
     if processes < 1 or rows < 1:
         raise ConfigError(f"processes and rows must be at least 1, got {processes} and {rows}")
     due_s = arrivals(steps, shape, seed)
-    calls = _of_records(model, records, rows) if records is not None else _made_up(url, model, rows, seed)
+    token = os.environ.get(TOKEN)
+    calls = _of_records(model, records, rows) if records is not None else _made_up(url, model, rows, seed, token)
+    if token is not None:
+        calls = [call.by(token) for call in calls]
     if timeout_s is not None:
         calls = [call.within(timeout_s) for call in calls]
     shares = [due_s[index::processes] for index in range(min(processes, len(due_s)))]
@@ -78,9 +84,9 @@ def _of_records(model: str, path: Path, rows: int) -> list[Call]:
     return [predict_call(model, batch) for batch in batches]
 
 
-def _made_up(url: str, model: str, rows: int, seed: int) -> list[Call]:
+def _made_up(url: str, model: str, rows: int, seed: int, token: str | None) -> list[Call]:
     random = np.random.default_rng(seed)
-    with Client(url) as client:
+    with Client(url, token=token) as client:
         inputs = client.metadata(model)["inputs"]
     return [infer_call(model, {one["name"]: _tensor(one, rows, random) for one in inputs}) for _ in range(BODIES)]
 

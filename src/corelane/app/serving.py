@@ -73,6 +73,7 @@ def serve(
         raise ConfigError("serve must be given a package, got none; name one, or list them under serve.packages")
     logger = SystemLogger(root.observe, read_memory_bytes=resident_bytes)
     machine = Machine.detect()
+    root = root.model_copy(update={"serve": root.serve.with_workers(machine.budget(root.machine).threads)})
 
     def announce_and_note(url: str, grpc_port: int | None) -> None:
         announce(url)

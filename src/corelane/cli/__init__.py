@@ -1,8 +1,8 @@
 """The command line: arguments in, one call into `app`, a result out. No decision is taken here but the exit code.
 
 `work.py` holds the commands that do something, `looking.py` the groups that show something, `keeping.py` those about
-checkpoints, `planning.py` those about plans, `registering.py` those about a registry, `outcome.py` what becomes of
-results and errors.
+checkpoints, `planning.py` those about plans, `registering.py` those about a registry, `tokens.py` those about tokens,
+`outcome.py` what becomes of results and errors.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from corelane.cli.keeping import checkpoints_cli, verify_resume
 from corelane.cli.looking import cache_cli, config_cli, data_cli, runs_cli
 from corelane.cli.planning import optimize, plan_cli, plan_worker
 from corelane.cli.registering import models_cli
+from corelane.cli.tokens import token_cli
 from corelane.cli.work import cli
 
 GROUPS = {
@@ -21,6 +22,7 @@ GROUPS = {
     "models": models_cli,
     "plan": plan_cli,
     "runs": runs_cli,
+    "token": token_cli,
 }
 for name, group in GROUPS.items():
     cli.add_typer(group, name=name)

@@ -199,7 +199,11 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 by default, 0 for any free one.")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port of gRPC, 0 for any free one; none without.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Server processes that share the port; 1 by default.")] = None,
+    workers: Annotated[str | None, typer.Option(help="Processes that share the port: a number, or auto; 1.")] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file of the certificate: HTTPS.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file of its key.")] = None,
+    tokens: Annotated[Path | None, typer.Option(help="File of tokens that callers must bring.")] = None,
+    insecure: Annotated[bool, typer.Option(help="Listen off loopback without TLS and tokens all the same.")] = False,
     slo: Annotated[
         str | None, typer.Option(help="Latency to hold, like p99=20ms: deadline, batches, admission.")
     ] = None,
@@ -216,9 +220,19 @@ def serve(
 ) -> None:
     """Serve packages over REST, and gRPC where a port is given, until stopped."""
     with reported(as_json):
-        options = {"host": host, "port": port, "grpc_port": grpc_port, "workers": workers, "slo": slo}
+        options: dict[str, object] = {
+            "host": host,
+            "port": port,
+            "grpc_port": grpc_port,
+            "workers": workers,
+            "slo": slo,
+            "tls_certificate": tls_certificate,
+            "tls_key": tls_key,
+            "tokens": tokens,
+        }
         settings = [
             *(overrides or ()),
+            *(["serve.insecure=true"] if insecure else ()),
             *(f"serve.{key}={value}" for key, value in options.items() if value is not None),
         ]
         code = rooms.serving.serve(

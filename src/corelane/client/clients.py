@@ -20,6 +20,7 @@ import httpcore
 from corelane.client.retry import Attempts, RetryBudget
 from corelane.client.wire import (
     Call,
+    bearer,
     error_of,
     infer_answer,
     infer_call,
@@ -44,6 +45,7 @@ class _Calls:
         timeout_s: float,
         budget: RetryBudget | None,
         headers: Mapping[str, str] | None,
+        token: str | None,
         clock: Clock | None,
     ) -> None:
         parts = urlsplit(url)
@@ -55,7 +57,7 @@ class _Calls:
         self._timeout_s = timeout_s
         self._clock = clock or SystemClock()
         self._budget = budget or RetryBudget(clock=self._clock)
-        self._headers = tuple((headers or {}).items())
+        self._headers = (*(headers or {}).items(), *(() if token is None else (bearer(token),)))
         self._random = random.Random()  # noqa: S311 - it spreads waits, and guards nothing
 
     def _attempts(self, timeout_s: float | None) -> Attempts:
@@ -95,8 +97,8 @@ class Client(_Calls):
     """Owns connections to one server. May be shared by threads.
 
     Each call takes `timeout_s` seconds at most, retries included. Raises `ConfigError` for a URL that is none; calls
-    raise `RequestError`, `NotFoundError`, `OverloadedError`, `NotReadyError`, `DeadlineError`, `ConnectionLostError`
-    and `ServerFailedError`.
+    raise `RequestError`, `UnauthorizedError`, `ForbiddenError`, `NotFoundError`, `OverloadedError`, `NotReadyError`,
+    `DeadlineError`, `ConnectionLostError` and `ServerFailedError`. `token` is what the server asks for, if it does.
     """
 
     def __init__(
@@ -106,9 +108,10 @@ class Client(_Calls):
         timeout_s: float = 30.0,
         budget: RetryBudget | None = None,
         headers: Mapping[str, str] | None = None,
+        token: str | None = None,
         clock: Clock | None = None,
     ) -> None:
-        super().__init__(url, timeout_s, budget, headers, clock)
+        super().__init__(url, timeout_s, budget, headers, token, clock)
         self._pool = httpcore.ConnectionPool(max_connections=MAX_CONNECTIONS)
 
     def infer(
@@ -181,9 +184,10 @@ class AsyncClient(_Calls):
         timeout_s: float = 30.0,
         budget: RetryBudget | None = None,
         headers: Mapping[str, str] | None = None,
+        token: str | None = None,
         clock: Clock | None = None,
     ) -> None:
-        super().__init__(url, timeout_s, budget, headers, clock)
+        super().__init__(url, timeout_s, budget, headers, token, clock)
         self._pool = httpcore.AsyncConnectionPool(max_connections=MAX_CONNECTIONS)
 
     async def infer(

@@ -19,6 +19,7 @@ import orjson
 from corelane.core.errors import (
     CorelaneError,
     DeadlineError,
+    ForbiddenError,
     MethodNotAllowedError,
     NotFoundError,
     NotReadyError,
@@ -27,6 +28,7 @@ from corelane.core.errors import (
     RequestError,
     ServerFailedError,
     SlowBodyError,
+    UnauthorizedError,
     UnsupportedMediaError,
 )
 from corelane.core.types import Array
@@ -46,6 +48,8 @@ from corelane.web.tensors import (
 _NAMES = {dtype.newbyteorder("=").str: name for name, dtype in TYPES.items()}
 _ERRORS: Mapping[int, type[CorelaneError]] = {
     400: RequestError,
+    401: UnauthorizedError,
+    403: ForbiddenError,
     404: NotFoundError,
     405: MethodNotAllowedError,
     408: SlowBodyError,
@@ -56,6 +60,11 @@ _ERRORS: Mapping[int, type[CorelaneError]] = {
 }
 
 
+def bearer(token: str) -> tuple[str, str]:
+    """The header that brings `token`."""
+    return "Authorization", f"Bearer {token}"
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One request: its path, headers and body (None: a GET)."""
@@ -63,6 +72,10 @@ class Call:
     path: str
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
+
+    def by(self, token: str) -> Call:
+        """The same, from whoever has `token`."""
+        return Call(self.path, (*self.headers, bearer(token)), self.body)
 
     def within(self, timeout_s: float) -> Call:
         """The same, telling the server after how long the answer is of no more use."""

@@ -204,6 +204,12 @@ class NotFoundError(PermanentError):
     code = "not_found"
 
 
+class UnauthorizedError(PermanentError):
+    """The request brings no token, or one that is not known or has expired."""
+
+    code = "unauthorized"
+
+
 class ForbiddenError(PermanentError):
     """The caller, or anybody, is not allowed to do this here."""
 

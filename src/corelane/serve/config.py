@@ -6,15 +6,24 @@ Every limit of `docs/serve.md` is a field here. The root key is `serve`; `app` c
 from __future__ import annotations
 
 import ipaddress
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from corelane.core.config import Bytes, Section
 from corelane.core.errors import ConfigError
 from corelane.serve.slo import Slo
+from corelane.web.tls import Tls
 
 MIB = 1 << 20
+
+
+AUTO = 0
+
+
+def _workers(value: object) -> object:
+    return AUTO if value == "auto" else value
 
 
 class ServeConfig(Section):
@@ -41,7 +50,7 @@ class ServeConfig(Section):
         " unload, and nothing else.",
     )
     host: str = Field(
-        "127.0.0.1", min_length=1, description="Address to listen on; off loopback needs `insecure: true`."
+        "127.0.0.1", min_length=1, description="Address to listen on; off loopback TLS and tokens are needed."
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
     grpc_port: int | None = Field(
@@ -50,8 +59,22 @@ class ServeConfig(Section):
     grpc_reflection: bool = Field(
         False, description="Tell gRPC callers which calls and messages there are, as tools such as grpcurl ask."
     )
-    insecure: bool = Field(False, description="Listen off loopback although there is neither TLS nor a token yet.")
-    workers: int = Field(1, ge=1, le=1024, description="Worker processes that share the port, each pinned to its CPUs.")
+    tls_certificate: str | None = Field(
+        None,
+        description="PEM file of the certificate, and of those that vouch for it: HTTPS, and gRPC over TLS.",
+    )
+    tls_key: str | None = Field(None, description="PEM file of the certificate's key, without a password.")
+    tokens: str | None = Field(
+        None, description="File of tokens that callers must bring (`corelane token new`); none: anybody may ask."
+    )
+    insecure: bool = Field(False, description="Listen off loopback although there is no TLS, or no token is asked for.")
+    workers: Annotated[int, BeforeValidator(_workers)] = Field(
+        1,
+        ge=AUTO,
+        le=1024,
+        description="Worker processes that share the port, each pinned to its CPUs; auto (or 0): one for each `threads`"
+        " CPUs that this process may use.",
+    )
     threads: int = Field(1, ge=1, le=1024, description="Threads of the inference runtime in each worker.")
     plan: Literal["auto", "safe"] = Field(
         "auto",
@@ -120,12 +143,29 @@ class ServeConfig(Section):
 
     @model_validator(mode="after")
     def _check_exposure(self) -> ServeConfig:
-        if not self.insecure and not is_loopback(self.host):
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key must be given together, got one of them")
+        is_safe = self.tls_certificate is not None and self.tokens is not None
+        if not self.insecure and not is_safe and not is_loopback(self.host):
             raise ValueError(
-                f"host must be a loopback address, got {self.host!r}; the server has no TLS and no tokens yet:"
-                " put a proxy in front of 127.0.0.1, or set `insecure: true` on a network you trust"
+                f"host must be a loopback address where there is no TLS or no tokens, got {self.host!r}; give"
+                " tls_certificate, tls_key and tokens (`corelane token new`), put a proxy in front of 127.0.0.1,"
+                " or set `insecure: true` on a network you trust"
             )
         return self
+
+    def with_workers(self, budget_threads: int) -> ServeConfig:
+        """This configuration with a number for `workers: auto` on a machine with so many threads to use."""
+        if self.workers != AUTO:
+            return self
+        return self.model_copy(update={"workers": max(1, budget_threads // self.threads)})
+
+    @property
+    def tls(self) -> Tls | None:
+        """The certificate and its key, if there are any."""
+        if self.tls_certificate is None or self.tls_key is None:
+            return None
+        return Tls(Path(self.tls_certificate), Path(self.tls_key))
 
 
 def is_loopback(host: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
 import grpc
@@ -36,12 +36,27 @@ from corelane.serve.request import Envelope
 from corelane.serve.served import ServedModels
 from corelane.serve.server import ModelServer
 from corelane.web.exchange import Observe
+from corelane.web.http import Guard
+from corelane.web.route import Scope
 from corelane.web.status import Failure, failure_of
+from corelane.web.tls import Tls
 
 PROTOCOL = "grpc"
 WATCH_S = 1.0  # between two looks of a health watch
+SCOPES: Mapping[str, Scope | None] = {
+    "ModelInfer": "infer",
+    "ServerLive": None,
+    "ServerReady": None,
+    "ModelReady": None,
+    "Check": None,
+    "RepositoryModelLoad": "manage",
+    "RepositoryModelUnload": "manage",
+}
+"""What a caller must be allowed to do for a call; of those not named, to read."""
+
 STATUSES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -70,10 +85,14 @@ class GrpcServer:
         request_timeout_s: float,
         control: ModelControl,
         has_reflection: bool = False,
+        guard: Guard | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self._models = models
         self._servers = models.servers
         self._control = control
+        self._guard = guard
+        self._tls = tls
         self._codecs: dict[str, GrpcCodec] = {}
         self._meters: dict[str, Observe] = {}
         self._metrics = metrics
@@ -98,7 +117,12 @@ class GrpcServer:
 
     async def start(self, ip: str, port: int) -> None:
         """Accept calls. Raises `RuntimeError` when the address cannot be listened on."""
-        self._server.add_insecure_port(f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}")
+        address = f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+        if self._tls is None:
+            self._server.add_insecure_port(address)
+        else:
+            pair = (self._tls.key.read_bytes(), self._tls.certificate.read_bytes())
+            self._server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
         await self._server.start()
 
     async def stop(self, grace_s: float) -> None:
@@ -149,6 +173,7 @@ class GrpcServer:
             start_s = time.monotonic()
             observe = self._meters.get(message.model_name, self._other) if name == "ModelInfer" else self._other
             try:
+                self._check_scope(name, context)
                 reply = await call(message, context)
             except asyncio.CancelledError:
                 observe(499, time.monotonic() - start_s)
@@ -163,6 +188,13 @@ class GrpcServer:
             return reply
 
         return answer
+
+    def _check_scope(self, name: str, context: Context) -> None:
+        """Raise unless the caller may do that."""
+        scope = SCOPES.get(name, "read")
+        if self._guard is not None and scope is not None:
+            found = dict(context.invocation_metadata() or ()).get("authorization")
+            self._guard.check(found if isinstance(found, str) else None, scope)
 
     async def _infer(self, message: Any, context: Context) -> Any:
         server = self._server_of(message.model_name, message.model_version)

@@ -23,7 +23,7 @@ from corelane.serve.request import Envelope, Request, Response
 from corelane.serve.served import ServedModels
 from corelane.serve.server import ModelServer
 from corelane.web.exchange import JSON, Exchange, Headers, Observe
-from corelane.web.route import Handler, Route, Routes
+from corelane.web.route import Handler, Route, Routes, Scope
 from corelane.web.status import HTTP_STATUS
 from corelane.web.tensors import HEADER, TIMEOUT_HEADER
 
@@ -114,11 +114,11 @@ class ModelRoutes:
         """The routes that are there whatever is served."""
         return [
             *self._fixed("/v2", lambda: (200, _server_metadata())),
-            *self._fixed("/v2/health/live", lambda: (200, {"live": True})),
-            *self._fixed("/v2/health/ready", self._ready),
+            *self._fixed("/v2/health/live", lambda: (200, {"live": True}), None),
+            *self._fixed("/v2/health/ready", self._ready, None),
             Route("GET", "/metrics", self._send_metrics, self.observe(UNROUTED)),
             Route("GET", "/openapi.json", self._send_document, self.observe(UNROUTED)),
-            Route("GET", "/docs", self._send_page, self.observe(UNROUTED)),
+            Route("GET", "/docs", self._send_page, self.observe(UNROUTED), None),
             Route("POST", "/v2/repository/index", self._send_index, self.observe(UNROUTED)),
             self._statistics("/v2/models/stats", lambda: list(self._models.servers.values())),
         ]
@@ -133,16 +133,17 @@ class ModelRoutes:
         metadata = codec.metadata()
         infer = self._predicting(server, codec)
         observe = self.observe(name)
-        routes = [Route("POST", f"/v1/models/{name}:predict", self._predicting(server, RecordCodec(server)), observe)]
+        predict = self._predicting(server, RecordCodec(server))
+        routes = [Route("POST", f"/v1/models/{name}:predict", predict, observe, "infer")]
         for base in (f"/v2/models/{name}", f"/v2/models/{name}/versions/{version}"):
             routes += self._fixed(base, lambda: (200, metadata))
-            routes += self._fixed(f"{base}/ready", lambda: self._model_ready(server))
+            routes += self._fixed(f"{base}/ready", lambda: self._model_ready(server), None)
             routes += self._fixed(
                 f"{base}/config", lambda: (200, configuration(server.model, server.config.batch_size))
             )
             routes += self._fixed(f"{base}/slowest", lambda: (200, _slowest(server)))
             routes.append(self._statistics(f"{base}/stats", lambda: [server]))
-            routes.append(Route("POST", f"{base}/infer", infer, observe))
+            routes.append(Route("POST", f"{base}/infer", infer, observe, "infer"))
         return routes
 
     def _predicting(self, server: ModelServer, codec: Codec) -> Handler:
@@ -178,13 +179,15 @@ class ModelRoutes:
 
         return predict
 
-    def _fixed(self, path: str, answer: Callable[[], tuple[int, JsonObject]]) -> list[Route]:
+    def _fixed(
+        self, path: str, answer: Callable[[], tuple[int, JsonObject]], scope: Scope | None = "read"
+    ) -> list[Route]:
         def handler(exchange: Exchange, _body: bytes) -> None:
             status, message = answer()
             exchange.reply(orjson.dumps(message), status)
 
         observe = self.observe(UNROUTED)
-        return [Route("GET", path, handler, observe), Route("GET", f"{path}/", handler, observe)]
+        return [Route("GET", one, handler, observe, scope) for one in (path, f"{path}/")]
 
     def _ready(self) -> tuple[int, JsonObject]:
         ready = self._lifecycle.is_ready and self._models.are_ready
@@ -231,7 +234,7 @@ class ModelRoutes:
             control = self._control
             self._await(exchange, control.load(name, parameters) if action == "load" else control.unload(name))
 
-        return Route("POST", path, handler, self.observe(UNROUTED))
+        return Route("POST", path, handler, self.observe(UNROUTED), "manage")
 
     def _await(self, exchange: Exchange, work: Awaitable[None]) -> None:
         """Reply with an empty object when `work` is done."""

@@ -24,6 +24,7 @@ from corelane.model.package import ModelPackage
 from corelane.serve.config import ServeConfig
 from corelane.serve.origin import Followed, first_packages
 from corelane.serve.planned import Planned
+from corelane.serve.tokens import read_tokens
 from corelane.serve.worker import READY_SOCKET, SUPERVISOR, WorkerDescription, work
 from corelane.web.embed import ABORT_GRACE_S
 from corelane.web.listen import Address, reserve
@@ -56,6 +57,10 @@ def serve(
     package, two of one name, a host that is none of this machine's), `BundleError` for a broken package,
     `NotFoundError` for a model that its registry does not have and `PortInUseError`, all before a child is started.
     """
+    if config.tls is not None:
+        config.tls.check()
+    if config.tokens is not None:
+        read_tokens(Path(config.tokens))
     _check_packages(
         [*packages, *(first_packages(followed) if followed is not None else ())],
         is_none_fine=config.model_control == "explicit",
@@ -100,7 +105,9 @@ def serve(
         with (
             _stop_on_signals() as stop,
             serve_metrics(socket_path(sockets, SUPERVISOR), supervisor.metrics),
-            _announcing(sockets, set(names), address, lambda url: announce(url, grpc_port)),
+            _announcing(
+                sockets, set(names), address, lambda url: announce(url, grpc_port), is_tls=config.tls is not None
+            ),
         ):
             return supervisor.run(stop)
 
@@ -174,7 +181,9 @@ def _stop_on_signals() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _announcing(sockets: Path, names: set[str], address: Address, announce: Callable[[str], None]) -> Iterator[None]:
+def _announcing(
+    sockets: Path, names: set[str], address: Address, announce: Callable[[str], None], *, is_tls: bool
+) -> Iterator[None]:
     """Call `announce` once all of `names` have reported.
 
     A thread goes on reading until the context ends: restarted workers report too, and a sender to a full socket blocks.
@@ -188,7 +197,7 @@ def _announcing(sockets: Path, names: set[str], address: Address, announce: Call
                 if names:
                     names.discard(name)
                     if not names:
-                        announce(address.url)
+                        announce(address.url("https" if is_tls else "http"))
 
         thread = threading.Thread(target=listen, name="announce", daemon=True)
         thread.start()

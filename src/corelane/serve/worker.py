@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 from pydantic import Field
 
+from corelane.core.clock import SystemClock
 from corelane.core.config import Section
 from corelane.core.errors import NotFoundError, WorkerLostError
 from corelane.machine.memory import MemoryManager
@@ -43,6 +44,7 @@ from corelane.serve.origin import FixedPackage, Followed, InRegistry
 from corelane.serve.planned import Planned
 from corelane.serve.served import ServedModels
 from corelane.serve.server import ModelServer
+from corelane.serve.tokens import TokenFile
 from corelane.serve.watchdog import end_if_hung
 from corelane.web.embed import HttpServer, Stopping
 from corelane.web.http import HttpApplication, Limits
@@ -120,6 +122,10 @@ class _Lifecycle:
         except WorkerLostError:
             return self._render()
 
+    def tell_tokens(self, message: str) -> None:
+        """Log that the file of tokens cannot be read any more; those that were known go on."""
+        self._logger.inference.error("tokens_unreadable", worker=self._description.name, detail=message)
+
     def tell_hung(self, seconds: float) -> None:
         """Log that a run hangs, just before this process ends for it."""
         self._logger.inference.error("run_hung", worker=self._description.name, seconds=round(seconds, 1))
@@ -173,6 +179,7 @@ async def _serve(
         Address(description.ip, description.port),
         max_connections=config.max_connections,
         header_timeout_s=config.header_timeout_s,
+        tls=config.tls,
     )
     _watch(models, metrics)
     grpc_server = await _started_grpc(models, lifecycle, description, metrics, control)
@@ -272,6 +279,8 @@ async def _started_grpc(
         request_timeout_s=description.serve.request_timeout_s,
         control=control,
         has_reflection=description.serve.grpc_reflection,
+        guard=_guard(description.serve, lifecycle),
+        tls=description.serve.tls,
     )
     models.add_surface(server)
     await server.start(description.ip, description.grpc_port)
@@ -288,7 +297,12 @@ def _application(
         on_refusal=lambda code: metrics.counter("corelane_inference_rejected_requests_total", code).inc(),
         report=lifecycle.report,
         shed_status=config.shed_status,
+        guard=_guard(config, lifecycle),
     )
+
+
+def _guard(config: ServeConfig, lifecycle: _Lifecycle) -> TokenFile | None:
+    return None if config.tokens is None else TokenFile(Path(config.tokens), SystemClock(), lifecycle.tell_tokens)
 
 
 def _watch(models: ServedModels, metrics: MetricsCollector) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from granian.constants import HTTPModes
+from granian.constants import HTTPModes, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.embed import Server
@@ -19,6 +19,7 @@ from granian.server.embed import Server
 from corelane.core.errors import WorkerLostError
 from corelane.web.http import HttpApplication
 from corelane.web.listen import Address
+from corelane.web.tls import Tls
 
 MAX_HEAD_BYTES = 64 << 10  # request line and headers; hyper answers 431 once twice as much has come at the latest
 BACKLOG = 1024  # connections the kernel keeps while they wait to be accepted; the usual limit is 4096
@@ -40,7 +41,13 @@ class HttpServer:
     """Serves `application` at `address` in the running event loop, sharing the port with other workers."""
 
     def __init__(
-        self, application: HttpApplication, address: Address, *, max_connections: int, header_timeout_s: float
+        self,
+        application: HttpApplication,
+        address: Address,
+        *,
+        max_connections: int,
+        header_timeout_s: float,
+        tls: Tls | None = None,
     ) -> None:
         self._application = application
         self._listening = asyncio.Event()
@@ -55,6 +62,9 @@ class HttpServer:
             http1_settings=HTTP1Settings(
                 header_read_timeout=max(1, round(header_timeout_s * 1000)), max_buffer_size=MAX_HEAD_BYTES
             ),
+            ssl_cert=None if tls is None else tls.certificate,
+            ssl_key=None if tls is None else tls.key,
+            ssl_protocol_min=SSLProtocols.tls12,
             log_level=LogLevels.error,
             log_dictconfig=_LOGGING,
         )

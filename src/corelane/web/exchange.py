@@ -14,7 +14,7 @@ from typing import Protocol, TypeAlias
 import orjson
 
 from corelane.core.errors import CorelaneError, DeadlineError
-from corelane.web.status import CLIENT_GONE, SHED, Failure, failure_of
+from corelane.web.status import CLIENT_GONE, SHED, UNAUTHORIZED, Failure, failure_of
 
 Headers: TypeAlias = list[tuple[str, str]]
 Observe: TypeAlias = Callable[[int, float], None]
@@ -149,6 +149,8 @@ class Exchange:
             self._edge.on_refusal(error.code)
         if failure.retry_after_s is not None:
             headers = [*headers, ("retry-after", str(math.ceil(failure.retry_after_s)))]
+        if failure.status == UNAUTHORIZED:
+            headers = [*headers, ("www-authenticate", "Bearer")]
         if failure.status in _CLOSING:
             headers = [*headers, ("connection", "close")]
         status = self._edge.shed_status if failure.status == SHED else failure.status

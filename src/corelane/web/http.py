@@ -14,10 +14,17 @@ from typing import Protocol
 
 from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
 
-from corelane.core.errors import CorelaneError, DeadlineError, MethodNotAllowedError, NotReadyError, SlowBodyError
+from corelane.core.errors import (
+    CorelaneError,
+    DeadlineError,
+    MethodNotAllowedError,
+    NotReadyError,
+    SlowBodyError,
+)
 from corelane.web.body import check_headers, read_chunks, unpacked
 from corelane.web.exchange import JSON, Exchange, Headers, Observe, RequestHeaders
-from corelane.web.route import Routes
+from corelane.web.route import Route, Routes
+from corelane.web.route import Scope as RouteScope
 from corelane.web.status import SHED, Failure
 
 WATCH_AFTER_S = 0.1
@@ -53,6 +60,14 @@ class HttpProtocol(Protocol):
         ...
 
 
+class Guard(Protocol):
+    """Knows who may do what."""
+
+    def check(self, authorization: str | None, scope: RouteScope) -> None:
+        """Raise `UnauthorizedError` or `ForbiddenError` unless the header Authorization allows `scope`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a request may cost: bytes of body, and seconds for the body to arrive and for the answer to be ready."""
@@ -66,7 +81,8 @@ class HttpApplication:
     """Answers HTTP requests by `routes`.
 
     `on_refusal` is told the code of each refusal, `report` an unexpected error and the opaque id the caller got. What
-    is shed for want of room is answered `shed_status`.
+    is shed for want of room is answered `shed_status`. `guard` is asked whether a caller may use a route, before the
+    body is read.
     """
 
     def __init__(
@@ -78,6 +94,7 @@ class HttpApplication:
         on_refusal: Callable[[str], None],
         report: Callable[[BaseException, Failure], None],
         shed_status: int = SHED,
+        guard: Guard | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._routes = routes
@@ -88,6 +105,7 @@ class HttpApplication:
         self.on_refusal = on_refusal
         self.report = report
         self.shed_status = shed_status
+        self._guard = guard
         self.monotonic = monotonic
         self.is_draining = False
         self.num_open = 0
@@ -98,10 +116,8 @@ class HttpApplication:
         self._open[exchange] = None
         self.num_open += 1
         try:
-            method, path = scope.method, scope.path
-            route = self._routes.find(method, path)
-            exchange.observe = route.observe
-            if method == "POST":
+            route = self._route(exchange, scope)
+            if route.method == "POST":
                 body = await self._body(exchange, scope.headers, protocol)
             else:
                 body = b""
@@ -123,6 +139,14 @@ class HttpApplication:
         finally:
             del self._open[exchange]
             self.num_open -= 1
+
+    def _route(self, exchange: Exchange, scope: Scope) -> Route:
+        """The route of a request whose caller may use it."""
+        route = self._routes.find(scope.method, scope.path)
+        exchange.observe = route.observe
+        if self._guard is not None and route.scope is not None:
+            self._guard.check(scope.headers.get("authorization"), route.scope)
+        return route
 
     async def _body(self, exchange: Exchange, headers: RequestHeaders, protocol: HttpProtocol) -> bytes:
         """The whole body, within limits, without its content encoding."""

@@ -22,10 +22,9 @@ class Address:
     ip: str
     port: int
 
-    @property
-    def url(self) -> str:
+    def url(self, scheme: str = "http") -> str:
         """`http://ip:port`."""
-        return f"http://[{self.ip}]:{self.port}" if ":" in self.ip else f"http://{self.ip}:{self.port}"
+        return f"{scheme}://[{self.ip}]:{self.port}" if ":" in self.ip else f"{scheme}://{self.ip}:{self.port}"
 
 
 @contextmanager

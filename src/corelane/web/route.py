@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from corelane.core.errors import MethodNotAllowedError, NotFoundError
 from corelane.web.exchange import Exchange, Observe
 
+Scope: TypeAlias = Literal["infer", "read", "manage"]
 Handler: TypeAlias = Callable[[Exchange, bytes], None]
 """Answers an exchange, at once or later. `CorelaneError`s it raises become the reply."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method and a decoded path, who answers, and who is told about the reply. Only POST routes get a body."""
+    """A method and a decoded path, who answers, and who is told about the reply. Only POST routes get a body.
+
+    `scope` is what a caller must be allowed to do where that is asked; None: anybody may.
+    """
 
     method: str
     path: str
     handler: Handler
     observe: Observe
+    scope: Scope | None = "read"
 
 
 def _nothing_beyond(_path: str) -> Route | None:

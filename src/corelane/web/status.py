@@ -13,8 +13,10 @@ from corelane.core.errors import CorelaneError, OverloadedError
 SHED = 429
 """The status of a request that was shed; a server may be told to answer another."""
 
+UNAUTHORIZED = 401
 HTTP_STATUS = {
     "request_invalid": 400,
+    "unauthorized": UNAUTHORIZED,
     "forbidden": 403,
     "not_found": 404,
     "method_not_allowed": 405,
