@@ -21,7 +21,15 @@ from corelane.serve.http import RECEIPT_HEADER
 from corelane.serve.openapi import document
 from corelane.serve.schemas import example_rows
 from tests.serve.live import LiveServer, serving
-from tests.serve.packages import image_graph, image_package, labels_package, mixed_package, mlp_graph, numeric_package, publish
+from tests.serve.packages import (
+    image_graph,
+    image_package,
+    labels_package,
+    mixed_package,
+    mlp_graph,
+    numeric_package,
+    publish,
+)
 
 MODELS = ("m", "mixed", "labels", "picture", "photo", "ruled")
 
@@ -169,6 +177,12 @@ def test_what_a_schema_refuses_the_server_refuses(server: LiveServer, told: Any,
     with pytest.raises(jsonschema_rs.ValidationError):
         check(told, row_of(told, model), row)
     assert server.ask("POST", f"/v1/models/{model}:predict", {"rows": [row]}).status == 400
+
+
+def test_every_operation_has_a_name_of_its_own(told: Any) -> None:
+    """Generated clients make functions of them."""
+    names = [operation["operationId"] for path in told["paths"].values() for operation in path.values()]
+    assert len(set(names)) == len(names)
 
 
 def test_headers_are_called_as_the_server_reads_them(told: Any) -> None:

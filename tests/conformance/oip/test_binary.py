@@ -13,11 +13,11 @@ from tests.conformance.oip.peer import (
     SIZE,
     Peer,
     assert_alike,
+    assert_refused,
     content_of,
     described,
     joined,
     outputs_of,
-    assert_refused,
 )
 
 LENGTH = JSON_LENGTH.lower()
