@@ -127,38 +127,74 @@ def test_inputs_that_fit_but_for_their_values(servers: dict[str, ModelServer], m
     """The model's own inputs with shapes that are right more often than not, and hostile elements."""
     server = servers[model]
     codec = OipCodec(server.model)
-    num_rows = data.draw(st.integers(1, 3))
     inputs, behind = [], b""
-    for meta in server.model.signature.inputs:
-        shape = [num_rows, *(data.draw(st.sampled_from([1, 2, 4])) if n < 0 else n for n in meta.shape[1:])]
-        count = int(np.prod(shape))
-        tensor: dict[str, Any] = {"name": meta.name, "datatype": meta.datatype, "shape": shape}
-        tensor["datatype"] = data.draw(st.one_of(st.just(meta.datatype), DATATYPE_NAMES))
+    for tensor, content in fitting(server, data):
         if data.draw(st.booleans()):
-            tensor["data"] = data.draw(st.lists(CELLS, min_size=count, max_size=count)) if count < 30 else [1] * count
-        else:
-            size = count * data.draw(st.sampled_from([1, 2, 4, 8]))
-            content = data.draw(st.one_of(st.binary(min_size=size, max_size=size), st.just(b"\xff" * size)))
-            tensor["parameters"] = {"binary_data_size": size}
-            behind += content
-        inputs.append(tensor)
+            inputs.append(tensor)
+            continue
+        described = {name: value for name, value in tensor.items() if name != "data"}
+        inputs.append({**described, "parameters": {"binary_data_size": len(content)}})
+        behind += content
     head = json.dumps({"inputs": inputs, "parameters": {"binary_data_output": data.draw(st.booleans())}}).encode()
     with suppress(RequestError):
         answered(server, codec, codec.parse(head + behind, Envelope(json_length=str(len(head)))))
 
 
+def fitting(server: ModelServer, data: st.DataObject) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """The model's inputs in JSON, each with its elements as bytes; one field in seven is anything."""
+    num_rows = data.draw(st.integers(1, 3))
+    for meta in server.model.signature.inputs:
+        shape = [num_rows, *(data.draw(st.integers(1, 4)) if length < 0 else length for length in meta.shape[1:])]
+        datatype = data.draw(DATATYPE_NAMES) if is_wild(data) else meta.datatype
+        cells = CELLS if is_wild(data) else LEGAL.get(str(datatype), st.floats(-1e30, 1e30))
+        count = int(np.prod(shape))
+        some = data.draw(st.lists(cells, min_size=min(count, 20), max_size=min(count, 20)))
+        elements = (some * (count // max(1, len(some)) + 1))[:count]
+        content = as_bytes(elements, datatype)
+        if is_wild(data):
+            content = data.draw(st.one_of(st.binary(max_size=40), st.just(b"\xff" * len(content))))
+        yield {"name": meta.name, "datatype": datatype, "shape": shape, "data": elements}, content
+
+
+LEGAL: dict[str, st.SearchStrategy[Any]] = {
+    "BYTES": st.one_of(
+        st.sampled_from(["red", base64.b64encode(png(np.zeros((8, 8, 3), np.uint8))).decode()]), st.text()
+    ),
+    "UINT8": st.integers(0, 255),
+    "BOOL": st.booleans(),
+    "FP64": st.one_of(st.floats(0, 100), st.floats(allow_nan=False, allow_infinity=False)),
+}
+
+
+def is_wild(data: st.DataObject) -> bool:
+    return data.draw(st.integers(0, 6)) == 6
+
+
+def as_bytes(elements: list[Any], datatype: Any) -> bytes:
+    """Elements as the binary extension has them; noise where they are of another type."""
+    if datatype == "BYTES":
+        texts = [str(element).encode(errors="surrogatepass") for element in elements]
+        return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+    try:
+        with np.errstate(over="ignore"):
+            return np.array(elements, TYPES[datatype]).tobytes()
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return bytes(8 * len(elements))
+
+
 @pytest.mark.parametrize("model", MODELS)
 @RUNS
-@given(rows=st.lists(st.dictionaries(st.sampled_from(NAMES), CELLS), min_size=1, max_size=3), whole=st.booleans())
-def test_records(servers: dict[str, ModelServer], model: str, rows: list[dict[str, Any]], whole: bool) -> None:
-    """Rows with the model's columns, or some, and anything in them."""
+@given(rows=st.lists(st.dictionaries(st.sampled_from(NAMES), CELLS), min_size=1, max_size=3), data=st.data())
+def test_records(servers: dict[str, ModelServer], model: str, rows: list[dict[str, Any]], data: st.DataObject) -> None:
+    """Rows of any columns and values, and rows of the model's own with legal values but for some."""
     server = servers[model]
     codec = RecordCodec(server)
-    if whole:
-        names = server.model.pipeline.schema.names
-        rows = [{name: row.get(name, next(iter(row.values()), 1)) for name in names} for row in rows]
-    with suppress(RequestError):
-        answered(server, codec, codec.parse(json.dumps({"rows": rows}).encode()))
+    tensors = {tensor["name"]: tensor for tensor, _ in fitting(server, data)}
+    names = server.model.pipeline.schema.names
+    own = {name: (tensors[name]["data"] or [None])[0] for name in names}
+    for body in ({"rows": rows}, {"rows": [own]}, {"rows": [own, {**own, **rows[0]}]}):
+        with suppress(RequestError):
+            answered(server, codec, codec.parse(json.dumps(body).encode()))
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -182,22 +218,31 @@ def test_tensors_over_grpc(servers: dict[str, ModelServer], model: str, data: st
     """Every field of a message with anything that its type can hold."""
     server = servers[model]
     codec = GrpcCodec(OipCodec(server.model))
-    message = MESSAGES["ModelInferRequest"](
-        model_name=model, id=data.draw(st.text(st.characters(codec="utf-8"), max_size=3))
-    )
-    names = [meta.name for meta in server.model.signature.inputs]
-    for name in data.draw(
-        st.one_of(st.just(names), st.just(["features"]), st.lists(st.sampled_from(NAMES), max_size=3))
-    ):
-        shape = data.draw(
-            st.one_of(st.just([1]), st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3), st.just([1, 4]))
-        )
-        kind = str(data.draw(DATATYPE_NAMES))
-        tensor = message.inputs.add(name=name, datatype=kind, shape=shape)
-        fill(tensor.contents, data)
-    message.raw_input_contents.extend(data.draw(st.lists(st.binary(max_size=40), max_size=3)))
+    message = MESSAGES["ModelInferRequest"](model_name=model)
+    is_raw = data.draw(st.booleans())
+    for given_tensor, content in fitting(server, data):
+        shape = [data.draw(INT64)] if is_wild(data) else given_tensor["shape"]
+        tensor = message.inputs.add(name=given_tensor["name"], datatype=str(given_tensor["datatype"]), shape=shape)
+        if is_raw:
+            message.raw_input_contents.append(content)
+        elif is_wild(data):
+            fill(tensor.contents, data)
+        else:
+            fill_as_told(tensor.contents, given_tensor)
     with suppress(RequestError):
         answered(server, codec, codec.parse(message, Envelope()))
+
+
+INT64 = st.integers(-(2**63), 2**63 - 1)
+
+
+def fill_as_told(contents: Any, tensor: dict[str, Any]) -> None:
+    """The elements of `tensor` in the field of its datatype, none where they do not go in."""
+    fields = {"FP64": "fp64_contents", "UINT8": "uint_contents", "BYTES": "bytes_contents"}
+    field = getattr(contents, fields.get(tensor["datatype"], "int64_contents"))
+    with suppress(TypeError, ValueError, AttributeError, UnicodeError):
+        is_text = tensor["datatype"] == "BYTES"
+        field.extend([one.encode() for one in tensor["data"]] if is_text else tensor["data"])
 
 
 def fill(contents: Any, data: st.DataObject) -> None:

@@ -179,6 +179,12 @@ def test_what_a_schema_refuses_the_server_refuses(server: LiveServer, told: Any,
     assert server.ask("POST", f"/v1/models/{model}:predict", {"rows": [row]}).status == 400
 
 
+def test_every_operation_has_a_name_of_its_own(told: Any) -> None:
+    """Generated clients make functions of them."""
+    names = [operation["operationId"] for path in told["paths"].values() for operation in path.values()]
+    assert len(set(names)) == len(names)
+
+
 def test_headers_are_called_as_the_server_reads_them(told: Any) -> None:
     """One name in both places."""
     assert told["components"]["parameters"]["Receipt"]["name"] == RECEIPT_HEADER

@@ -53,22 +53,26 @@ def document(models: Iterable[ModelPackage]) -> JsonObject:
 def _of_model(model: ModelPackage) -> JsonObject:
     rows = example_rows(model, EXAMPLE_ROWS)
     paths: JsonObject = {f"/v1/models/{model.name}:predict": {"post": _predict(model, rows)}}
-    for base, form in ((f"/v2/models/{model.name}", ""), (f"/v2/models/{model.name}/versions/{model.version}", "v")):
-        name = f"{model.name}{form}"
-        paths |= {
-            base: _get(f"metadata_{name}", "Its tensors.", _ref("ModelMetadata"), tag=model.name),
-            f"{base}/ready": _get(
-                f"ready_{name}", "Whether it answers.", _ref("ModelReady"), tag=model.name, has_unready=True
-            ),
-            f"{base}/config": _get(
-                f"config_{name}", "Its configuration as Triton has it.", _ref("ModelConfiguration"), tag=model.name
-            ),
-            f"{base}/stats": _get(
-                f"stats_{name}", "Counts and sums, as Triton has them.", _ref("Statistics"), tag=model.name
-            ),
-            f"{base}/infer": {"post": _infer(model, rows, f"infer_{name}")},
-        }
+    versioned = f"/v2/models/{model.name}/versions/{model.version}"
+    for base, prefix in ((f"/v2/models/{model.name}", ""), (versioned, "version_")):
+        paths |= _of_base(model, rows, base, prefix)
     return paths
+
+
+def _of_base(model: ModelPackage, rows: Sequence[JsonObject], base: str, prefix: str) -> JsonObject:
+    """The protocol's paths of a model under `base`; their operations' names begin with `prefix`."""
+
+    def get(path: str, summary: str, schema: str, *, has_unready: bool = False) -> JsonObject:
+        operation = f"{prefix}{path}_{model.name}"
+        return _get(operation, summary, _ref(schema), tag=model.name, has_unready=has_unready)
+
+    return {
+        base: get("metadata", "Its tensors.", "ModelMetadata"),
+        f"{base}/ready": get("ready", "Whether it answers.", "ModelReady", has_unready=True),
+        f"{base}/config": get("config", "Its configuration as Triton has it.", "ModelConfiguration"),
+        f"{base}/stats": get("stats", "Counts and sums, as Triton has them.", "Statistics"),
+        f"{base}/infer": {"post": _infer(model, rows, f"{prefix}infer_{model.name}")},
+    }
 
 
 def _predict(model: ModelPackage, rows: Sequence[JsonObject]) -> JsonObject:

@@ -39,10 +39,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         models = (_option(metafunc.config, "oip_model"),)
         if models[0] is None:
             raise pytest.UsageError("--oip-url must come with --oip-model, got none; name a model that is served")
-    metafunc.parametrize("peer", models, indirect=True, scope="session")
+    metafunc.parametrize("peer", models, indirect=True, scope="package")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """Our own server, of a model of numbers and one that takes texts too."""
     home = tmp_path_factory.mktemp("packages")
@@ -50,7 +50,7 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]
         yield live
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def peer(request: pytest.FixtureRequest) -> Peer:
     """The server that is asked, and one of its models."""
     url = _option(request.config, "oip_url")
