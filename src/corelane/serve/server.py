@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from corelane.core.clock import Clock, SystemClock
-from corelane.core.errors import DeadlineError, NotReadyError, OverloadedError, RequestError
+from corelane.core.errors import NotReadyError, OverloadedError, RequestError
 from corelane.core.types import Array, NamedArrays
 from corelane.machine.memory import MemoryManager
 from corelane.model.candidate import SAFE, Candidate
@@ -27,6 +27,7 @@ from corelane.model.predictor import Predictor
 from corelane.observe.metrics import MetricsCollector
 from corelane.serve.batch import BatchBuffers, BatchProcessor, RequestQueue, Take, split
 from corelane.serve.config import ServeConfig
+from corelane.serve.deadlines import in_time, without_late
 from corelane.serve.pace import MAX_RETRY_AFTER_S, UNKNOWN, Pace, measure_pace
 from corelane.serve.parts import InParts
 from corelane.serve.request import Deliver, Inputs, Receipt, Request, Response, Waiting
@@ -263,7 +264,9 @@ class ModelServer:
             if not isinstance(decision, Take):
                 self._turn_at(decision.until_s, now_s)
                 return
-            batch = self._without_late(self.request_queue.take(self._in_time(decision.num_requests, now_s)), now_s)
+            queue, tail = self.request_queue, self.tail
+            num_requests = in_time(queue.waiting, decision.num_requests, self.config.batch_size, tail, now_s)
+            batch = without_late(queue.take(num_requests), tail, now_s, is_last=not queue.waiting)
             if not batch:
                 continue
             requests = [request for _, request, _ in batch]
@@ -271,42 +274,6 @@ class ModelServer:
                 self._long_batch.set_result(batch)
             else:
                 self._send_responses(batch, self._compute(requests), now_s)
-
-    def _in_time(self, num_requests: int, now_s: float) -> int:
-        """How many of the first `num_requests` may be run together so that the first of them, whose deadline is the
-        earliest, is still met: one at least.
-        """
-        waiting = self.request_queue.waiting
-        left_s = waiting[0][1].deadline_s - now_s
-        if self.tail.high_s(self.config.batch_size) <= left_s or left_s <= self.tail.high_s(1):
-            return num_requests  # by far the most: all the time that is needed; else it is too late for the first
-        num_rows = 0
-        for count in range(num_requests):
-            num_rows += waiting[count][1].num_rows
-            if self.tail.high_s(num_rows) > left_s:
-                return max(count, 1)
-        return num_requests
-
-    def _without_late(self, batch: list[Waiting], now_s: float) -> list[Waiting]:
-        """`batch` without the requests whose deadline has passed, or will have when they are answered; those are told
-        so and cost no run. Where nothing else waits, the last of them is tried: the pace may be better than it was.
-        """
-        shortest_s = self.tail.high_s(1)
-        soonest_s = now_s + shortest_s
-        for _, request, _ in batch:
-            if request.deadline_s <= soonest_s:
-                break
-        else:
-            return batch
-        is_last = not self.request_queue.waiting
-        kept: list[Waiting] = []
-        for waiting in batch:
-            left_s = waiting[1].deadline_s - now_s
-            if left_s > shortest_s or (left_s > 0 and is_last and not kept and waiting is batch[-1]):
-                kept.append(waiting)
-            else:
-                waiting[2](DeadlineError("the deadline passed while the request waited; send it again later"))
-        return kept
 
     def _turn_at(self, until_s: float, now_s: float) -> None:
         """See to a turn at `until_s`; one of several asks is enough, the turn decides anew."""
