@@ -230,3 +230,16 @@ def test_it_can_be_called_from_python(tmp_path: Path) -> None:
         include_rows=False,
     )
     assert not list(Path(answer["package"]).glob("*.arrow"))
+
+
+def test_the_openapi_document_tells_of_its_tensors(imported: Path) -> None:
+    """Lists of a free length, and examples that are answered by both protocols."""
+    with serving(imported / "packages/text/1") as server:
+        paths = server.ask("GET", "/openapi.json").json["paths"]
+        content = paths["/v1/models/text:predict"]["post"]["requestBody"]["content"]["application/json"]
+        column = content["schema"]["properties"]["rows"]["items"]["properties"]["input_ids"]
+        assert (column["type"], column["items"]["type"], column.get("maxItems")) == ("array", "integer", None)
+        for example in content["examples"].values():
+            assert server.ask("POST", "/v1/models/text:predict", example["value"]).status == 200
+        content = paths["/v2/models/text/infer"]["post"]["requestBody"]["content"]["application/json"]
+        assert server.ask("POST", "/v2/models/text/infer", content["example"]).status == 200
