@@ -274,3 +274,16 @@ def test_a_longer_row_than_was_allowed_is_refused(tmp_path: Path) -> None:
             reply = server.ask("POST", "/v1/models/text:predict", {"rows": [row]})
             assert reply.status == status, reply.json
         assert "must be at most 5, got [1, 6]" in reply.json["error"]
+
+
+def test_the_openapi_document_tells_of_its_tensors(imported: Path) -> None:
+    """Lists of a free length, and examples that are answered by both protocols."""
+    with serving(imported / "packages/text/1") as server:
+        paths = server.ask("GET", "/openapi.json").json["paths"]
+        content = paths["/v1/models/text:predict"]["post"]["requestBody"]["content"]["application/json"]
+        column = content["schema"]["properties"]["rows"]["items"]["properties"]["input_ids"]
+        assert (column["type"], column["items"]["type"], column.get("maxItems")) == ("array", "integer", None)
+        for example in content["examples"].values():
+            assert server.ask("POST", "/v1/models/text:predict", example["value"]).status == 200
+        content = paths["/v2/models/text/infer"]["post"]["requestBody"]["content"]["application/json"]
+        assert server.ask("POST", "/v2/models/text/infer", content["example"]).status == 200

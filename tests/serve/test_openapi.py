@@ -34,6 +34,9 @@ from tests.serve.packages import (
 MODELS = ("m", "mixed", "labels", "picture", "photo", "ruled")
 
 
+RULED = {"size": "M", "clipped": 5, "dropped": None, "code": None, "when": None, "kind": None}
+
+
 def ruled_package(directory: Path) -> Path:
     """Columns with every rule that a schema can tell: declared categories, clipped and missing bounds, a date."""
     schema = Schema(
@@ -43,6 +46,7 @@ def ruled_package(directory: Path) -> Path:
             Column("dropped", "numeric", maximum=-3.0, outside="missing"),
             Column("code", "categorical", pattern="[A-Z]{2}"),
             Column("when", "date"),
+            Column("kind", "categorical", categories=("a", "b"), unreadable="missing"),
         ),
         (Column("y", "numeric", nullable=False),),
         "regression",
@@ -54,9 +58,10 @@ def ruled_package(directory: Path) -> Path:
             pa.array([-3.0, None, -5.0] * 20),
             pa.array(["AB", "CD", None] * 20),
             pa.array([f"2024-02-{day:02}" for day in range(1, 21)] * 3),
+            pa.array(["a", "b"] * 30),
             pa.array([float(row) for row in range(60)]),
         ],
-        names=["size", "clipped", "dropped", "code", "when", "y"],
+        names=["size", "clipped", "dropped", "code", "when", "kind", "y"],
     )
     checked = schema.check(rows, needs_target=True).rows
     width = Pipeline.build(schema, PipelineConfig()).fit([checked]).outputs["features"].shape[0]
@@ -169,7 +174,7 @@ def test_columns_are_told_with_their_rules(told: Any) -> None:
         ("mixed", {"age": 1, "weight": 1}),
         ("mixed", {"age": 1, "weight": 1, "colour": "red", "more": 1}),
         ("mixed", {"age": 1, "weight": 1, "colour": "x" * 1001}),
-        ("ruled", {"size": "XL", "clipped": 5, "dropped": None, "code": None, "when": None}),
+        ("ruled", {**RULED, "size": "XL"}),
     ],
 )
 def test_what_a_schema_refuses_the_server_refuses(server: LiveServer, told: Any, model: str, row: Any) -> None:
@@ -177,6 +182,16 @@ def test_what_a_schema_refuses_the_server_refuses(server: LiveServer, told: Any,
     with pytest.raises(jsonschema_rs.ValidationError):
         check(told, row_of(told, model), row)
     assert server.ask("POST", f"/v1/models/{model}:predict", {"rows": [row]}).status == 400
+
+
+@pytest.mark.parametrize(
+    "change", [{"clipped": 100}, {"dropped": 7}, {"kind": "other"}, {"kind": "x" * 2000}, {"code": "AB"}], ids=str
+)
+def test_what_the_server_answers_a_schema_lets_through(server: LiveServer, told: Any, change: dict[str, Any]) -> None:
+    """Rules that clip a value or take it as missing refuse nothing."""
+    row = {**RULED, **change}
+    check(told, row_of(told, "ruled"), row)
+    assert server.ask("POST", "/v1/models/ruled:predict", {"rows": [row]}).status == 200
 
 
 def test_every_operation_has_a_name_of_its_own(told: Any) -> None:

@@ -138,18 +138,20 @@ def _number(column: Column) -> JsonObject:
 
 
 def _text(column: Column, known: Sequence[str]) -> JsonObject:
-    if column.categories is not None and column.trim:
-        told = "Spaces around the text do not count."
-    else:
-        told = "" if not known else "Any text; one that is not among the examples is taken as unknown."
-    schema: JsonObject = {"type": "string", "maxLength": MAX_TEXT_LENGTH}
-    if column.categories is not None:
-        schema["enum"] = list(column.categories)
-    elif known:
-        schema["examples"] = list(known[:MAX_LISTED])
+    schema: JsonObject = {"type": "string"}
+    told = []
+    is_refused = column.unreadable == "reject"
+    if is_refused:
+        schema["maxLength"] = MAX_TEXT_LENGTH
     if column.pattern is not None:
-        told = f"The whole text must match the pattern {column.pattern} of Python's re. {told}"
-    return schema | ({"description": told.strip()} if told else {})
+        told.append(f"The whole text must match the pattern {column.pattern} of Python's re.")
+    if column.categories is not None and is_refused:
+        schema["enum"] = list(column.categories)
+        told += ["Spaces around the text do not count."] if column.trim else []
+    elif column.categories or known:
+        schema["examples"] = list((column.categories or known)[:MAX_LISTED])
+        told.append("Any text; one that is not among the examples is taken as unknown.")
+    return schema | ({"description": " ".join(told)} if told else {})
 
 
 def _image(column: Column) -> JsonObject:
