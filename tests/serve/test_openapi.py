@@ -111,10 +111,11 @@ def test_every_path_is_told_and_answered(server: LiveServer, told: Any) -> None:
         f"/v2/models/{model}{version}{path}"
         for model in MODELS
         for version in ("", "/versions/1")
-        for path in ("", "/ready", "/config", "/stats", "/infer")
+        for path in ("", "/ready", "/config", "/stats", "/slowest", "/infer")
     }
     predict = {f"/v1/models/{model}:predict" for model in MODELS}
-    assert set(told["paths"]) == fixed | own | predict | {"/openapi.json", "/docs"}
+    control = {f"/v2/repository/models/{{model}}/{action}" for action in ("load", "unload")}
+    assert set(told["paths"]) == fixed | own | predict | control | {"/openapi.json", "/docs"}
     for path, operations in told["paths"].items():
         if "get" not in operations:
             continue

@@ -22,6 +22,8 @@ DATATYPES = [*TYPES, "BYTES"]
 _JSON, _OCTETS = "application/json", "application/octet-stream"
 _REFUSALS = {
     "400": "The request is malformed or does not fit the model.",
+    "401": "This server asks for a token, and got none that it knows.",
+    "403": "The token does not allow this, or the server does not do it.",
     "408": "The body did not arrive in time.",
     "413": "The body is too large.",
     "415": "The body has another type or packing than this server reads.",
@@ -46,7 +48,13 @@ def document(models: Iterable[ModelPackage]) -> JsonObject:
             " v2, on tensors.",
         },
         "paths": paths,
-        "components": {"schemas": _SCHEMAS, "responses": _RESPONSES, "parameters": _PARAMETERS},
+        "security": [{}, {"token": []}],
+        "components": {
+            "schemas": _SCHEMAS,
+            "responses": _RESPONSES,
+            "parameters": _PARAMETERS,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 
@@ -71,6 +79,7 @@ def _of_base(model: ModelPackage, rows: Sequence[JsonObject], base: str, prefix:
         f"{base}/ready": get("ready", "Whether it answers.", "ModelReady", has_unready=True),
         f"{base}/config": get("config", "Its configuration as Triton has it.", "ModelConfiguration"),
         f"{base}/stats": get("stats", "Counts and sums, as Triton has them.", "Statistics"),
+        f"{base}/slowest": get("slowest", "Its slowest requests of the last minutes.", "Slowest"),
         f"{base}/infer": {"post": _infer(model, rows, f"{prefix}infer_{model.name}")},
     }
 
@@ -158,7 +167,7 @@ def _get(
     has_unready: bool = False,
 ) -> JsonObject:
     content = {media: {"schema": schema}}
-    responses = _answers(content, ["500"])
+    responses = _answers(content, ["401", "403", "500"])
     if has_unready:
         responses["503"] = {"description": "It does not answer requests now.", "content": content}
     return {"get": {"operationId": operation, "summary": summary, "tags": [tag], "responses": responses}}
@@ -183,11 +192,22 @@ def _index() -> JsonObject:
     return post
 
 
+def _control(action: str) -> JsonObject:
+    """Loading or unloading a model, which only a server that was started for it does."""
+    body = {_JSON: {"schema": _object({"parameters": {"type": "object"}}, optional=["parameters"], is_open=True)}}
+    post = _post(action, f"{action.capitalize()} a model of the registry.", body, {_JSON: {"schema": {}}}, tag="server")
+    post["parameters"] = [{"name": "model", "in": "path", "required": True, "schema": _TEXT}]
+    post["requestBody"]["required"] = False
+    post["responses"]["404"] = {"$ref": "#/components/responses/Status404"}
+    return {"post": post}
+
+
 def _durations(*names: str) -> JsonObject:
     count = {"type": "integer", "minimum": 0}
     return _object(dict.fromkeys(names, _object({"count": count, "ns": count})))
 
 
+_SLOW = ("total_us", "rows", "bytes", "queue_us", "compute_us", "batch_rows")
 _TEXT: JsonObject = {"type": "string"}
 _COUNT: JsonObject = {"type": "integer", "minimum": 0}
 _PARAMETERS_OF_TENSORS = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
@@ -201,7 +221,14 @@ _SCHEMAS: JsonObject = {
     "ServerMetadata": _object({"name": _TEXT, "version": _TEXT, "extensions": _list(_TEXT)}),
     "Live": _object({"live": {"const": True}}),
     "Ready": _object({"ready": {"type": "boolean"}}),
-    "ModelReady": _object({"name": _TEXT, "ready": {"type": "boolean"}}),
+    "ModelReady": _object({"name": _TEXT, "ready": {"type": "boolean"}}, is_open=True),
+    "Slowest": _object(
+        {
+            "model_name": _TEXT,
+            "model_version": _TEXT,
+            "slowest": _list(_object({**dict.fromkeys(_SLOW, _COUNT), "age_s": {"type": "number"}, "plan": _TEXT})),
+        }
+    ),
     "ModelMetadata": _object(
         {
             "name": _TEXT,
@@ -262,7 +289,7 @@ _SCHEMAS: JsonObject = {
 }
 _RESPONSES = {
     f"Status{status}": {"description": told, "content": {_JSON: {"schema": _ref("Error")}}}
-    for status, told in _REFUSALS.items()
+    for status, told in {**_REFUSALS, "404": "There is no such model."}.items()
 }
 _PARAMETERS = {
     "Timeout": {
@@ -291,6 +318,8 @@ _FIXED: JsonObject = {
     "/v2/health/ready": _get("ready", "Whether all models answer.", _ref("Ready"), has_unready=True),
     "/v2/models/stats": _get("stats", "Counts and sums of all models.", _ref("Statistics")),
     "/v2/repository/index": {"post": _index()},
+    "/v2/repository/models/{model}/load": _control("load"),
+    "/v2/repository/models/{model}/unload": _control("unload"),
     "/metrics": _get("metrics", _METRICS, {"type": "string"}, media=CONTENT_TYPE),
     "/openapi.json": _get("openapi", "This document.", {"type": "object"}),
     "/docs": _get("docs", "A page to try the models.", {"type": "string"}, media="text/html; charset=utf-8"),
