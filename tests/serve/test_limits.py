@@ -94,13 +94,10 @@ def test_depth_of_a_body(server: LiveServer) -> None:
         assert server.ask("POST", INFER, deep).status == 400
 
 
-@pytest.mark.parametrize(
-    ("value", "status"), [("1", 504), (str(MAX_TIMEOUT_MS), 200), (str(MAX_TIMEOUT_MS + 1), 400), ("0", 400)]
-)
-def test_milliseconds_of_a_deadline(server: LiveServer, value: str, status: int) -> None:
+def test_milliseconds_of_a_deadline(server: LiveServer) -> None:
     """From one to an hour; within one nobody is answered surely."""
-    got = server.ask("POST", INFER, body_of(0), {"Corelane-Timeout-Ms": value}).status
-    assert got == status or (status == 504 and got in (200, 429))
+    for value, statuses in ((1, {200, 429, 504}), (MAX_TIMEOUT_MS, {200}), (MAX_TIMEOUT_MS + 1, {400}), (0, {400})):
+        assert server.ask("POST", INFER, body_of(0), {"Corelane-Timeout-Ms": str(value)}).status in statuses
 
 
 def test_number_of_headers(server: LiveServer) -> None:
