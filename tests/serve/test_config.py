@@ -31,7 +31,7 @@ def test_loopback_is_recognised(host: str) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"port": 65536}, {"port": -1}, {"workers": 0}, {"queue_size": 0}, {"max_body": 1}, {"body_timeout_s": 0}],
+    [{"port": 65536}, {"port": -1}, {"workers": -1}, {"queue_size": 0}, {"max_body": 1}, {"body_timeout_s": 0}],
 )
 def test_impossible_limits_are_refused(values: dict[str, int]) -> None:
     """A limit that nothing could pass, or a port that cannot be, is an error of the configuration."""

@@ -119,14 +119,14 @@ def test_grpc_wants_the_same(server: LiveServer, pair: Tls, tokens: tuple[Path, 
     credentials = grpc.ssl_channel_credentials(pair.certificate.read_bytes())
     with grpc.secure_channel(f"127.0.0.1:{server.grpc_port}", credentials) as channel:
 
-        def call(name: str, token: str | None, **fields: Any) -> Any:
+        def call(method_name: str, token: str | None, **fields: Any) -> Any:
             metadata = [] if token is None else [("authorization", f"Bearer {token}")]
             method = channel.unary_unary(
-                f"/{SERVICE}/{name}",
-                request_serializer=MESSAGES[f"{name}Request"].SerializeToString,
-                response_deserializer=MESSAGES[f"{name}Response"].FromString,
+                f"/{SERVICE}/{method_name}",
+                request_serializer=MESSAGES[f"{method_name}Request"].SerializeToString,
+                response_deserializer=MESSAGES[f"{method_name}Response"].FromString,
             )
-            return method(MESSAGES[f"{name}Request"](**fields), metadata=metadata, timeout=20)
+            return method(MESSAGES[f"{method_name}Request"](**fields), metadata=metadata, timeout=20)
 
         assert call("ServerLive", None).live
         for token, code in (
