@@ -29,7 +29,7 @@ def main(package: str, graph: str) -> None:
     assert rows is not None
     features = rows.select([column.name for column in opened.pipeline.schema.columns])
     inputs = opened.pipeline.transform(features.combine_chunks().to_batches()[0])
-    trials = ServingTrials(opened, inputs, "throughput", SystemClock())
+    trials = ServingTrials(opened, inputs, "throughput", SystemClock(), Machine.detect().memory_bytes)
     candidates = [
         Candidate(runtime, graph, threads, streams, INT8_BATCH)
         for runtime in runtimes_of(graph, Machine.detect().isa)
