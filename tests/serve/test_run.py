@@ -22,7 +22,7 @@ from corelane.observe.log import SystemLogger
 from corelane.serve.config import ServeConfig
 from corelane.serve.run import _announcing, _log_to, run_worker, serve, worker_argv
 from corelane.serve.worker import READY_SOCKET
-from corelane.web.listen import Address, reserve
+from corelane.web.listen import reserve
 from tests.serve.packages import numeric_package
 
 
@@ -96,7 +96,7 @@ def test_restarted_workers_report_without_end(tmp_path: Path) -> None:
         heard.set()
 
     with (
-        _announcing(tmp_path, {"worker-0"}, Address("127.0.0.1", 1), announce),
+        _announcing(tmp_path, {"worker-0"}, "http://127.0.0.1:1", announce),
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as worker,
     ):
         worker.settimeout(10.0)
@@ -130,5 +130,5 @@ def test_a_long_temporary_folder_is_no_obstacle(tmp_path: Path) -> None:
     """A socket's address holds 107 bytes; a folder's name may be longer."""
     folder = tmp_path / ("x" * 120)
     folder.mkdir()
-    with _announcing(folder, {"worker-0"}, Address("127.0.0.1", 1), lambda _: None):
+    with _announcing(folder, {"worker-0"}, "http://127.0.0.1:1", lambda _: None):
         assert (folder / READY_SOCKET).is_socket()

@@ -27,7 +27,7 @@ from corelane.serve.planned import Planned
 from corelane.serve.tokens import read_tokens
 from corelane.serve.worker import READY_SOCKET, SUPERVISOR, WorkerDescription, work
 from corelane.web.embed import ABORT_GRACE_S
-from corelane.web.listen import Address, reserve
+from corelane.web.listen import reserve
 
 if TYPE_CHECKING:
     from corelane.machine.cpu import Machine
@@ -71,6 +71,7 @@ def serve(
         tempfile.TemporaryDirectory(prefix="corelane-") as folder,
     ):
         sockets = Path(folder)
+        url = address.url("http" if config.tls is None else "https")
         names = [f"worker-{index}" for index in range(config.workers)]
         template = WorkerDescription(
             name="worker",
@@ -105,9 +106,7 @@ def serve(
         with (
             _stop_on_signals() as stop,
             serve_metrics(socket_path(sockets, SUPERVISOR), supervisor.metrics),
-            _announcing(
-                sockets, set(names), address, lambda url: announce(url, grpc_port), is_tls=config.tls is not None
-            ),
+            _announcing(sockets, set(names), url, lambda told: announce(told, grpc_port)),
         ):
             return supervisor.run(stop)
 
@@ -181,10 +180,8 @@ def _stop_on_signals() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _announcing(
-    sockets: Path, names: set[str], address: Address, announce: Callable[[str], None], *, is_tls: bool
-) -> Iterator[None]:
-    """Call `announce` once all of `names` have reported.
+def _announcing(sockets: Path, names: set[str], url: str, announce: Callable[[str], None]) -> Iterator[None]:
+    """Call `announce` with `url` once all of `names` have reported.
 
     A thread goes on reading until the context ends: restarted workers report too, and a sender to a full socket blocks.
     """
@@ -197,7 +194,7 @@ def _announcing(
                 if names:
                     names.discard(name)
                     if not names:
-                        announce(address.url("https" if is_tls else "http"))
+                        announce(url)
 
         thread = threading.Thread(target=listen, name="announce", daemon=True)
         thread.start()
