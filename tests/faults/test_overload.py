@@ -125,20 +125,15 @@ def test_who_leaves_while_waiting_is_not_worked_for(package: Path) -> None:
         assert server.ask("POST", INFER, BODY).status == 200
 
 
-def test_a_short_deadline_in_a_long_queue_costs_nothing(package: Path) -> None:
-    """It is refused at once: what waits would take longer."""
+def test_a_short_deadline_overtakes_a_long_queue(package: Path) -> None:
+    """Half a second of patient work waits: who must be answered in a tenth is, and nobody loses by it."""
     with serving(package, batch_size=1) as server:
         assert server.ask("POST", INFER, BODY).status == 200
         body = json.dumps(BODY).encode()
         waiting = [server.connect() for _ in range(50)]
         for connection in waiting:
             connection.request("POST", INFER, body=body, headers={"Content-Type": "application/json"})
-        time.sleep(0.05)
-        begin_s = time.monotonic()
-        hurried = server.ask("POST", INFER, BODY, {"Corelane-Timeout-Ms": "100"})
-        assert time.monotonic() - begin_s < 0.1
-        assert hurried.status == 429
-        assert int(hurried.headers["retry-after"]) >= 1
+        assert server.ask("POST", INFER, BODY, {"Corelane-Timeout-Ms": "100"}).status == 200
         statuses = []
         for connection in waiting:
             reply = connection.getresponse()

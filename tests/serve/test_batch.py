@@ -201,6 +201,8 @@ def test_the_earliest_deadline_is_first_and_equals_keep_their_order(deadlines: l
     for item in items:
         queue.put(item)
     in_order = sorted(items, key=lambda item: (item[1].deadline_s, item[0]))
+    for deadline in range(-1, 7):
+        assert queue.rows_before(deadline) == sum(one <= deadline for one in deadlines)
     assert list(queue.waiting) == in_order
     taken = queue.take(min(num_taken, len(items)))
     assert taken == in_order[: len(taken)]

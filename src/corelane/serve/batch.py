@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -87,6 +88,13 @@ class RequestQueue:
     def qsize(self) -> int:
         """How many requests wait."""
         return len(self.waiting)
+
+    def rows_before(self, deadline_s: float) -> int:
+        """How many rows would be run before a request with that deadline, if it came now."""
+        if not self._due_s or deadline_s >= self._due_s[-1]:
+            return self.num_rows
+        ahead = islice(self.waiting, bisect_right(self._due_s, deadline_s))
+        return sum(request.num_rows for _, request, _ in ahead)
 
     def full(self) -> bool:
         """Whether a bound is reached. A request that is alone always fits: its size was checked before."""

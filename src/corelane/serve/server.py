@@ -20,6 +20,7 @@ import numpy as np
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import NotReadyError, OverloadedError, RequestError
 from corelane.core.types import Array, NamedArrays
+from corelane.data.tensor_pipeline import TensorPipeline
 from corelane.machine.memory import MemoryManager
 from corelane.model.candidate import SAFE, Candidate
 from corelane.model.package import ModelPackage
@@ -74,7 +75,8 @@ class ModelServer:
         self._slo = Slo.parse(config.slo) if config.slo else None
         self.pace = pace
         # Where a length is free, the pace was measured at another one: such rows never stay on the event loop's thread.
-        self._hop_s = -math.inf if getattr(self.model.pipeline, "free", ()) else THREAD_HOP_S
+        pipeline = self.model.pipeline
+        self._hop_s = -math.inf if isinstance(pipeline, TensorPipeline) and pipeline.free else THREAD_HOP_S
         self.request_queue = RequestQueue(config.queue_size, config.queue_bytes)
         self._monotonic = clock.monotonic
         self.batch_processor = BatchProcessor(config.batch_size, delay_s=config.batch_delay_s, clock=clock)
@@ -195,14 +197,14 @@ class ModelServer:
 
     def _check_in_time(self, request: Request, now_s: float) -> None:
         """Raise `OverloadedError` for a request whose turn will come too late, as far as can be told."""
-        wait_s = self.tail.drain_s(self.request_queue.num_rows)
+        wait_s = self.tail.drain_s(self.request_queue.rows_before(request.deadline_s))
         if self._began_s is not None:
             wait_s += max(0.0, self.tail.expected_s(self._running_rows) - (now_s - self._began_s))
         own_s = self.tail.high_s(min(request.num_rows, self.config.batch_size))
         if now_s + wait_s + own_s > request.deadline_s:
             raise OverloadedError(
-                f"an answer of {self.model.name} must be ready before the deadline, got {wait_s:.3g} s of work that "
-                "waits; send the request again later, or with a later deadline",
+                f"an answer of {self.model.name} must be ready before the deadline, got {wait_s:.3g} s of work "
+                "before it; send the request again later, or with a later deadline",
                 retry_after_s=self._retry_after_s(),
             )
 
