@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         replay,
         scoring,
         serving,
+        tokens,
         training,
     )
     from corelane.app.importing import import_model

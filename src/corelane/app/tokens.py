@@ -9,12 +9,11 @@ from corelane.core.clock import Clock, SystemClock
 from corelane.core.types import JsonObject
 from corelane.serve.tokens import new_token, read_tokens, revoke_token, told_token
 
-DEFAULT = Path("tokens.json")
 DAY_S = 86_400.0
 
 
 def new(
-    name: str, scopes: Sequence[str], *, file: Path = DEFAULT, days: float | None = None, clock: Clock | None = None
+    name: str, scopes: Sequence[str], *, file: Path, days: float | None = None, clock: Clock | None = None
 ) -> JsonObject:
     """Add a token to `file`; it is in the answer, and nowhere else. Raises `ConfigError`."""
     lifetime_s = None if days is None else days * DAY_S
@@ -22,7 +21,7 @@ def new(
     return {"token": text, "name": name, "scopes": sorted(set(scopes)), "file": str(file)}
 
 
-def listed(file: Path = DEFAULT) -> JsonObject:
+def listed(file: Path) -> JsonObject:
     """The tokens in `file`, without what they are."""
     return {"file": str(file), "tokens": [told_token(one) for one in read_tokens(file).tokens]}
 
@@ -36,7 +35,7 @@ def listed_text(answer: JsonObject) -> str:
     return "\n".join(lines) or f"{answer['file']} holds no token"
 
 
-def revoke(name: str, *, file: Path = DEFAULT, clock: Clock | None = None) -> JsonObject:
+def revoke(name: str, *, file: Path, clock: Clock | None = None) -> JsonObject:
     """Take a token out of `file`: servers notice within a second. Raises `ConfigError`."""
     revoke_token(file, name, clock or SystemClock())
     return {"revoked": name, "file": str(file)}
