@@ -94,20 +94,6 @@ def test_requests_of_one_turn_run_as_one_batch(server: ModelServer) -> None:
     assert sizes == [8, 5]
 
 
-def test_a_lone_short_request_is_answered_before_submit_returns(package: Path) -> None:
-    """A caller that knows of no other request gets its answer in the same call, without a turn of the loop."""
-    server = ModelServer(package, ServeConfig())
-    server.pace = SHORT
-    answers: list[Any] = []
-
-    async def scenario() -> None:
-        server.submit(request_of(np.zeros(4)), answers.append, is_alone=True)
-        assert isinstance(answers[0], Response)
-
-    serving(server, scenario)
-    server.close()
-
-
 def test_a_poisoned_request_fails_alone(server: ModelServer) -> None:
     """A request the pipeline refuses gets its own error, naming its own row; the others of its batch are answered."""
 

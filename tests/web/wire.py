@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from corelane.web.embed import HttpServer, Stopping
 from corelane.web.http import HttpApplication, Limits
 from corelane.web.listen import reserve
 from corelane.web.route import Route, Routes
+from corelane.web.server import HttpServer, Stopping
 from corelane.web.status import Failure
 
 LIMITS = Limits(max_body=1000, body_timeout_s=10.0, request_timeout_s=10.0)

@@ -234,6 +234,12 @@ class PayloadTooLargeError(PermanentError):
     code = "payload_too_large"
 
 
+class HeadTooLargeError(PermanentError):
+    """The request line and headers are longer, or more, than the limit."""
+
+    code = "head_too_large"
+
+
 class UnsupportedMediaError(PermanentError):
     """The request body's type or encoding is not one the route reads."""
 

@@ -173,7 +173,7 @@ class ModelRoutes:
                 exchange.expire(request.deadline_s)
                 if exchange.is_late:
                     raise DeadlineError("the deadline passed while the request was read; send it again later")
-            submit(request, deliver, is_alone=exchange.is_alone)
+            submit(request, deliver)
             if not exchange.replied:
                 exchange.when_gone = request.give_up
 

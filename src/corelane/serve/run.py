@@ -26,8 +26,8 @@ from corelane.serve.origin import Followed, first_packages
 from corelane.serve.planned import Planned
 from corelane.serve.tokens import read_tokens
 from corelane.serve.worker import READY_SOCKET, SUPERVISOR, WorkerDescription, work
-from corelane.web.embed import ABORT_GRACE_S
 from corelane.web.listen import reserve
+from corelane.web.server import ABORT_GRACE_S
 
 if TYPE_CHECKING:
     from corelane.machine.cpu import Machine

@@ -160,19 +160,8 @@ class ModelServer:
         self.submit(request, deliver)
         return await answer
 
-    def submit(self, request: Request, deliver: Deliver, *, is_alone: bool = False) -> None:
-        """Queue `request`; `deliver` gets its answer or error. Raises `OverloadedError` and `NotReadyError` at once.
-
-        With `is_alone` the caller knows of no other request under way, so that none could join this one's batch: it is
-        run before `submit` returns, if it is short and nothing else runs.
-        """
-        if is_alone and self._can_run_now(request):
-            if not request.wants_receipt:
-                deliver(self._compute_one(request))
-                return
-            now_s = self._monotonic()
-            self._send_responses([(now_s, request, deliver)], [self._compute_one(request)], now_s)
-            return
+    def submit(self, request: Request, deliver: Deliver) -> None:
+        """Queue `request`; `deliver` gets its answer or error. Raises `OverloadedError` and `NotReadyError` at once."""
         if self._loop is None:
             raise NotReadyError(f"the model {self.model.name} must be serving, got a request too soon or late; retry")
         self.check_room()
@@ -224,14 +213,6 @@ class ModelServer:
         if not self._is_turn_due and self._loop is not None:
             self._is_turn_due = True
             self._loop.call_soon(self._turn)
-
-    def _can_run_now(self, request: Request) -> bool:
-        return (
-            self._long_batch is not None
-            and not self._long_batch.done()
-            and not self.request_queue.waiting
-            and self._pace.expected_s(request.num_rows) <= self._hop_s
-        )
 
     # --- running ------------------------------------------------------------------------------------------------------
 

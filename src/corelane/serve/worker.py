@@ -46,9 +46,9 @@ from corelane.serve.served import ServedModels
 from corelane.serve.server import ModelServer
 from corelane.serve.tokens import TokenFile
 from corelane.serve.watchdog import end_if_hung
-from corelane.web.embed import HttpServer, Stopping
 from corelane.web.http import HttpApplication, Limits
 from corelane.web.listen import Address
+from corelane.web.server import HttpServer, Stopping
 from corelane.web.status import Failure
 
 if TYPE_CHECKING:

@@ -7,15 +7,14 @@ requests with one timer.
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterable
 
 from corelane.core.errors import PayloadTooLargeError, RequestError, UnsupportedMediaError
 from corelane.web.exchange import RequestHeaders
 
-# A chunked body has to come in pieces of this mean size at least: a megabyte in one-byte chunks costs a thousand times
-# the work of the same megabyte sent whole.
-MIN_MEAN_CHUNK = 16
-FREE_CHUNKS = 1024
+# A body has to come in pieces of this mean size at least: a megabyte in one-byte chunks costs a thousand times the work
+# of the same megabyte sent whole.
+MIN_MEAN_PIECE = 16
+FREE_PIECES = 1024
 
 _OCTETS = "application/octet-stream"
 _PLAIN_TYPES = frozenset(
@@ -25,35 +24,26 @@ _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """What zlib is told of each encoding: a gzip file, or zlib's own format (which HTTP calls deflate)."""
 
 
-def check_headers(headers: RequestHeaders, max_body: int) -> bool:
-    """Check type, encoding and declared length; return whether the body comes in chunks, its length undeclared.
-
-    Raises `UnsupportedMediaError` and `PayloadTooLargeError`.
-    """
+def check_headers(headers: RequestHeaders, max_body: int) -> None:
+    """Check type, encoding and declared length. Raises `UnsupportedMediaError` and `PayloadTooLargeError`."""
     if headers.get("content-type") not in _PLAIN_TYPES:
         _check_type(headers.get("content-type") or "")
     if "content-encoding" in headers:
         _check_encoding(headers.get("content-encoding") or "")
-    if "transfer-encoding" in headers:
-        return True
     length = headers.get("content-length")
     if length is not None and int(length) > max_body:
         raise _too_large(max_body, length)
-    return False
 
 
-async def read_chunks(reader: AsyncIterable[bytes], max_body: int) -> bytes:
-    """The whole of a body of undeclared length. Raises `PayloadTooLargeError` once it is longer."""
-    pieces: list[bytes] = []
-    num_bytes = 0
-    async for piece in reader:
-        num_bytes += len(piece)
-        pieces.append(piece)
-        if num_bytes > max_body:
-            raise _too_large(max_body, f"more than {max_body}")
-        if len(pieces) > FREE_CHUNKS and num_bytes < MIN_MEAN_CHUNK * len(pieces):
-            raise RequestError("a chunked body must not come in tiny chunks; send it with a Content-Length")
-    return b"".join(pieces)
+def check_piece(num_pieces: int, num_bytes: int, max_body: int) -> None:
+    """Check a body of which so many pieces, of so many bytes together, have come.
+
+    Raises `PayloadTooLargeError`, and `RequestError` for a flood of tiny pieces.
+    """
+    if num_bytes > max_body:
+        raise _too_large(max_body, f"more than {max_body}")
+    if num_pieces > FREE_PIECES and num_bytes < MIN_MEAN_PIECE * num_pieces:
+        raise RequestError("a body must not come in thousands of tiny pieces; send it with a Content-Length, at once")
 
 
 def unpacked(body: bytes, headers: RequestHeaders, max_body: int) -> bytes:

@@ -8,90 +8,111 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import orjson
 
 from corelane.core.errors import CorelaneError, DeadlineError
 from corelane.web.status import CLIENT_GONE, SHED, UNAUTHORIZED, Failure, failure_of
 
+if TYPE_CHECKING:
+    from corelane.web.route import Route
+
 Headers: TypeAlias = list[tuple[str, str]]
+RequestHeaders: TypeAlias = Mapping[str, str]
+"""The first value of each header of a request, by its name in lower case."""
+
 Observe: TypeAlias = Callable[[int, float], None]
 """Told the status and the seconds from arrival to reply, once per exchange."""
 
 JSON: Headers = [("content-type", "application/json")]
-JSON_CLOSE: Headers = [*JSON, ("connection", "close")]
-
-# Statuses sent while part of the body is unread: the connection cannot be used again.
-_CLOSING = frozenset({408, 413})
 
 
-class RequestHeaders(Protocol):
-    """The part of Granian's headers that is read."""
+class Sender(Protocol):
+    """The connection that a request came on."""
 
-    def get(self, key: str, default: str | None = None) -> str | None:
-        """The first value of a header, by its lower-case name."""
+    def send(self, exchange: Exchange, status: int, headers: Headers, body: bytes) -> None:
+        """Send the one reply to `exchange`."""
         ...
 
-    def __contains__(self, key: str) -> bool: ...
 
+class Edge(Protocol):
+    """What an exchange asks of the application it belongs to."""
 
-class Responder(Protocol):
-    """The part of Granian's `HTTPProtocol` that sends a reply."""
+    shed_status: int
+    monotonic: Callable[[], float]
+    on_refusal: Callable[[str], None]
 
-    async def client_disconnect(self) -> None:
-        """Return when the client has closed the connection."""
+    def ended(self, exchange: Exchange) -> None:
+        """`exchange` was answered, or its client left."""
         ...
 
-    def response_bytes(self, status: int, headers: Headers, body: bytes) -> None:
-        """Send status, headers and the whole body."""
+    def report(self, error: BaseException, failure: Failure) -> None:
+        """Log an unexpected `error` under `failure.error_id`."""
         ...
 
 
 class Exchange:
-    """A request that waits for its reply. `arrived_s` is monotonic; `reader` is the task that still reads its body;
-    `when_gone`, if set, is called when the client closes the connection instead of waiting.
+    """A request that waits for its reply. `arrived_s` is monotonic; `pieces` are those of its body that have come.
+
+    `route` is who answers it, None before that is known; `refusal` what it is answered instead, as soon as its body is
+    over. `when_gone`, if set, is called when the client closes the connection instead of waiting.
     """
 
     __slots__ = (
         "_deadline_s",
-        "_done",
         "_edge",
-        "_responder",
+        "_sender",
         "_timer",
-        "_watch",
         "arrived_s",
         "headers",
+        "is_complete",
+        "is_kept",
+        "method",
+        "num_bytes",
         "observe",
-        "reader",
+        "path",
+        "pieces",
+        "refusal",
         "replied",
+        "route",
         "when_gone",
     )
 
-    def __init__(self, responder: Responder, edge: Edge, arrived_s: float, observe: Observe) -> None:
-        self._responder = responder
+    def __init__(
+        self,
+        sender: Sender,
+        edge: Edge,
+        observe: Observe,
+        method: str = "",
+        path: str = "",
+        headers: RequestHeaders | None = None,
+        *,
+        is_kept: bool = False,
+    ) -> None:
+        self._sender = sender
         self._edge = edge
-        self._done: asyncio.Future[None] | None = None
-        self.arrived_s = arrived_s
         self.observe = observe
-        self.headers: RequestHeaders | None = None
-        self._deadline_s = math.inf
-        self._timer: asyncio.TimerHandle | None = None
-        self._watch: asyncio.Task[None] | None = None
-        self.reader: asyncio.Task[None] | None = None
+        self.method = method
+        self.path = path
+        self.headers: RequestHeaders = {} if headers is None else headers
+        self.is_kept = is_kept  # whether the client wants to go on with the connection
+        self.arrived_s = edge.monotonic()
+        self.pieces: list[bytes] = []
+        self.num_bytes = 0
+        self.is_complete = False
+        self.route: Route | None = None
+        self.refusal: CorelaneError | None = None
         self.replied = False
         self.when_gone: Callable[[], None] | None = None
-
-    @property
-    def is_alone(self) -> bool:
-        """Whether no other request is under way in this process."""
-        return self._edge.num_open == 1
+        self._deadline_s = math.inf
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def is_arriving(self) -> bool:
-        """Whether its body is still being read, so that its handler was not called yet."""
-        return self.reader is not None and not self.replied
+        """Whether its route is known and its body is still being read, so that its handler was not called yet."""
+        return self.route is not None and not self.is_complete and not self.replied
 
     @property
     def is_late(self) -> bool:
@@ -106,37 +127,15 @@ class Exchange:
         self._timer = asyncio.get_running_loop().call_later(wait_s, self.fail, late)
 
     def header(self, name: str) -> str | None:
-        """The first value of the request's header `name` (lower case), of a request with a body."""
-        return None if self.headers is None else self.headers.get(name)
-
-    def watch(self) -> None:
-        """Look out for the client's leaving, from now on; only for an exchange that waits for its reply."""
-        if self._watch is None and self.when_gone is not None:
-            self._watch = asyncio.ensure_future(self._until_gone())
-
-    async def _until_gone(self) -> None:
-        await self._responder.client_disconnect()
-        if not self.replied and self.when_gone is not None:
-            self.when_gone()
-            self.abandon()
-            if self._done is not None and not self._done.done():
-                self._done.set_result(None)
+        """The first value of the request's header `name` (lower case)."""
+        return self.headers.get(name)
 
     def reply(self, body: bytes, status: int = 200, headers: Headers = JSON) -> None:
         """Send the reply, unless one was sent before."""
         if self.replied:
             return
-        self.replied = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._watch is not None:
-            self._watch.cancel()
-        if self._edge.is_draining and headers is not JSON_CLOSE:
-            headers = JSON_CLOSE if headers is JSON else [*headers, ("connection", "close")]
-        self._responder.response_bytes(status, headers, body)
-        self.observe(status, self._edge.monotonic() - self.arrived_s)
-        if self._done is not None and not self._done.done():
-            self._done.set_result(None)
+        self._end(status)
+        self._sender.send(self, status, headers, body)
 
     def fail(self, error: BaseException, headers: Headers = JSON) -> None:
         """Answer `{"error": ...}` with the status of `error`; an unexpected one is reported to the log by its id."""
@@ -151,32 +150,20 @@ class Exchange:
             headers = [*headers, ("retry-after", str(math.ceil(failure.retry_after_s)))]
         if failure.status == UNAUTHORIZED:
             headers = [*headers, ("www-authenticate", "Bearer")]
-        if failure.status in _CLOSING:
-            headers = [*headers, ("connection", "close")]
         status = self._edge.shed_status if failure.status == SHED else failure.status
         self.reply(orjson.dumps({"error": failure.message}), status, headers)
 
     def abandon(self) -> None:
-        """The client is gone: send nothing, count it."""
-        if not self.replied:
-            self.replied = True
-            self.observe(CLIENT_GONE, self._edge.monotonic() - self.arrived_s)
+        """The client is gone: send nothing, count it, and tell whoever works on the answer."""
+        if self.replied:
+            return
+        self._end(CLIENT_GONE)
+        if self.when_gone is not None:
+            self.when_gone()
 
-    def done(self) -> asyncio.Future[None]:
-        """A future for the moment the reply is sent; for an exchange that has none yet."""
-        self._done = asyncio.get_running_loop().create_future()
-        return self._done
-
-
-class Edge(Protocol):
-    """What an exchange asks of the application it belongs to."""
-
-    is_draining: bool
-    num_open: int
-    shed_status: int
-    monotonic: Callable[[], float]
-    on_refusal: Callable[[str], None]
-
-    def report(self, error: BaseException, failure: Failure) -> None:
-        """Log an unexpected `error` under `failure.error_id`."""
-        ...
+    def _end(self, status: int) -> None:
+        self.replied = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._edge.ended(self)
+        self.observe(status, self._edge.monotonic() - self.arrived_s)

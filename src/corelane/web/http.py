@@ -1,18 +1,16 @@
-"""The RSGI application: finds the route, reads the body within limits, and turns every failure into a JSON error.
+"""The application behind all connections: finds the route, keeps the limits, and turns every failure into a JSON error.
 
-It knows paths and bytes, nothing of models. Granian calls it with one coroutine per request; nothing else is created
-per request but the `Exchange`: time-outs are watched by one timer that sweeps all open exchanges.
+It knows paths and bodies, nothing of models or sockets. Nothing is created per request but its `Exchange`: time-outs
+are watched by one timer that sweeps all open exchanges.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
-
-from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
 
 from corelane.core.errors import (
     CorelaneError,
@@ -21,43 +19,13 @@ from corelane.core.errors import (
     NotReadyError,
     SlowBodyError,
 )
-from corelane.web.body import check_headers, read_chunks, unpacked
-from corelane.web.exchange import JSON, Exchange, Headers, Observe, RequestHeaders
-from corelane.web.route import Route, Routes
+from corelane.web.body import check_headers, unpacked
+from corelane.web.exchange import JSON, Exchange, Observe
+from corelane.web.route import Routes
 from corelane.web.route import Scope as RouteScope
 from corelane.web.status import SHED, Failure
 
-WATCH_AFTER_S = 0.1
-"""Who waits longer is watched: a task for each request would cost more than what most of them take."""
-
-
-class Scope(Protocol):
-    """The part of Granian's request scope that is read here. `headers` copies all headers on every access."""
-
-    proto: str
-    method: str
-    path: str
-    headers: RequestHeaders
-
-
-class HttpProtocol(Protocol):
-    """The part of Granian's `HTTPProtocol` that is used: the body comes from it, the reply goes to it."""
-
-    def __call__(self) -> Awaitable[bytes]:
-        """The whole body."""
-        ...
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """The body in pieces."""
-        ...
-
-    async def client_disconnect(self) -> None:
-        """Return when the client has closed the connection."""
-        ...
-
-    def response_bytes(self, status: int, headers: Headers, body: bytes) -> None:
-        """Send status, headers and the whole body."""
-        ...
+SWEEP_S = 0.1
 
 
 class Guard(Protocol):
@@ -98,8 +66,8 @@ class HttpApplication:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._routes = routes
-        self._limits = limits
-        self._observe_unrouted = observe_unrouted
+        self.limits = limits
+        self.observe_unrouted = observe_unrouted
         self._open: dict[Exchange, None] = {}  # in order of arrival
         self._sweep_timer: asyncio.TimerHandle | None = None
         self.on_refusal = on_refusal
@@ -110,52 +78,55 @@ class HttpApplication:
         self.is_draining = False
         self.num_open = 0
 
-    async def __rsgi__(self, scope: Scope, protocol: HttpProtocol) -> None:
-        """Answer one request. Raises nothing but cancellation."""
-        exchange = Exchange(protocol, self, self.monotonic(), self._observe_unrouted)
+    # --- one request --------------------------------------------------------------------------------------------------
+
+    def begin(self, exchange: Exchange) -> None:
+        """The head of `exchange` has come: find who answers it, or why nobody does."""
         self._open[exchange] = None
         self.num_open += 1
         try:
-            route = self._route(exchange, scope)
+            route = self._routes.find(exchange.method, exchange.path)
+            exchange.observe = route.observe
+            if self._guard is not None and route.scope is not None:
+                self._guard.check(exchange.headers.get("authorization"), route.scope)
             if route.method == "POST":
-                body = await self._body(exchange, scope.headers, protocol)
-            else:
-                body = b""
-            if not exchange.replied:
-                route.handler(exchange, body)
-            if not exchange.replied:
-                await exchange.done()
+                check_headers(exchange.headers, self.limits.max_body)
+            exchange.route = route
+        except CorelaneError as error:
+            exchange.refusal = error
+
+    def handle(self, exchange: Exchange) -> None:
+        """The body of `exchange` is complete, or is not wanted any more: answer it. Raises nothing."""
+        try:
+            self._answer(exchange)
         except MethodNotAllowedError as error:
-            exchange.fail(error, [*JSON, ("allow", self._routes.allowed(scope.path))])
+            exchange.fail(error, [*JSON, ("allow", self._routes.allowed(exchange.path))])
         except CorelaneError as error:
             exchange.fail(error)
-        except (ProtocolClosed, ProtocolError):
-            exchange.abandon()
-        except asyncio.CancelledError:
-            if not exchange.replied:  # else the sweep gave the body up, and Granian closes the connection
-                raise
         except Exception as error:  # noqa: BLE001 - the edge: whatever it is becomes an opaque 500 and a log entry
             exchange.fail(error)
-        finally:
-            del self._open[exchange]
+
+    def _answer(self, exchange: Exchange) -> None:
+        if exchange.refusal is not None:
+            raise exchange.refusal
+        if exchange.route is not None:
+            exchange.route.handler(exchange, self._body(exchange))
+
+    def ended(self, exchange: Exchange) -> None:
+        """See `Edge.ended`."""
+        if self._open.pop(exchange, exchange) is None:
             self.num_open -= 1
 
-    def _route(self, exchange: Exchange, scope: Scope) -> Route:
-        """The route of a request whose caller may use it."""
-        route = self._routes.find(scope.method, scope.path)
-        exchange.observe = route.observe
-        if self._guard is not None and route.scope is not None:
-            self._guard.check(scope.headers.get("authorization"), route.scope)
-        return route
+    def _body(self, exchange: Exchange) -> bytes:
+        """The whole body, without its content encoding."""
+        pieces = exchange.pieces
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        if "content-encoding" in exchange.headers:
+            return unpacked(body, exchange.headers, self.limits.max_body)
+        return body
 
-    async def _body(self, exchange: Exchange, headers: RequestHeaders, protocol: HttpProtocol) -> bytes:
-        """The whole body, within limits, without its content encoding."""
-        exchange.headers = headers
-        in_chunks = check_headers(headers, self._limits.max_body)
-        exchange.reader = asyncio.current_task()
-        body = await (read_chunks(protocol, self._limits.max_body) if in_chunks else protocol())
-        exchange.reader = None
-        return unpacked(body, headers, self._limits.max_body) if "content-encoding" in headers else body
+    # --- all of them --------------------------------------------------------------------------------------------------
 
     def arriving(self) -> tuple[Exchange, ...]:
         """The exchanges whose route is found, and whose handler waits for the rest of their body."""
@@ -163,8 +134,8 @@ class HttpApplication:
 
     def start_sweeping(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to answer 408 and 504 to exchanges that are over their time."""
-        shortest_s = min(self._limits.body_timeout_s, self._limits.request_timeout_s)
-        period_s = min(WATCH_AFTER_S, max(0.02, shortest_s / 20))  # a time-out is noticed at most 5 % late
+        shortest_s = min(self.limits.body_timeout_s, self.limits.request_timeout_s)
+        period_s = min(SWEEP_S, max(0.02, shortest_s / 20))  # a time-out is noticed at most 5 % late
 
         def tick() -> None:
             self._sweep(self.monotonic(), shortest_s)
@@ -179,21 +150,16 @@ class HttpApplication:
             self._sweep_timer = None
 
     def _sweep(self, now_s: float, shortest_s: float) -> None:
+        limits = self.limits
         for exchange in list(self._open):
             age_s = now_s - exchange.arrived_s
-            if age_s <= min(WATCH_AFTER_S, shortest_s):
+            if age_s <= shortest_s:
                 return  # the rest arrived later still
-            exchange.watch()
-            if exchange.reader is not None and age_s > self._limits.body_timeout_s:
+            if not exchange.is_complete and age_s > limits.body_timeout_s:
+                exchange.fail(SlowBodyError(f"the body must arrive within {limits.body_timeout_s:g} s; send it faster"))
+            elif exchange.is_complete and age_s > limits.request_timeout_s:
                 exchange.fail(
-                    SlowBodyError(f"the body must arrive within {self._limits.body_timeout_s:g} s; send it faster")
-                )
-                exchange.reader.cancel()
-            elif exchange.reader is None and age_s > self._limits.request_timeout_s:
-                exchange.fail(
-                    DeadlineError(
-                        f"the answer was not ready within {self._limits.request_timeout_s:g} s; try again later"
-                    )
+                    DeadlineError(f"the answer was not ready within {limits.request_timeout_s:g} s; try again later")
                 )
 
     def abort(self) -> None:
@@ -201,5 +167,3 @@ class HttpApplication:
         error = NotReadyError("the server stopped before the answer was ready; send the request to another one")
         for exchange in list(self._open):
             exchange.fail(error)
-            if exchange.reader is not None:
-                exchange.reader.cancel()

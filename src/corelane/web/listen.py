@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from corelane.core.errors import ConfigError, PortInUseError
 
+BACKLOG = 1024  # connections the kernel keeps while they wait to be accepted; the usual limit is 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -50,6 +52,25 @@ def reserve(host: str, port: int) -> Iterator[Address]:
             keeper.bind((ip, address.port))
             holder.close()  # it would take a share of the connections; the keeper does not listen
             yield address
+
+
+@contextmanager
+def listening_socket(address: Address) -> Iterator[socket.socket]:
+    """A socket that listens at `address`, which is reserved, beside those of other workers; closed at the end.
+
+    Raises `PortInUseError` and `ConfigError`.
+    """
+    family = socket.AF_INET6 if ":" in address.ip else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setblocking(False)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            listener.bind((address.ip, address.port))
+            listener.listen(BACKLOG)
+        except OSError as error:
+            raise _refusal(error, address.ip, address.port) from error
+        yield listener
 
 
 def resolve(host: str) -> tuple[socket.AddressFamily, str]:

@@ -21,13 +21,20 @@ class Tls:
         for path in (self.certificate, self.key):
             if not path.is_file():
                 raise ConfigError(f"the certificate and its key must be PEM files, got no file at {path}")
+        self.context()
+
+    def context(self) -> ssl.SSLContext:
+        """What a server needs to speak TLS 1.2 or 1.3. Raises `ConfigError`."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key, _no_password)
+            context.load_cert_chain(self.certificate, self.key, _no_password)
         except (ssl.SSLError, OSError, ValueError) as error:
             raise ConfigError(
                 f"{self.certificate} must be a PEM certificate and {self.key} its key, without a password, "
                 f"got: {getattr(error, 'reason', None) or error}"
             ) from error
+        return context
 
 
 def _no_password() -> str:

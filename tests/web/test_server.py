@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from corelane.web.embed import Stopping
 from corelane.web.exchange import Exchange
 from corelane.web.route import Route
+from corelane.web.server import Stopping
 from tests.web.test_http import post, status
 from tests.web.wire import HEAD, Seen, listening, read_reply
 

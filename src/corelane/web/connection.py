@@ -1,0 +1,405 @@
+"""One connection of HTTP/1.1: bytes in, requests to the application, replies out, in order.
+
+httptools (llhttp, the parser of Node.js, in its strict mode) reads the bytes. What one read of the socket brings is
+handled before the event loop goes on, so that requests of many connections that came together can be run together.
+Limits of the head are kept here, those of bodies in `http.py` and `body.py`. The rules are those of RFC 9112.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from http import HTTPStatus
+from typing import Protocol
+from urllib.parse import unquote
+
+import httptools
+
+from corelane.core.errors import CorelaneError, HeadTooLargeError, MethodNotAllowedError, RequestError, SlowBodyError
+from corelane.web.body import FREE_PIECES, check_piece
+from corelane.web.exchange import JSON, Exchange, Headers, RequestHeaders
+from corelane.web.http import HttpApplication
+
+MAX_HEAD_BYTES = 64 << 10  # request line and headers
+MAX_HEADERS = 100
+LINGER_S = 2.0
+"""How long a connection that is over still takes in what its client was sending: closed at once, it would be reset, and
+the client might lose the reply that says why.
+"""
+LINGER_BYTES = 1 << 20
+
+_SMALL = 64 << 10  # bytes; a larger body is not copied behind its head
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+_STATUS_LINES[499] = "HTTP/1.1 499 Client Closed Request\r\n"
+_OK_JSON = f"{_STATUS_LINES[200]}content-type: application/json\r\ndate: ".encode()
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Listener(Protocol):
+    """What a connection belongs to."""
+
+    date: bytes
+    """Now, as the header Date has it."""
+
+    def connected(self, connection: Connection) -> None:
+        """`connection` is there."""
+        ...
+
+    def disconnected(self, connection: Connection) -> None:
+        """It is there no more."""
+        ...
+
+
+class _OverError(Exception):
+    """Raised through the parser to stop it: what ends the connection is known."""
+
+
+class Connection(asyncio.Protocol):
+    """Owns one connection's parser, its requests in order, and its end. For the event loop's thread only.
+
+    One request at a time is with the application; what is sent behind it waits, and nothing more is read meanwhile.
+    """
+
+    __slots__ = (
+        "_application",
+        "_arriving",
+        "_asked",
+        "_behind",
+        "_head_bytes",
+        "_headers",
+        "_is_deaf",
+        "_is_going_on",
+        "_is_paused",
+        "_listener",
+        "_max_body",
+        "_num_headers",
+        "_num_ignored",
+        "_num_requests",
+        "_parser",
+        "_transport",
+        "_url",
+        "_without_upgrade",
+        "ends_s",
+        "idle_since_s",
+        "stalled_since_s",
+    )
+
+    def __init__(self, application: HttpApplication, listener: Listener) -> None:
+        self._application = application
+        self._listener = listener
+        self._parser = httptools.HttpRequestParser(self)
+        self._max_body = application.limits.max_body
+        self._url = b""
+        self._headers: dict[str, str] = {}
+        self._num_headers = self._head_bytes = 0
+        self._without_upgrade: bytes | None = None  # the head of a request that asked for one
+        self._arriving: Exchange | None = None  # its head has come, its body has not
+        self._asked: Exchange | None = None  # with the application
+        self._behind: deque[Exchange] = deque()  # in order
+        self._num_requests = self._num_ignored = 0
+        self._is_deaf = False  # what comes does not count any more
+        self._is_paused = self._is_going_on = False
+        self.idle_since_s = application.monotonic()
+        """Since when it waits for the whole of a request's head; infinity while a request is under way."""
+        self.ends_s = math.inf
+        """When it is closed at the latest, of one that is over."""
+        self.stalled_since_s = math.inf
+        """Since when its client takes nothing of a reply; infinity while it does."""
+
+    # --- the transport ------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self._listener.connected(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it ended
+        """See `asyncio.BaseProtocol`."""
+        self._is_deaf = True
+        self._listener.disconnected(self)
+        if self._asked is not None:
+            self._asked.abandon()
+        self._behind.clear()
+
+    def pause_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self.stalled_since_s = self._application.monotonic()
+
+    def resume_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self.stalled_since_s = math.inf
+        self._go_on()
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        if self._is_deaf:
+            self._num_ignored += len(data)
+            if self._num_ignored > LINGER_BYTES:
+                self._transport.abort()
+            return
+        num_requests, was_in_head = self._num_requests, self._arriving is None
+        try:
+            self._feed(data)
+        except _OverError:
+            return
+        if self._arriving is not None:
+            self._see_to_rest(self._arriving)
+        elif was_in_head and num_requests == self._num_requests:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(_head_too_large())
+        if self._behind and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    # --- the parser ---------------------------------------------------------------------------------------------------
+
+    def _feed(self, data: bytes) -> None:
+        """Have `data` parsed. Raises `_OverError` when the connection is over for what is in it."""
+        while data:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._read_anew(data[upgrade.args[0] :])
+                continue
+            except httptools.HttpParserInvalidMethodError:
+                self._refuse(MethodNotAllowedError("the method must be GET or POST, got one that HTTP does not know"))
+            except httptools.HttpParserCallbackError as error:
+                if not isinstance(error.__context__, _OverError):
+                    raise
+            except httptools.HttpParserError as error:
+                self._refuse(RequestError(f"the request must be HTTP/1.1 to the letter, got: {error}"))
+            else:
+                return
+            raise _OverError
+
+    def _read_anew(self, rest: bytes) -> bytes:
+        """What is to be read next, by a new parser, of a request that asked for another protocol: itself without that.
+
+        An upgrade need not be taken up (RFC 9110, 7.8), but the parser then takes the body for the other protocol.
+        """
+        self._parser = httptools.HttpRequestParser(self)
+        head, self._without_upgrade = self._without_upgrade or b"", None
+        return head + rest
+
+    def on_url(self, url: bytes) -> None:
+        """Called by the parser, with a piece of the request's target."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by the parser, with a whole header or trailer."""
+        self._num_headers += 1
+        self._head_bytes += len(name) + len(value)
+        if self._num_headers > MAX_HEADERS or self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse(_head_too_large())
+            raise _OverError
+        key = name.lower().decode("latin-1")
+        if key not in self._headers:
+            self._headers[key] = value.decode("latin-1")
+        elif key == "host" and self._arriving is None:
+            self._refuse(RequestError("the header Host must come once, got it twice"))
+            raise _OverError
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser."""
+        url, headers, parser = self._url, self._headers, self._parser
+        self._url, self._headers = b"", {}
+        self._num_headers = self._head_bytes = 0
+        method = parser.get_method().decode("latin-1")
+        if "upgrade" in headers and method != "CONNECT" and parser.should_upgrade():
+            self._without_upgrade = _head_without_upgrade(method, url, headers)
+            return
+        version = parser.get_http_version()
+        is_kept = version == "1.1" and method != "CONNECT" and parser.should_keep_alive()
+        exchange = Exchange(
+            self, self._application, self._application.observe_unrouted, method, "", headers, is_kept=is_kept
+        )
+        try:
+            exchange.path = _path(url)
+            _check_head(version, headers)
+        except RequestError as error:
+            exchange.refusal, exchange.is_kept = error, False
+        self._num_requests += 1
+        self._arriving = exchange
+        if self._asked is None:
+            self._ask(exchange)
+        else:
+            self._behind.append(exchange)
+
+    def on_body(self, piece: bytes) -> None:
+        """Called by the parser, with a piece of the body."""
+        exchange = self._arriving
+        if exchange is None or exchange.refusal is not None:
+            return
+        exchange.pieces.append(piece)
+        exchange.num_bytes += len(piece)
+        if exchange.num_bytes > self._max_body or len(exchange.pieces) > FREE_PIECES:
+            try:
+                check_piece(len(exchange.pieces), exchange.num_bytes, self._max_body)
+            except CorelaneError as error:
+                exchange.refusal = error
+                exchange.pieces.clear()
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        exchange, self._arriving = self._arriving, None
+        if self._num_headers:  # trailers
+            self._headers, self._num_headers, self._head_bytes = {}, 0, 0
+        if exchange is None:
+            return
+        exchange.is_complete = True
+        if exchange is self._asked and not exchange.replied:
+            self._application.handle(exchange)
+
+    # --- requests in order --------------------------------------------------------------------------------------------
+
+    def _ask(self, exchange: Exchange) -> None:
+        """Hand `exchange` to the application; it is handled when its body has come."""
+        self._asked = exchange
+        self.idle_since_s = math.inf
+        if exchange.refusal is None:
+            self._application.begin(exchange)
+
+    def _go_on(self) -> None:
+        """Answer what came behind the request that was answered, as far as it goes."""
+        if self._is_going_on:
+            return  # called by a reply within the loop below
+        self._is_going_on = True
+        while self._behind and self._asked is None and self.stalled_since_s == math.inf:
+            exchange = self._behind.popleft()
+            self._ask(exchange)
+            if exchange.is_complete:
+                self._application.handle(exchange)
+            elif exchange.refusal is not None:
+                self._see_to_rest(exchange)
+        self._is_going_on = False
+        if self._is_paused and not self._behind and not self._transport.is_closing():
+            self._is_paused = False
+            self._transport.resume_reading()
+
+    def _see_to_rest(self, exchange: Exchange) -> None:
+        """More of the body is to come: ask for it where the client waits for that, or refuse it unread."""
+        if exchange is not self._asked or exchange.replied:
+            return
+        if exchange.refusal is not None:
+            self._is_deaf = True
+            self._application.handle(exchange)
+        elif not exchange.num_bytes and exchange.headers.get("expect", "").lower() == "100-continue":
+            self._transport.write(_CONTINUE)
+
+    def _refuse(self, error: CorelaneError) -> None:
+        """Read no more, and answer `error` after all that came before what is at fault."""
+        self._is_deaf = True
+        exchange = self._arriving
+        if exchange is None:
+            last = self._behind[-1] if self._behind else self._asked
+            if last is not None and not last.is_kept:
+                return  # it said itself that it would be the last
+            exchange = Exchange(self, self._application, self._application.observe_unrouted)
+            exchange.is_complete = True
+            if self._asked is not None:
+                self._behind.append(exchange)
+        exchange.refusal = error
+        exchange.is_kept = False
+        if self._asked is None:
+            self._ask(exchange)
+        if exchange is self._asked:
+            self._application.handle(exchange)
+
+    # --- replies ------------------------------------------------------------------------------------------------------
+
+    def send(self, exchange: Exchange, status: int, headers: Headers, body: bytes) -> None:
+        """See `Sender.send`."""
+        if self._transport.is_closing():
+            return
+        is_last = self._application.is_draining or not exchange.is_kept or not exchange.is_complete
+        if status == 200 and headers is JSON and not is_last:
+            head = b"%b%b\r\ncontent-length: %d\r\n\r\n" % (_OK_JSON, self._listener.date, len(body))
+        else:
+            head = _head(status, headers, self._listener.date, len(body), is_last=is_last)
+        if exchange.method == "HEAD":
+            self._transport.write(head)
+        elif len(body) > _SMALL:
+            self._transport.write(head)
+            self._transport.write(body)
+        else:
+            self._transport.write(head + body)
+        self._asked = None
+        if is_last:
+            self._end()
+            return
+        if self._behind:
+            self._go_on()
+        if self._asked is None:
+            self.idle_since_s = self._application.monotonic()
+
+    def _end(self) -> None:
+        """Close when the last reply is sent, and not before its client had a chance to see it."""
+        was_hung_up = self._is_deaf or self._arriving is not None
+        self._is_deaf = True
+        self._behind.clear()
+        if was_hung_up and self._transport.can_write_eof() and not self._transport.is_closing():
+            self._transport.write_eof()
+            self.ends_s = self._application.monotonic() + LINGER_S
+            if self._is_paused:
+                self._is_paused = False
+                self._transport.resume_reading()
+        else:
+            self._transport.close()
+
+    def time_out(self) -> None:
+        """The head of a request did not come within its time: say so where it had begun, and close."""
+        if self._head_bytes:
+            self._refuse(SlowBodyError("the head must arrive in time, got a part of it; send it faster"))
+        else:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once; a reply that its client does not take is lost."""
+        self._transport.abort()
+
+    def drain(self) -> None:
+        """Close if nothing is under way; after its reply otherwise."""
+        if self._asked is None and not self._head_bytes:
+            self._transport.close()
+
+
+def _head(status: int, headers: Headers, date: bytes, length: int, *, is_last: bool) -> bytes:
+    fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    end = "connection: close\r\n\r\n" if is_last else "\r\n"
+    text = f"{_STATUS_LINES[status]}{fields}date: {date.decode()}\r\ncontent-length: {length}\r\n{end}"
+    return text.encode("latin-1")
+
+
+def _path(url: bytes) -> str:
+    """The decoded path of a request's target. Raises `RequestError` for a target that is none."""
+    if not url.startswith(b"/"):
+        try:
+            url = httptools.parse_url(url).path or b"*"
+        except httptools.HttpParserInvalidURLError as error:
+            raise RequestError("the target must be a path, got none") from error
+    path = url.partition(b"?")[0].decode("latin-1")
+    return unquote(path, errors="replace") if "%" in path else path
+
+
+def _check_head(version: str, headers: RequestHeaders) -> None:
+    """Raise `RequestError` for what the parser lets pass and HTTP does not."""
+    if version == "1.1":
+        if "host" not in headers:
+            raise RequestError("the header Host must be there, got none")
+    elif version != "1.0":
+        raise RequestError(f"the version must be HTTP/1.1 or HTTP/1.0, got {version}")
+    if "transfer-encoding" in headers and headers["transfer-encoding"].strip().lower() != "chunked":
+        raise RequestError("the transfer encoding must be chunked alone; pack bodies by Content-Encoding")
+
+
+def _head_without_upgrade(method: str, url: bytes, headers: RequestHeaders) -> bytes:
+    kept = "".join([f"{name}: {value}\r\n" for name, value in headers.items() if name != "upgrade"])
+    return f"{method} {url.decode('latin-1')} HTTP/1.1\r\n{kept}\r\n".encode("latin-1")
+
+
+def _head_too_large() -> HeadTooLargeError:
+    return HeadTooLargeError(
+        f"the head must be at most {MAX_HEAD_BYTES} bytes and {MAX_HEADERS} headers, got more; send fewer"
+    )
