@@ -14,7 +14,7 @@ from corelane.core.errors import RequestError
 from corelane.serve.messages import MESSAGES
 from corelane.serve.oip import OipCodec
 from corelane.serve.request import Envelope, Request, Response
-from corelane.web.tensors import SIZE, TYPES, write_array
+from corelane.web.tensors import SIZE, TYPES, BinaryParts, write_array
 
 _CONTENTS = {
     "BOOL": "bool_contents",
@@ -57,7 +57,8 @@ class GrpcCodec:
             body["id"] = message.id
         if message.outputs:
             body["outputs"] = [{"name": one.name, "parameters": _parameters(one.parameters)} for one in message.outputs]
-        return self._codec.parse_message(body, memoryview(b"".join(contents)), envelope)
+        behind = b"".join(contents)
+        return self._codec.parse_message(body, BinaryParts(memoryview(behind)), envelope, len(behind))
 
     def render(self, response: Response) -> Any:
         """A ModelInferResponse with raw contents."""

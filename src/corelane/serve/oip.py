@@ -26,6 +26,7 @@ from corelane.web.tensors import (
     ALL_WANTED,
     HEADER,
     INTEGER_TYPES,
+    NOTHING_BEHIND,
     OCTETS,
     SIZE,
     TYPES,
@@ -51,6 +52,7 @@ class OipCodec:
         self._inputs = {tensor.name: tensor for tensor in model.signature.inputs}
         self._outputs = {tensor.name: tensor for tensor in model.signature.outputs}
         self._matrix = model.signature.matrix
+        self._is_matrix_known = self._matrix is not None and list(self._columns) != [self._matrix.name]
         self.header = {"model_name": model.name, "model_version": str(model.version)}
         self._model = model
 
@@ -58,22 +60,21 @@ class OipCodec:
 
     def parse(self, body: bytes, envelope: Envelope = BARE) -> Request:
         """The request in `body`. Raises `RequestError` for whatever is not one of this model's."""
+        if envelope.json_length is None:
+            return self.parse_message(_object(body), NOTHING_BEHIND, envelope, len(body))
         if envelope.json_length == "0":
             return self._read_raw(body, envelope)
         text, behind = split_body(body, envelope.json_length)
-        return self.parse_message(_object(text), behind, envelope, len(body))
+        return self.parse_message(_object(text), BinaryParts(behind), envelope, len(body))
 
-    def parse_message(
-        self, message: JsonObject, behind: memoryview, envelope: Envelope, num_bytes: int | None = None
-    ) -> Request:
-        """The request in a JSON object, and the bytes of its tensors `behind` it; `num_bytes` is its size in all."""
+    def parse_message(self, message: JsonObject, parts: BinaryParts, envelope: Envelope, num_bytes: int) -> Request:
+        """The request in a JSON object, and the bytes of its tensors behind it; `num_bytes` is its size in all."""
         tensors = message.get("inputs")
         if type(tensors) is not list or not tensors:
             raise RequestError(f"inputs must be a list of at least one tensor, got {short(tensors)}")
-        parts = BinaryParts(behind)
         inputs, num_rows = self._read(tensors, parts)
         parts.check_end()
-        request = Request(inputs, num_rows, len(behind) if num_bytes is None else num_bytes, envelope.deadline_s)
+        request = Request(inputs, num_rows, num_bytes, envelope.deadline_s)
         request.wants_receipt = envelope.wants_receipt
         if len(message) > 1:
             self._read_options(message, request, envelope)
@@ -100,7 +101,7 @@ class OipCodec:
 
     def _read(self, tensors: list[Any], parts: BinaryParts) -> tuple[Inputs, int]:
         names = [_name(tensor) for tensor in tensors]
-        if self._matrix is not None and names == [self._matrix.name] and names != list(self._columns):
+        if self._matrix is not None and self._is_matrix_known and names == [self._matrix.name]:
             return self._read_matrix(tensors[0], self._matrix, parts)
         check_names(names, self._columns, "the input")
         columns: dict[str, Any] = {}

@@ -13,7 +13,7 @@ Inputs: TypeAlias = Array | Mapping[str, Any]
 """A matrix [n, d] where the model takes one, else raw columns by name, each an array or a list of n values."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Envelope:
     """What is known of a request beside its body: when it came, when it must be answered, and when at the latest if its
     body says something else (monotonic seconds); how many bytes of the body are JSON, as a header says (None: all).

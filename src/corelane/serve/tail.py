@@ -24,14 +24,17 @@ class TailModel:
         self._pace = pace
         self._up, self._down = STEP * quantile, STEP * (1 - quantile)
         self._high_s = [MARGIN * pace.expected_s(1 << bucket) for bucket in range(_bucket(batch_size) + 1)]
-        self._batch_size = batch_size
+        self._full_row_s = pace.expected_s(batch_size) / batch_size
         self.slowness = 1.0
+        self.longest_s = max(self._high_s)
+        """Of `high_s`, for any number of rows."""
 
     def ran(self, num_rows: int, seconds: float) -> None:
         """A run of `num_rows` rows took so long."""
         bucket = min(_bucket(num_rows), len(self._high_s) - 1)
         high_s = self._high_s[bucket]
         self._high_s[bucket] = high_s * (1 + self._up if seconds > high_s else 1 - self._down)
+        self.longest_s = max(self._high_s)
         off = seconds / max(self._pace.expected_s(num_rows), 1e-9)
         self.slowness = min(self.slowness + FORGET * (off - self.slowness), MOST_OFF)
 
@@ -45,7 +48,7 @@ class TailModel:
 
     def drain_s(self, num_rows: int) -> float:
         """Seconds in which `num_rows` rows that wait are run, in full batches."""
-        return num_rows * self.expected_s(self._batch_size) / self._batch_size
+        return num_rows * self.slowness * self._full_row_s
 
 
 def _bucket(num_rows: int) -> int:

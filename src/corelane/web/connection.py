@@ -33,6 +33,13 @@ _SMALL = 64 << 10  # bytes; a larger body is not copied behind its head
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _STATUS_LINES[499] = "HTTP/1.1 499 Client Closed Request\r\n"
 _OK_JSON = f"{_STATUS_LINES[200]}content-type: application/json\r\ndate: ".encode()
+_NAMES = {
+    spelling: name
+    for name in ("accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent")
+    for spelling in (name.encode(), name.title().encode())
+}
+"""Names as nearly all clients spell them; others are lowered."""
+
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -66,15 +73,18 @@ class Connection(asyncio.Protocol):
         "_arriving",
         "_asked",
         "_behind",
+        "_fields",
         "_head_bytes",
-        "_headers",
         "_is_deaf",
         "_is_going_on",
         "_is_paused",
+        "_last_head",
+        "_last_headers",
+        "_last_path",
         "_listener",
         "_max_body",
-        "_num_headers",
         "_num_ignored",
+        "_num_read",
         "_num_requests",
         "_parser",
         "_transport",
@@ -91,13 +101,16 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._max_body = application.limits.max_body
         self._url = b""
-        self._headers: dict[str, str] = {}
-        self._num_headers = self._head_bytes = 0
+        self._fields: list[bytes] = []  # names and values in turn, as they came
+        self._head_bytes = 0
         self._without_upgrade: bytes | None = None  # the head of a request that asked for one
         self._arriving: Exchange | None = None  # its head has come, its body has not
         self._asked: Exchange | None = None  # with the application
         self._behind: deque[Exchange] = deque()  # in order
-        self._num_requests = self._num_ignored = 0
+        self._last_head: tuple[str, bytes, str, list[bytes]] | None = None
+        self._last_path = ""
+        self._last_headers: RequestHeaders = {}
+        self._num_requests = self._num_ignored = self._num_read = 0
         self._is_deaf = False  # what comes does not count any more
         self._is_paused = self._is_going_on = False
         self.idle_since_s = application.monotonic()
@@ -139,10 +152,12 @@ class Connection(asyncio.Protocol):
                 self._transport.abort()
             return
         num_requests, was_in_head = self._num_requests, self._arriving is None
+        self._num_read = len(data)
         try:
-            self._feed(data)
-        except _OverError:
-            return
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            if not self._goes_on(data, error):
+                return
         if self._arriving is not None:
             self._see_to_rest(self._arriving)
         elif was_in_head and num_requests == self._num_requests:
@@ -155,24 +170,23 @@ class Connection(asyncio.Protocol):
 
     # --- the parser ---------------------------------------------------------------------------------------------------
 
-    def _feed(self, data: bytes) -> None:
-        """Have `data` parsed. Raises `_OverError` when the connection is over for what is in it."""
-        while data:
+    def _goes_on(self, data: bytes, error: httptools.HttpParserError) -> bool:
+        """Whether the connection goes on although the parser stopped in `data`: after a wish for an upgrade it does."""
+        while isinstance(error, httptools.HttpParserUpgrade):
+            data = self._read_anew(data[error.args[0] :])
             try:
                 self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                data = self._read_anew(data[upgrade.args[0] :])
-                continue
-            except httptools.HttpParserInvalidMethodError:
-                self._refuse(MethodNotAllowedError("the method must be GET or POST, got one that HTTP does not know"))
-            except httptools.HttpParserCallbackError as error:
-                if not isinstance(error.__context__, _OverError):
-                    raise
-            except httptools.HttpParserError as error:
-                self._refuse(RequestError(f"the request must be HTTP/1.1 to the letter, got: {error}"))
+            except httptools.HttpParserError as another:
+                error = another
             else:
-                return
-            raise _OverError
+                return True
+        if isinstance(error, httptools.HttpParserInvalidMethodError):
+            self._refuse(MethodNotAllowedError("the method must be GET or POST, got one that HTTP does not know"))
+        elif not isinstance(error, httptools.HttpParserCallbackError):
+            self._refuse(RequestError(f"the request must be HTTP/1.1 to the letter, got: {error}"))
+        elif not isinstance(error.__context__, _OverError):
+            raise error
+        return False
 
     def _read_anew(self, rest: bytes) -> bytes:
         """What is to be read next, by a new parser, of a request that asked for another protocol: itself without that.
@@ -189,43 +203,46 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser, with a whole header or trailer."""
-        self._num_headers += 1
-        self._head_bytes += len(name) + len(value)
-        if self._num_headers > MAX_HEADERS or self._head_bytes > MAX_HEAD_BYTES:
+        self._fields += (name, value)
+        if len(self._fields) > 2 * MAX_HEADERS:
             self._refuse(_head_too_large())
-            raise _OverError
-        key = name.lower().decode("latin-1")
-        if key not in self._headers:
-            self._headers[key] = value.decode("latin-1")
-        elif key == "host" and self._arriving is None:
-            self._refuse(RequestError("the header Host must come once, got it twice"))
             raise _OverError
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
-        url, headers, parser = self._url, self._headers, self._parser
-        self._url, self._headers = b"", {}
-        self._num_headers = self._head_bytes = 0
+        parser, application = self._parser, self._application
         method = parser.get_method().decode("latin-1")
-        if "upgrade" in headers and method != "CONNECT" and parser.should_upgrade():
-            self._without_upgrade = _head_without_upgrade(method, url, headers)
+        head = (method, self._url, parser.get_http_version(), self._fields)
+        most_bytes, self._url, self._fields, self._head_bytes = self._head_bytes + self._num_read, b"", [], 0
+        is_kept = parser.should_keep_alive() and head[2] == "1.1" and method != "CONNECT"
+        exchange = Exchange(self, application, application.observe_unrouted, method, is_kept)
+        if head == self._last_head:  # as of a client that asks the same model again and again
+            exchange.path, exchange.headers = self._last_path, self._last_headers
+        else:
+            try:
+                self._read_head(exchange, *head[1:], most_bytes)
+            except CorelaneError as error:
+                exchange.refusal, exchange.is_kept = error, False
+            else:
+                self._last_head, self._last_path, self._last_headers = head, exchange.path, exchange.headers
+        if self._without_upgrade is not None:
             return
-        version = parser.get_http_version()
-        is_kept = version == "1.1" and method != "CONNECT" and parser.should_keep_alive()
-        exchange = Exchange(
-            self, self._application, self._application.observe_unrouted, method, "", headers, is_kept=is_kept
-        )
-        try:
-            exchange.path = _path(url)
-            _check_head(version, headers)
-        except RequestError as error:
-            exchange.refusal, exchange.is_kept = error, False
         self._num_requests += 1
         self._arriving = exchange
         if self._asked is None:
             self._ask(exchange)
         else:
             self._behind.append(exchange)
+
+    def _read_head(self, exchange: Exchange, url: bytes, version: str, fields: list[bytes], most_bytes: int) -> None:
+        """Fill `exchange` with what the head says. Raises `HeadTooLargeError` and `RequestError`."""
+        if most_bytes > MAX_HEAD_BYTES and len(url) + sum(map(len, fields)) > MAX_HEAD_BYTES:
+            raise _head_too_large()
+        exchange.headers = headers = _headers(fields)
+        exchange.path = _path(url)
+        _check_head(version, exchange)
+        if "upgrade" in headers and exchange.method != "CONNECT" and self._parser.should_upgrade():
+            self._without_upgrade = _head_without_upgrade(exchange.method, url, headers)
 
     def on_body(self, piece: bytes) -> None:
         """Called by the parser, with a piece of the body."""
@@ -244,8 +261,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Called by the parser."""
         exchange, self._arriving = self._arriving, None
-        if self._num_headers:  # trailers
-            self._headers, self._num_headers, self._head_bytes = {}, 0, 0
+        self._fields.clear()  # of trailers
         if exchange is None:
             return
         exchange.is_complete = True
@@ -383,13 +399,26 @@ def _path(url: bytes) -> str:
     return unquote(path, errors="replace") if "%" in path else path
 
 
-def _check_head(version: str, headers: RequestHeaders) -> None:
+def _headers(fields: list[bytes]) -> dict[str, str]:
+    """The first value of each header. Raises `RequestError` for a second Host."""
+    headers: dict[str, str] = {}
+    for place in range(0, len(fields), 2):
+        name = fields[place]
+        key = _NAMES.get(name) or name.lower().decode("latin-1")
+        if key not in headers:
+            headers[key] = fields[place + 1].decode("latin-1")
+        elif key == "host":
+            raise RequestError("the header Host must come once, got it twice")
+    return headers
+
+
+def _check_head(version: str, exchange: Exchange) -> None:
     """Raise `RequestError` for what the parser lets pass and HTTP does not."""
-    if version == "1.1":
-        if "host" not in headers:
-            raise RequestError("the header Host must be there, got none")
-    elif version != "1.0":
+    headers = exchange.headers
+    if version not in ("1.0", "1.1"):
         raise RequestError(f"the version must be HTTP/1.1 or HTTP/1.0, got {version}")
+    if version == "1.1" and "host" not in headers:
+        raise RequestError("the header Host must be there, got none")
     if "transfer-encoding" in headers and headers["transfer-encoding"].strip().lower() != "chunked":
         raise RequestError("the transfer encoding must be chunked alone; pack bodies by Content-Encoding")
 

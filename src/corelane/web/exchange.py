@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import orjson
@@ -26,6 +27,7 @@ RequestHeaders: TypeAlias = Mapping[str, str]
 Observe: TypeAlias = Callable[[int, float], None]
 """Told the status and the seconds from arrival to reply, once per exchange."""
 
+NO_HEADERS: RequestHeaders = MappingProxyType({})
 JSON: Headers = [("content-type", "application/json")]
 
 
@@ -86,17 +88,14 @@ class Exchange:
         edge: Edge,
         observe: Observe,
         method: str = "",
-        path: str = "",
-        headers: RequestHeaders | None = None,
-        *,
         is_kept: bool = False,
     ) -> None:
         self._sender = sender
         self._edge = edge
         self.observe = observe
         self.method = method
-        self.path = path
-        self.headers: RequestHeaders = {} if headers is None else headers
+        self.path = ""
+        self.headers: RequestHeaders = NO_HEADERS
         self.is_kept = is_kept  # whether the client wants to go on with the connection
         self.arrived_s = edge.monotonic()
         self.pieces: list[bytes] = []

@@ -76,14 +76,17 @@ class HttpApplication:
         self._guard = guard
         self.monotonic = monotonic
         self.is_draining = False
-        self.num_open = 0
+
+    @property
+    def num_open(self) -> int:
+        """How many requests are under way."""
+        return len(self._open)
 
     # --- one request --------------------------------------------------------------------------------------------------
 
     def begin(self, exchange: Exchange) -> None:
         """The head of `exchange` has come: find who answers it, or why nobody does."""
         self._open[exchange] = None
-        self.num_open += 1
         try:
             route = self._routes.find(exchange.method, exchange.path)
             exchange.observe = route.observe
@@ -114,8 +117,7 @@ class HttpApplication:
 
     def ended(self, exchange: Exchange) -> None:
         """See `Edge.ended`."""
-        if self._open.pop(exchange, exchange) is None:
-            self.num_open -= 1
+        self._open.pop(exchange, None)
 
     def _body(self, exchange: Exchange) -> bytes:
         """The whole body, without its content encoding."""

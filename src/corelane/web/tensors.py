@@ -69,6 +69,10 @@ class BinaryParts:
             raise RequestError(f"the body must end with its last tensor, got {left} bytes more")
 
 
+NOTHING_BEHIND = BinaryParts(memoryview(b""))
+"""Of a body that is JSON alone."""
+
+
 def read_numbers(content: memoryview, datatype: str, shape: Sequence[int], name: str) -> Array:
     """Numbers or booleans of `datatype` as an array of `shape`, which is read-only."""
     dtype = TYPES[datatype]
