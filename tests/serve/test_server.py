@@ -185,7 +185,7 @@ def test_long_runs_leave_the_event_loop_free(package: Path) -> None:
     serving(server, scenario)
     server.close()
     assert sizes == [1, 4]
-    assert threads == {"run-m_0"}
+    assert threads == {"run-m-0"}
 
 
 def test_a_delay_lets_a_batch_grow(package: Path) -> None:

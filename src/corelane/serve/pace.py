@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from corelane.model.skew import raw_columns
 MAX_RETRY_AFTER_S = 60.0
 NEUTRAL_LENGTH = 16  # of a neutral row, where a length is free
 _NUM_RUNS = 7  # the fastest counts: whatever else the machine does only ever adds time
+_LONG_S = 500e-6  # of a run that several at a time are worth their threads for
 _ENOUGH_S = 0.5  # a model whose runs take longer is judged by fewer of them
 
 
@@ -40,8 +42,12 @@ UNKNOWN = Pace(fixed_s=0.05, row_s=0.0)
 """
 
 
-def measure_pace(predictor: Predictor, batch_size: int, clock: Clock, golden: Golden | None = None) -> Pace:
+def measure_pace(
+    predictor: Predictor, batch_size: int, clock: Clock, golden: Golden | None = None, *, streams: int = 1
+) -> Pace:
     """Run rows, one and `batch_size` of them, and draw the line. It also warms the runtime up.
+
+    Of a long run, `streams` go on at a time, and the line is that of each of them.
 
     The rows are neutral ones, or the first golden one where the network was not trained here: what that takes for
     neutral is not known.
@@ -53,20 +59,28 @@ def measure_pace(predictor: Predictor, batch_size: int, clock: Clock, golden: Go
             return neutral_columns(predictor.pipeline.schema.columns, num_rows)
         return raw_columns(golden.rows.take(pa.array(np.zeros(num_rows, dtype=np.int64))))
 
-    one_s = _fastest_run(predictor, columns(1), clock)
+    one_s = _fastest_run(predictor, columns(1), clock, streams)
     if batch_size == 1:
         return Pace(0.0, one_s)
-    full_s = _fastest_run(predictor, columns(batch_size), clock)
+    full_s = _fastest_run(predictor, columns(batch_size), clock, streams)
     row_s = max(full_s - one_s, 0.0) / (batch_size - 1)
     return Pace(max(one_s - row_s, 0.0), row_s)
 
 
-def _fastest_run(predictor: Predictor, columns: Mapping[str, Any], clock: Clock) -> float:
+def _fastest_run(predictor: Predictor, columns: Mapping[str, Any], clock: Clock, streams: int) -> float:
+    alone_s = _fastest(lambda: predictor.predict_columns(columns), clock)
+    if streams == 1 or alone_s < _LONG_S:
+        return alone_s
+    with ThreadPoolExecutor(streams) as pool:
+        return _fastest(lambda: list(pool.map(predictor.predict_columns, [columns] * streams)), clock)
+
+
+def _fastest(run: Callable[[], Any], clock: Clock) -> float:
     begin_s = clock.monotonic()
     fastest_s = float("inf")
     for _ in range(_NUM_RUNS):
         start_s = clock.monotonic()
-        predictor.predict_columns(columns)
+        run()
         end_s = clock.monotonic()
         fastest_s = min(fastest_s, end_s - start_s)
         if end_s - begin_s > _ENOUGH_S:

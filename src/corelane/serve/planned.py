@@ -21,7 +21,7 @@ LOOK_S = 2.0  # between two looks for a plan that may come within minutes
 
 
 class Planned(Section):
-    """Where the plan of a package lies or will lie (none: it is run safely), and the threads that a call may have."""
+    """Where the plan of a package lies or will lie (none: it is run safely), and the threads that its runs may have."""
 
     file: Path | None = None
     threads: int = 1
@@ -34,13 +34,15 @@ class Planned(Section):
             chosen = read_plan(self.file, Candidate).chosen
         except (CorelaneError, OSError):
             return None
-        return replace(chosen, threads=min(chosen.threads, self.threads))
+        threads = min(chosen.threads, self.threads)
+        streams = 1 if chosen.runtime == "torch" else max(1, self.threads // threads)
+        return replace(chosen, threads=threads, streams=streams)
 
 
 class PlanPlace(Section):
     """Where plans of packages lie (none: they are run safely), also of those that come while the server runs.
 
-    `facts` are what a plan's key is made of beside the package's digest, `threads` those that a call may have.
+    `facts` are what a plan's key is made of beside the package's digest, `threads` those that its runs may have.
     """
 
     folder: Path | None = None
@@ -62,6 +64,7 @@ async def take_up(server: ModelServer, plan: Planned, logger: SystemLogger) -> b
     """
     candidate = plan.candidate()
     if candidate is None:
+        server.widen(plan.threads)
         return False
     try:
         if candidate != server.candidate:

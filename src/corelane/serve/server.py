@@ -2,7 +2,8 @@
 
 It is neutral to protocols: `http.py` translates requests into `Request`s. A run that is shorter than handing it to a
 thread happens inline, with everything that arrived in the same turn of the event loop as one batch; longer runs go to
-the one executor thread, and what arrives meanwhile makes up the next batch.
+threads of their own, and what arrives meanwhile makes up the next batches. How many runs go on at a time, and on how
+many threads each, is the choice between its ways (`ways.py`).
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -29,16 +30,30 @@ from corelane.observe.metrics import MetricsCollector
 from corelane.serve.batch import BatchBuffers, BatchProcessor, RequestQueue, Take, split
 from corelane.serve.config import ServeConfig
 from corelane.serve.deadlines import in_time, without_late
-from corelane.serve.pace import MAX_RETRY_AFTER_S, UNKNOWN, Pace, measure_pace
+from corelane.serve.lanes import Lanes
+from corelane.serve.pace import MAX_RETRY_AFTER_S, Pace
 from corelane.serve.parts import InParts
 from corelane.serve.request import Deliver, Inputs, Receipt, Request, Response, Waiting
 from corelane.serve.slo import Slo
 from corelane.serve.slowest import Slowest, SlowRequest
 from corelane.serve.tail import QUANTILE, TailModel
+from corelane.serve.ways import THREAD_HOP_S, Way, WayOpener
 
-# Handing a run to a thread and back took 60-200 us under load on two cores of 2021. A run expected to be shorter than
-# that stays on the event loop's thread, which costs the others less than the hand-over would.
-THREAD_HOP_S = 200e-6
+AHEAD_S = 0.01  # a run that is longer is not kept in line: who comes after it might have to be answered sooner
+CLOSE_LOOK_S = 0.01  # between two looks whether the runs of a way that is used no more have ended
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """A run of `batch` in a thread: how, of how many rows, since when (monotonic)."""
+
+    batch: Sequence[Waiting]
+    way: Way
+    num_rows: int
+    began_s: float
+
+
+_Results: TypeAlias = list[Response | BaseException]
 
 
 class ModelServer:
@@ -47,7 +62,7 @@ class ModelServer:
     Loading verifies the package, runs its golden rows and measures how long runs take. Its graph and the queue's bound
     are reserved in `memory`; the latter not where the caller has done it, for a model of which one version follows
     another. Raises `BundleError`, `GoldenError` and `MemoryBudgetError`. All methods are for the event
-    loop's thread; only `_compute` runs elsewhere, one call at a time.
+    loop's thread; only `_compute` runs elsewhere, as often at a time as the way has streams.
     """
 
     def __init__(
@@ -62,18 +77,18 @@ class ModelServer:
     ) -> None:
         self.config = config
         self.model = ModelPackage.load(model_path)
-        memory = memory or MemoryManager()
-        self._buffers = BatchBuffers(memory, config.batch_size)
-        clock = self._clock = clock or SystemClock()
-        self.candidate = replace(SAFE, threads=config.threads)
+        self._memory = memory = memory or MemoryManager()
+        clock = clock or SystemClock()
+        self._slo = Slo.parse(config.slo) if config.slo else None
+        quantile = QUANTILE if self._slo is None else self._slo.quantile
+        self._opener = WayOpener(self.model, memory, clock, batch_size=config.batch_size, quantile=quantile)
         with ExitStack() as reserved:  # given back where opening fails
             reserved.enter_context(memory.reserve(self.model.num_bytes, "model"))
             if not is_queue_reserved:
                 reserved.enter_context(memory.reserve(config.queue_bytes, "data"))
-            self.predictor, pace = self._opened(self.candidate)
+            self._narrow = self._opener.opened(replace(SAFE, threads=config.threads))
             self._reserved = reserved.pop_all()
-        self._slo = Slo.parse(config.slo) if config.slo else None
-        self.pace = pace
+        self._wide: Way | None = None
         # Where a length is free, the pace was measured at another one: such rows never stay on the event loop's thread.
         pipeline = self.model.pipeline
         self._hop_s = -math.inf if isinstance(pipeline, TensorPipeline) and pipeline.free else THREAD_HOP_S
@@ -81,24 +96,83 @@ class ModelServer:
         self._monotonic = clock.monotonic
         self.batch_processor = BatchProcessor(config.batch_size, delay_s=config.batch_delay_s, clock=clock)
         self._meter = (metrics or MetricsCollector()).batch_meter(self.model.name)
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"run-{self.model.name}")
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._broken: asyncio.Future[None] | None = None
         self._is_turn_due = False
-        self._long_batch: asyncio.Future[list[Waiting]] | None = None  # pending while the executor is idle
         self._timer: asyncio.TimerHandle | None = None
-        self._began_s: float | None = None  # when the run in the executor began
-        self._running_rows = 0  # of that run
+        self._runs: dict[_Run, None] = {}  # in threads, in the order in which they began
+        self._free_threads = 0
+        self._lanes: Lanes[_Run, _Results] | None = None
+        self._buffers: list[BatchBuffers] = []  # those that no run uses now
+        self._use(self._narrow, None)
         self.slowest = Slowest()
+
+    # --- how it runs --------------------------------------------------------------------------------------------------
+
+    @property
+    def candidate(self) -> Candidate:
+        """How a batch is run that is alone."""
+        return self._narrow.candidate
+
+    @property
+    def predictor(self) -> Predictor:
+        """What runs it."""
+        return self._narrow.predictor
 
     @property
     def pace(self) -> Pace:
-        """How long runs take, as measured when the package was opened."""
-        return self._pace
+        """How long such runs take, as measured when the package was opened."""
+        return self._narrow.pace
 
     @pace.setter
     def pace(self, pace: Pace) -> None:
-        self._pace = pace
-        self.tail = TailModel(pace, self.config.batch_size, QUANTILE if self._slo is None else self._slo.quantile)
+        self._narrow.pace = pace
+
+    @property
+    def _busy(self) -> Way:
+        """The way of much work."""
+        return self._narrow if self._wide is None else self._wide
+
+    @property
+    def tail(self) -> TailModel:
+        """How long runs take, corrected by each, where there is much work."""
+        return self._busy.tail
+
+    async def adopt(self, candidate: Candidate) -> None:
+        """Run as `candidate` says from now on; requests go on meanwhile, and a run that has begun ends as it began.
+
+        Raises `BundleError`, `GoldenError` and what opening its runtime raises; then nothing has changed.
+        """
+        loop = asyncio.get_running_loop()
+        narrow = await loop.run_in_executor(None, self._opener.opened, candidate)
+        wide = await loop.run_in_executor(None, self._opener.beside, narrow)
+        formers = [way for way in (self._narrow, self._wide) if way is not None]
+        self._use(narrow, wide)
+        for way in formers:
+            while way.num_runs:
+                await asyncio.sleep(CLOSE_LOOK_S)
+            await loop.run_in_executor(None, way.close)
+
+    def widen(self, num_threads: int) -> None:
+        """Have so many runs at a time, where each takes one thread: a session of one thread is anybody's."""
+        candidate = self._narrow.candidate
+        if candidate.threads == 1 and candidate.runtime == "onnxruntime" and candidate.streams != num_threads:
+            self._narrow.candidate = replace(candidate, streams=num_threads)
+            self._use(self._narrow, self._wide)
+
+    def _use(self, narrow: Way, wide: Way | None) -> None:
+        """Run in these ways from now on."""
+        self._narrow, self._wide = narrow, wide
+        num_threads = narrow.candidate.num_threads
+        self._free_threads = num_threads - sum([run.way.candidate.threads for run in self._runs])
+        if self._lanes is not None:
+            self._lanes.retire()
+        self._lanes = Lanes(num_threads, f"run-{self.model.name}", self._compute_in_thread, self._ended)
+        num_buffers = num_threads + 1 + len(self._runs)  # one more while a run goes on inline
+        self._buffers += [
+            BatchBuffers(self._memory, self.config.batch_size) for _ in range(num_buffers - len(self._buffers))
+        ]
+        self._see_to_a_turn()
 
     @property
     def default_timeout_s(self) -> float:
@@ -113,32 +187,7 @@ class ModelServer:
     @property
     def is_idle(self) -> bool:
         """Whether nothing waits and nothing runs, of one that is ready."""
-        return self._long_batch is not None and not self._long_batch.done() and not self.request_queue.waiting
-
-    async def adopt(self, candidate: Candidate) -> None:
-        """Run as `candidate` says from now on; requests go on meanwhile, and a run that has begun ends as it began.
-
-        Raises `BundleError`, `GoldenError` and what opening its runtime raises; then nothing has changed.
-        """
-        loop = asyncio.get_running_loop()
-        predictor, pace = await loop.run_in_executor(None, self._opened, candidate)
-        former, self.predictor, self.pace, self.candidate = self.predictor, predictor, pace, candidate
-        await loop.run_in_executor(self._executor, former.close)  # after the run that may be in it
-
-    def _opened(self, candidate: Candidate) -> tuple[Predictor, Pace]:
-        predictor = self.model.predictor(candidate)
-        try:
-            self.model.check_golden(predictor, graph=candidate.graph)
-            return predictor, self._measured(predictor)
-        except BaseException:
-            predictor.close()
-            raise
-
-    def _measured(self, predictor: Predictor) -> Pace:
-        try:
-            return measure_pace(predictor, self.config.batch_size, self._clock, self.model.golden)
-        except RequestError:  # somebody else's network, which takes no rows of zeros; its package holds no others
-            return UNKNOWN
+        return self._loop is not None and not self._runs and not self.request_queue.waiting
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
@@ -166,7 +215,7 @@ class ModelServer:
             raise NotReadyError(f"the model {self.model.name} must be serving, got a request too soon or late; retry")
         self.check_room()
         now_s = self._monotonic()
-        if self.request_queue.waiting or self._began_s is not None:
+        if self.request_queue.waiting or self._runs:
             self._check_in_time(request, now_s)
         if request.num_rows > self.config.batch_size:
             parts = InParts(request, deliver, self.config.batch_size, self._queue_last)
@@ -186,12 +235,10 @@ class ModelServer:
 
     def _check_in_time(self, request: Request, now_s: float) -> None:
         """Raise `OverloadedError` for a request whose turn will come too late, as far as can be told."""
-        tail, queue = self.tail, self.request_queue
-        if self._began_s is None and now_s + tail.drain_s(queue.num_rows) + tail.longest_s <= request.deadline_s:
-            return  # with time to spare, as nearly always
-        wait_s = tail.drain_s(queue.rows_before(request.deadline_s))
-        if self._began_s is not None:
-            wait_s += max(0.0, tail.expected_s(self._running_rows) - (now_s - self._began_s))
+        tail, queue = self._busy.tail, self.request_queue
+        if not self._runs and now_s + tail.drain_s(queue.num_rows) + tail.longest_s <= request.deadline_s:
+            return  # with time to spare, as nearly always where runs are short
+        wait_s = self._drain_s(queue.rows_before(request.deadline_s)) + self._busy_s(now_s)
         own_s = tail.high_s(min(request.num_rows, self.config.batch_size))
         if now_s + wait_s + own_s > request.deadline_s:
             raise OverloadedError(
@@ -200,9 +247,22 @@ class ModelServer:
                 retry_after_s=self._retry_after_s(),
             )
 
+    def _drain_s(self, num_rows: int) -> float:
+        """Seconds in which `num_rows` rows that wait are run, as many at a time as may be."""
+        way = self._busy
+        is_inline = way.pace.expected_s(self.config.batch_size) <= self._hop_s
+        return way.tail.drain_s(num_rows) / (1 if is_inline else way.candidate.streams)
+
+    def _busy_s(self, now_s: float) -> float:
+        """Seconds until a thread is free for another run."""
+        if self._free_threads >= self._busy.candidate.threads:
+            return 0.0
+        left_s = [run.way.tail.expected_s(run.num_rows) - (now_s - run.began_s) for run in self._runs]
+        return max(0.0, min(left_s))
+
     def _retry_after_s(self) -> float:
         """Seconds after which what waits should have run, at the pace that runs have now."""
-        return min(max(self.tail.drain_s(self.request_queue.num_rows), 1.0), MAX_RETRY_AFTER_S)
+        return min(max(self._drain_s(self.request_queue.num_rows), 1.0), MAX_RETRY_AFTER_S)
 
     def _queue_last(self, request: Request, deliver: Deliver) -> None:
         """Put the next part of an admitted request behind those that wait, and see to a turn."""
@@ -220,46 +280,96 @@ class ModelServer:
     # --- running ------------------------------------------------------------------------------------------------------
 
     async def serve(self) -> None:
-        """The main loop, until it is cancelled: runs the batches that are too long for the event loop's thread."""
+        """Answer requests until this is cancelled. Raises what breaks its loop."""
         self._loop = asyncio.get_running_loop()
+        self._broken = self._loop.create_future()
         try:
-            while True:
-                self._long_batch = self._loop.create_future()
-                self._turn()
-                batch = await self._long_batch
-                self._running_rows = sum([request.num_rows for _, request, _ in batch])
-                begin_s = self._began_s = self._monotonic()
-                results = await self._process_batch(batch)
-                self._began_s = None
-                self._send_responses(batch, results, begin_s)
+            self._turn()
+            await self._broken
         finally:
             self._loop = None
-            self._long_batch = None
             self._refuse_waiting()
 
     def running_s(self) -> float:
-        """Seconds since the run in the executor began; 0 while none is there."""
-        return 0.0 if self._began_s is None else self._monotonic() - self._began_s
+        """Seconds since the longest of the runs in threads began; 0 while none is there."""
+        return max((self._monotonic() - run.began_s for run in self._runs), default=0.0)
 
     def _turn(self) -> None:
-        """Run what waits inline as long as runs are short; hand the first long one to `serve`."""
+        """Run what waits, as far as it goes now."""
         self._is_turn_due = False
-        while self._long_batch is not None and not self._long_batch.done():
+        try:
+            self._take_turns()
+        except Exception as error:  # noqa: BLE001 - a fault of ours: `serve` ends by it, and another worker is started
+            self._break(error)
+
+    def _break(self, error: BaseException) -> None:
+        if self._broken is not None and not self._broken.done():
+            self._broken.set_exception(error)
+
+    def _take_turns(self) -> None:
+        """Run what waits: inline as long as runs are short, in threads as long as some are free."""
+        queue = self.request_queue
+        while self._loop is not None:
+            way = self._way()
+            if way is None:
+                return  # the end of a run brings another turn
             now_s = self._monotonic()
-            decision = self.batch_processor.policy.decide(self.request_queue.waiting, 1, now_s)
+            decision = self.batch_processor.policy.decide(queue.waiting, 1, now_s)
             if not isinstance(decision, Take):
                 self._turn_at(decision.until_s, now_s)
                 return
-            queue, tail = self.request_queue, self.tail
-            num_requests = in_time(queue.waiting, decision.num_requests, self.config.batch_size, tail, now_s)
-            batch = without_late(queue.take(num_requests), tail, now_s, is_last=not queue.waiting)
+            num_requests = in_time(queue.waiting, decision.num_requests, self.config.batch_size, way.tail, now_s)
+            if way.candidate.num_threads > 1 and way.pace.expected_s(queue.num_rows) > self._hop_s:
+                num_requests = self._share(way, num_requests)
+            batch = without_late(queue.take(num_requests), way.tail, now_s, is_last=not queue.waiting)
             if not batch:
                 continue
-            requests = [request for _, request, _ in batch]
-            if self._pace.expected_s(sum([request.num_rows for request in requests])) > self._hop_s:
-                self._long_batch.set_result(batch)
+            num_rows = sum([request.num_rows for _, request, _ in batch])
+            if way.pace.expected_s(num_rows) > self._hop_s:
+                self._process_batch(_Run(batch, way, num_rows, now_s))
             else:
-                self._send_responses(batch, self._compute(requests), now_s)
+                requests = [request for _, request, _ in batch]
+                self._send_responses(batch, self._compute(requests, way), way, now_s)
+
+    def _way(self) -> Way | None:
+        """How the next batch is run: alone on all threads, beside others on one, or not now (None)."""
+        narrow, wide = self._narrow, self._wide
+        if self._free_threads <= 0:
+            return self._busy if self._may_be_ahead() else None
+        if wide is None:
+            return narrow if self._free_threads >= narrow.candidate.threads else None
+        if self._free_threads < narrow.candidate.num_threads:
+            return wide
+        num_rows, num_waiting = self.request_queue.num_rows, len(self.request_queue.waiting)
+        if num_waiting < 2:
+            return narrow
+        share = min(math.ceil(num_rows / min(wide.candidate.streams, num_waiting)), self.config.batch_size)
+        whole = min(num_rows, self.config.batch_size)
+        return wide if wide.rows_per_s(share) > narrow.rows_per_s(whole) else narrow
+
+    def _may_be_ahead(self) -> bool:
+        """Whether one more run may wait in line for a thread, which then has no need to wait for the event loop: where
+        the way there and back is not little beside a run.
+        """
+        way, most = self._busy, self._narrow.candidate.num_threads
+        if way.candidate.threads > 1 or len(self._runs) != most or not self.request_queue.waiting:
+            return False
+        num_rows = min(self.request_queue.waiting[0][1].num_rows, self.config.batch_size)
+        return way.tail.expected_s(num_rows) < AHEAD_S
+
+    def _share(self, way: Way, num_requests: int) -> int:
+        """How many of the first `num_requests` make up one run, so that others may go on beside it: no more rows than
+        the free threads have each, or than pay.
+        """
+        queue = self.request_queue
+        num_free = max(1, self._free_threads // way.candidate.threads)
+        most = min(math.ceil(queue.num_rows / num_free), way.paying_rows)
+        num_rows = 0
+        for count in range(num_requests):
+            num_rows += queue.waiting[count][1].num_rows
+            if num_rows > most:
+                return max(count, 1)
+        return num_requests
 
     def _turn_at(self, until_s: float, now_s: float) -> None:
         """See to a turn at `until_s`; one of several asks is enough, the turn decides anew."""
@@ -270,36 +380,57 @@ class ModelServer:
         self._timer = None
         self._turn()
 
-    async def _process_batch(self, batch: Sequence[Waiting]) -> list[Response | BaseException]:
-        requests = [request for _, request, _ in batch]
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._compute, requests)
+    def _process_batch(self, run: _Run) -> None:
+        """Begin a run in a thread; its end answers its batch."""
+        self._runs[run] = None
+        run.way.num_runs += 1
+        self._free_threads -= run.way.candidate.threads
+        if self._lanes is not None and self._loop is not None:
+            self._lanes.submit(self._loop, run)
 
-    def _compute(self, requests: Sequence[Request]) -> list[Response | BaseException]:
+    def _compute_in_thread(self, run: _Run) -> _Results:
+        run.began_s = self._monotonic()
+        return self._compute([request for _, request, _ in run.batch], run.way)
+
+    def _ended(self, run: _Run, results: _Results | BaseException) -> None:
+        del self._runs[run]
+        run.way.num_runs -= 1
+        self._free_threads += run.way.candidate.threads
+        if isinstance(results, BaseException):
+            self._break(results)
+            return
+        self._send_responses(run.batch, results, run.way, run.began_s)
+        self._turn()
+
+    def _compute(self, requests: Sequence[Request], way: Way) -> _Results:
         """One run for all; if it fails, one run each, so that a request that cannot be computed fails alone."""
         if len(requests) == 1:
-            return [self._compute_one(requests[0])]
+            return [self._compute_one(requests[0], way)]
         start_s = self._monotonic()
+        buffers = self._buffers.pop()
         try:
-            outputs = self._predict(self._buffers.join(requests))
+            outputs = self._predict(buffers.join(requests), way)
         except Exception:  # noqa: BLE001 - which of them is at fault, and how, the single runs tell
-            return [self._compute_one(request) for request in requests]
+            return [self._compute_one(request, way) for request in requests]
+        finally:
+            self._buffers.append(buffers)
         self._meter.ran(sum([request.num_rows for request in requests]), self._monotonic() - start_s)
         return split(outputs, requests)  # type: ignore[return-value]
 
-    def _compute_one(self, request: Request) -> Response | BaseException:
+    def _compute_one(self, request: Request, way: Way) -> Response | BaseException:
         start_s = self._monotonic()
         try:
-            outputs = self._predict(request.inputs)
+            outputs = self._predict(request.inputs, way)
         except Exception as error:  # noqa: BLE001 - whatever the model raises is this request's answer
             return error
         self._meter.ran(request.num_rows, self._monotonic() - start_s)
         return Response(request, outputs)
 
-    def _predict(self, inputs: Inputs) -> NamedArrays:
+    def _predict(self, inputs: Inputs, way: Way) -> NamedArrays:
         if isinstance(inputs, np.ndarray):
-            outputs = self.predictor.predict_matrix(inputs)
+            outputs = way.predictor.predict_matrix(inputs)
         else:
-            outputs = self.predictor.predict_columns(inputs)
+            outputs = way.predictor.predict_columns(inputs)
         for name, array in outputs.items():
             if array.dtype.kind == "f" and not _is_finite(array):
                 raise RequestError(
@@ -308,23 +439,24 @@ class ModelServer:
         return outputs
 
     def _send_responses(
-        self, batch: Sequence[Waiting], results: Sequence[Response | BaseException], begin_s: float
+        self, batch: Sequence[Waiting], results: Sequence[Response | BaseException], way: Way, begin_s: float
     ) -> None:
         """Deliver; `begin_s` is when the run began."""
         end_s = self._monotonic()
         num_rows = sum([request.num_rows for _, request, _ in batch])
-        self.tail.ran(num_rows, end_s - begin_s)
+        way.tail.ran(num_rows, end_s - begin_s)
         if self.slowest.due(end_s - batch[0][0], end_s):
-            self._keep_slow(batch[0], begin_s, end_s, num_rows)
+            self._keep_slow(
+                batch[0], Receipt(begin_s - batch[0][0], end_s - begin_s, num_rows, str(way.candidate)), end_s
+            )
         for (put_s, request, deliver), result in zip(batch, results, strict=True):
             if request.wants_receipt and isinstance(result, Response):
-                result.receipt = Receipt(begin_s - put_s, end_s - begin_s, num_rows, str(self.candidate))
+                result.receipt = Receipt(begin_s - put_s, end_s - begin_s, num_rows, str(way.candidate))
             deliver(result)
 
-    def _keep_slow(self, waiting: Waiting, begin_s: float, end_s: float, num_rows: int) -> None:
+    def _keep_slow(self, waiting: Waiting, receipt: Receipt, end_s: float) -> None:
         """Note one of the slowest requests of these minutes."""
         put_s, request, _ = waiting
-        receipt = Receipt(begin_s - put_s, end_s - begin_s, num_rows, str(self.candidate))
         self.slowest.offer(SlowRequest(end_s - put_s, request.num_rows, request.num_bytes, end_s, receipt))
 
     def _refuse_waiting(self) -> None:
@@ -332,10 +464,14 @@ class ModelServer:
             deliver(_stopped())
 
     def close(self) -> None:
-        """Wait for a run to end and release the runtime. May be called twice."""
-        self._executor.shutdown()
-        self._buffers.close()
-        self.predictor.close()
+        """Wait for runs to end and release the runtimes. May be called twice."""
+        if self._lanes is not None:
+            self._lanes.close()
+        for buffers in self._buffers:
+            buffers.close()
+        for way in (self._narrow, self._wide):
+            if way is not None:
+                way.close()
         self._reserved.close()
 
 
