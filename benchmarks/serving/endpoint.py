@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from benchmarks.measure import ROOT, BenchmarkError
@@ -65,7 +67,9 @@ def running(endpoint: Endpoint, expected_label: int) -> Iterator[str]:
     """The server's URL, once it answers `body` with the expected class; the process has ended afterwards."""
     port = free_port()
     with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(endpoint.command(port), cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            endpoint.command(port), cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
         try:
             label = _first_answer(endpoint, port, process)
             if label is None:
@@ -83,6 +87,8 @@ def running(endpoint: Endpoint, expected_label: int) -> Iterator[str]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            with suppress(ProcessLookupError):  # some peers leave workers behind, which the next measurement would feel
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _first_answer(endpoint: Endpoint, port: int, process: subprocess.Popen[bytes]) -> int | None:

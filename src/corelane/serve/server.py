@@ -343,8 +343,8 @@ class ModelServer:
         num_rows, num_waiting = self.request_queue.num_rows, len(self.request_queue.waiting)
         if num_waiting < 2:
             return narrow
-        share = min(math.ceil(num_rows / min(wide.candidate.streams, num_waiting)), self.config.batch_size)
-        whole = min(num_rows, self.config.batch_size)
+        share = min(math.ceil(num_rows / min(wide.candidate.streams, num_waiting)), wide.paying_rows)
+        whole = min(num_rows, narrow.paying_rows)
         return wide if wide.rows_per_s(share) > narrow.rows_per_s(whole) else narrow
 
     def _may_be_ahead(self) -> bool:

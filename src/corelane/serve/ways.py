@@ -1,6 +1,5 @@
 """The ways to run a model's batches: alone on all threads, for the soonest answer; or several at a time on one thread
-each, for the most answers. Which is better depends on the model and on what waits: it is measured at load, and the
-measurements are corrected by each run.
+each, for the most answers. Which is better depends on the model and on what waits, and is measured at load.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from corelane.serve.tail import TailModel
 # that stays on the event loop's thread, which costs the others less than the hand-over would.
 THREAD_HOP_S = 200e-6
 
-WORTH = 1.05  # how much more must come out of several at a time for another runtime's memory to be worth it
+WORTH = 0.9  # of what comes out of one at a time, that several must give by the first measurement to be kept beside it
 WASTE = 0.05  # of a run's time, that may go into what does not depend on its rows
 
 
@@ -57,12 +56,13 @@ class Way:
         """Rows a run of which more would gain little, and cost those among them time."""
 
     def rows_per_s(self, num_rows: int) -> float:
-        """Rows a second, of runs of `num_rows` rows in all streams, as the machine is now.
+        """Rows a second, of runs of `num_rows` rows in all streams, as measured when it was opened.
 
         Between two runs on several threads all of those wait for the event loop; runs on one keep another in line.
+        What runs take now would be no fair measure: only the way that is in use has felt the load.
         """
         idle_s = THREAD_HOP_S if self.candidate.threads > 1 else 1e-9
-        return self.candidate.streams * num_rows / (self.tail.expected_s(num_rows) + idle_s)
+        return self.candidate.streams * num_rows / (self.pace.expected_s(num_rows) + idle_s)
 
     def holding(self, reservation: Reservation) -> Way:
         """This, with the memory that it needs."""
@@ -116,8 +116,7 @@ class WayOpener:
         except CorelaneError:  # what runs in one way need not in another: the one there is goes on
             reservation.release()
             return None
-        rows = narrow.paying_rows
-        if wide.rows_per_s(rows) < WORTH * narrow.rows_per_s(rows):
+        if wide.rows_per_s(wide.paying_rows) < WORTH * narrow.rows_per_s(narrow.paying_rows):
             wide.close()
             return None
         return wide
