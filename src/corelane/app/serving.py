@@ -118,11 +118,6 @@ def _digest(path: Path) -> str:
     return ""
 
 
-def run_worker(spec: Path) -> int:
-    """Serve as one worker of a supervised server; `spec` is what the supervisor wrote for it."""
-    return serve_run.run_worker(["--spec", str(spec)])
-
-
 def _default_root(overrides: Sequence[str]) -> RootConfig:
     return parse_config("name: serve", RootConfig, overrides, name="the options")
 

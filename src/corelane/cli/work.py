@@ -25,6 +25,7 @@ from corelane.cli.outcome import (
     worker_exit_code,
 )
 from corelane.core.errors import CorelaneError
+from corelane.machine.leave_out import leave_out
 
 cli = typer.Typer(
     name="corelane",
@@ -219,6 +220,7 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Serve packages over REST, and gRPC where a port is given, until stopped."""
+    leave_out("pandas")
     with reported(as_json):
         options: dict[str, object] = {
             "host": host,
@@ -281,8 +283,11 @@ def load(
 @cli.command("serve-worker", hidden=True)
 def serve_worker(spec: Annotated[Path, typer.Option(help="The worker's specification.")]) -> None:
     """One server process, started by `corelane serve`."""
+    leave_out("pandas", "rich")
+    from corelane.serve.run import run_worker  # noqa: PLC0415 - `app` would bring in what only `corelane serve` needs
+
     with reported(as_json=False):
-        raise typer.Exit(rooms.serving.run_worker(spec))
+        raise typer.Exit(run_worker(["--spec", str(spec)]))
 
 
 @cli.command(epilog="Example: corelane doctor config.yaml")

@@ -144,8 +144,6 @@ class _Lifecycle:
 
 def work(description: WorkerDescription) -> int:
     """Serve as `description` says until SIGTERM or SIGINT; return the exit code."""
-    # Arrow imports pandas with its first array wherever that is installed: half a second and 50 MB for nothing.
-    sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]
     sys.setswitchinterval(SWITCH_S)
     _allow_connections(description.serve.max_connections)
     metrics = MetricsCollector()
