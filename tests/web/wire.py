@@ -1,4 +1,4 @@
-"""An HTTP application of a few handlers on a real Granian in this process, and a client that sends plain bytes."""
+"""An HTTP application of a few handlers on a real socket in this process, and a client that sends plain bytes."""
 
 from __future__ import annotations
 
@@ -67,6 +67,8 @@ async def listening(
     *,
     limits: Limits = LIMITS,
     stopping: Stopping = STOPPING,
+    max_connections: int = 100,
+    header_timeout_s: float = 5.0,
 ) -> AsyncIterator[Wire]:
     """Serve `routes` on a free port of loopback until the context ends."""
     application = HttpApplication(
@@ -78,7 +80,7 @@ async def listening(
     )
     stop, is_listening = asyncio.Event(), asyncio.Event()
     with reserve("127.0.0.1", 0) as address:
-        server = HttpServer(application, address, max_connections=100, header_timeout_s=5.0)
+        server = HttpServer(application, address, max_connections=max_connections, header_timeout_s=header_timeout_s)
         running = asyncio.create_task(server.run(stop, stopping, is_listening.set))
         try:
             await asyncio.wait_for(is_listening.wait(), 10)

@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
         self._num_read = len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self._goes_on(data, error):
                 return
         if self._arriving is not None:
@@ -170,16 +170,18 @@ class Connection(asyncio.Protocol):
 
     # --- the parser ---------------------------------------------------------------------------------------------------
 
-    def _goes_on(self, data: bytes, error: httptools.HttpParserError) -> bool:
+    def _goes_on(self, data: bytes, error: Exception) -> bool:
         """Whether the connection goes on although the parser stopped in `data`: after a wish for an upgrade it does."""
         while isinstance(error, httptools.HttpParserUpgrade):
             data = self._read_anew(data[error.args[0] :])
             try:
                 self._parser.feed_data(data)
-            except httptools.HttpParserError as another:
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade) as another:
                 error = another
             else:
                 return True
+        if self._is_deaf:
+            return False
         if isinstance(error, httptools.HttpParserInvalidMethodError):
             self._refuse(MethodNotAllowedError("the method must be GET or POST, got one that HTTP does not know"))
         elif not isinstance(error, httptools.HttpParserCallbackError):
@@ -210,6 +212,8 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
+        if self._is_deaf:
+            return
         parser, application = self._parser, self._application
         method = parser.get_method().decode("latin-1")
         head = (method, self._url, parser.get_http_version(), self._fields)
@@ -364,9 +368,14 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.close()
 
+    @property
+    def _has_begun(self) -> bool:
+        """Whether a part of a request's head has come."""
+        return bool(self._head_bytes or self._url)
+
     def time_out(self) -> None:
         """The head of a request did not come within its time: say so where it had begun, and close."""
-        if self._head_bytes:
+        if self._has_begun:
             self._refuse(SlowBodyError("the head must arrive in time, got a part of it; send it faster"))
         else:
             self._transport.close()
@@ -377,7 +386,7 @@ class Connection(asyncio.Protocol):
 
     def drain(self) -> None:
         """Close if nothing is under way; after its reply otherwise."""
-        if self._asked is None and not self._head_bytes:
+        if self._asked is None and not self._has_begun:
             self._transport.close()
 
 
