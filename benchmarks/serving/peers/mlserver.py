@@ -18,7 +18,8 @@ def endpoint(python: str, graph: Path, row: Sequence[float]) -> Endpoint:
     """One process, started on a folder with its two files of settings."""
 
     def command(port: int) -> list[str]:
-        folder = tempfile.mkdtemp(prefix="mlserver-", dir=graph.parent)
+        beside_packages = graph.parents[4]  # removed with them; a package may hold nothing but its own files
+        folder = tempfile.mkdtemp(prefix="mlserver-", dir=beside_packages)
         ports = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
         settings = {"host": HOST, **ports, "parallel_workers": 0, "debug": False}
         model = {
