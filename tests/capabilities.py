@@ -115,6 +115,7 @@ CAPABILITIES: dict[str, Capability] = {
     "memory-group": Capability(can_limit_memory, "none: run as root, where control groups can be made"),
     "mount": Capability(_can_mount, "mount, and run as root"),
     "nginx": Capability(_program("nginx"), "nginx-light"),
+    "chromium": Capability(_program("chromium-headless-shell"), "chromium-headless-shell"),
     "haproxy": Capability(_program("haproxy"), "haproxy"),
     "postgres": Capability(_has_postgres, "postgresql"),
     "memory-cgroup": Capability(_can_limit_memory, "none: run as root, where control groups may be made"),

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.web.wire import CONTRACT
+
 START_S = 60.0
 STOP_S = 30.0
 
@@ -26,6 +28,9 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    def __post_init__(self) -> None:
+        assert self.status in CONTRACT, f"a reply must have a status of the contract, got {self.status}"
 
     @property
     def json(self) -> Any:

@@ -244,3 +244,44 @@ def test_tokens_by_the_command(tmp_path: Path) -> None:
     assert "must be new" in run("new", "shop", "--scope", "infer", code=2)["error"]
     assert run("revoke", "shop")["revoked"] == "shop"
     assert run("list")["tokens"] == []
+
+
+UNLOAD = "/v2/repository/models/m/unload"
+SPELLINGS = [
+    UNLOAD,
+    f"/{UNLOAD}",
+    UNLOAD.replace("/repository", "//repository"),
+    UNLOAD.replace("/v2", "/v2/."),
+    UNLOAD.replace("/v2", "/v2/models/.."),
+    f"{UNLOAD}/",
+    f"{UNLOAD}?x=1",
+    f"{UNLOAD};x",
+    UNLOAD.replace("/m/", "/%6d/"),
+    UNLOAD.replace("/models", "%2Fmodels"),
+    UNLOAD.replace("unload", "%75nload"),
+    UNLOAD.replace("/v2", "/V2"),
+    f"http://localhost{UNLOAD}",
+]
+TRICKS = [
+    {},
+    {"Authorization": "Bearer wrong"},
+    {"Authorization": "Basic bTpt"},
+    {"Host": "localhost", "X-Forwarded-For": "127.0.0.1", "X-Real-IP": "127.0.0.1"},
+    {"Origin": "http://127.0.0.1"},
+    {"X-HTTP-Method-Override": "POST", "X-Original-URL": "/v2/health/live"},
+]
+
+
+@pytest.mark.parametrize("trick", TRICKS, ids=lambda trick: next(iter(trick), "none"))
+def test_no_spelling_of_a_path_does_without_its_token(tmp_path: Path, trick: dict[str, str]) -> None:
+    """A model cannot be unloaded by doubled slashes, dots, percent signs, another host or whatever proxies believe."""
+    tokens = tmp_path / "tokens.json"
+    infer = new_token(tokens, "infer-er", ["infer"], SystemClock())
+    with serving(numeric_package(tmp_path), tokens=tokens, model_control="explicit") as server:
+        for path in SPELLINGS:
+            for method in ("POST", "GET"):
+                reply = server.ask(method, path, {}, headers=trick)
+                assert reply.status in {401, 404, 405}, (method, path)
+        assert server.ask("POST", UNLOAD, {}, headers={"Authorization": f"Bearer {infer}"}).status == 403
+        good = server.ask("POST", "/v2/models/m/infer", BODY, headers={"Authorization": f"Bearer {infer}"})
+        assert good.status == 200

@@ -11,7 +11,10 @@ from corelane.web.http import HttpApplication, Limits
 from corelane.web.listen import reserve
 from corelane.web.route import Route, Routes
 from corelane.web.server import HttpServer, Stopping
-from corelane.web.status import Failure
+from corelane.web.status import HTTP_STATUS, INTERNAL_ERROR, Failure
+
+CONTRACT = frozenset({200, INTERNAL_ERROR, *HTTP_STATUS.values()})
+"""Whatever a server is asked, it answers with one of these (docs/web.md)."""
 
 LIMITS = Limits(max_body=1000, body_timeout_s=10.0, request_timeout_s=10.0)
 STOPPING = Stopping(announce_s=0.0, drain_timeout_s=5.0)
@@ -56,6 +59,7 @@ class Wire:
 async def read_reply(reader: asyncio.StreamReader) -> bytes:
     """One reply: head, and the body that its content-length announces."""
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    assert int(head[9:12]) in CONTRACT, head
     length = next((int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
     return head + await asyncio.wait_for(reader.readexactly(length), 10)
 
