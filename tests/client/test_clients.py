@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from corelane.client import AsyncClient, Client, RetryBudget
+from corelane.client import AsyncClient, Client, RetryBudget, wire
 from corelane.core.errors import (
     ConfigError,
     ConnectionLostError,
@@ -23,6 +23,7 @@ from corelane.core.errors import (
     ServerFailedError,
 )
 from corelane.model.package import ModelPackage
+from corelane.web.tensors import TIMEOUT_HEADER
 from tests.serve.live import LiveServer, serving
 from tests.serve.packages import mixed_package, numeric_package
 
@@ -225,3 +226,19 @@ def test_the_server_is_told_the_deadline() -> None:
     lines = dict(line.split(b": ", 1) for line in heard[0].split(b"\r\n\r\n")[0].split(b"\r\n")[1:])
     assert 1500 < int(lines[b"corelane-timeout-ms"]) <= 2000
     assert lines[b"x-own"] == b"1"
+
+
+def test_the_server_is_told_no_more_than_it_takes() -> None:
+    """A caller may be more patient than a server lets anybody be, without an end too."""
+    for timeout_s in (7200.0, float("inf")):
+        call = wire.infer_call("m", {"x": np.zeros((1, 1))}).within(timeout_s)
+        assert dict(call.headers)[TIMEOUT_HEADER] == "3600000"
+
+
+@pytest.mark.parametrize(("status", "headers", "waits_s"), [(429, {}, 1.0), (503, {"retry-after": "7"}, 7.0)])
+def test_when_to_come_back_is_read_whatever_the_status(status: int, headers: dict[str, str], waits_s: float) -> None:
+    """Servers that shed with 503, for clients that know no 429, say so too."""
+    error = wire.error_of(status, headers, b'{"error": "full"}')
+    assert isinstance(error, OverloadedError)
+    assert error.retry_after_s == waits_s
+    assert isinstance(wire.error_of(503, {}, b'{"error": "draining"}'), NotReadyError)

@@ -285,3 +285,11 @@ def test_no_spelling_of_a_path_does_without_its_token(tmp_path: Path, trick: dic
         assert server.ask("POST", UNLOAD, {}, headers={"Authorization": f"Bearer {infer}"}).status == 403
         good = server.ask("POST", "/v2/models/m/infer", BODY, headers={"Authorization": f"Bearer {infer}"})
         assert good.status == 200
+
+
+@pytest.mark.parametrize("lifetime_s", [float("nan"), float("inf"), 1e15])
+def test_a_token_ends_on_a_day_that_can_be_told(tmp_path: Path, lifetime_s: float) -> None:
+    """A lifetime that is none is refused, and not taken for one without an end."""
+    with pytest.raises(ConfigError, match="lifetime of a token must be"):
+        new_token(tmp_path / "tokens.json", "a", ["infer"], SystemClock(), lifetime_s=lifetime_s)
+    assert not (tmp_path / "tokens.json").exists()

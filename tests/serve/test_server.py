@@ -446,3 +446,27 @@ def test_the_slowest_are_kept_with_where_their_time_went(server: ModelServer) ->
     told = server.slowest.to_json(time.monotonic())
     assert told
     assert {"total_us", "queue_us", "compute_us", "batch_rows", "plan", "rows", "bytes", "age_s"} == told[0].keys()
+
+
+def test_a_large_request_that_is_given_up_is_run_no_further(package: Path) -> None:
+    """Neither the part that waits nor those behind it."""
+    server, entered, release = held_server(package, SLOW, batch_size=8)
+    sizes = count_runs(server)
+
+    async def scenario() -> None:
+        first = asyncio.create_task(server.infer(request_of(np.zeros(4))))
+        while not entered.is_set():
+            await asyncio.sleep(0.001)
+        large = request_of(np.zeros((40, 4)))
+        answers: list[Any] = []
+        server.submit(large, answers.append)
+        large.give_up()
+        release.set()
+        await first
+        while not answers:
+            await asyncio.sleep(0.001)
+        assert isinstance(answers[0], DeadlineError)
+
+    serving(server, scenario)
+    server.close()
+    assert sizes == [1]

@@ -45,6 +45,7 @@ from corelane.web.tensors import (
     write_array,
 )
 
+MAX_TIMEOUT_S = 3600.0  # that a server may be told
 _NAMES = {dtype.newbyteorder("=").str: name for name, dtype in TYPES.items()}
 _ERRORS: Mapping[int, type[CorelaneError]] = {
     400: RequestError,
@@ -79,7 +80,7 @@ class Call:
 
     def within(self, timeout_s: float) -> Call:
         """The same, telling the server after how long the answer is of no more use."""
-        milliseconds = str(max(1, math.floor(timeout_s * 1000)))
+        milliseconds = str(max(1, math.floor(min(timeout_s, MAX_TIMEOUT_S) * 1000)))
         return Call(self.path, (*self.headers, (TIMEOUT_HEADER, milliseconds)), self.body)
 
 
@@ -143,8 +144,8 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> CorelaneEr
         message = str(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):
         message = f"the server answered {status}: {body[:200].decode(errors='replace')}"
-    if status == 429:
-        after = headers.get("retry-after", "")
+    after = headers.get("retry-after", "")
+    if status == 429 or (status == 503 and after):  # the second of a server that was told so, for Triton's clients
         return OverloadedError(message, retry_after_s=float(after) if after.isdecimal() else 1.0)
     return _ERRORS.get(status, ServerFailedError)(message)
 

@@ -36,6 +36,7 @@ RECEIPT_HEADER = "corelane-receipt"
 
 REPOSITORY_MODELS = "/v2/repository/models/"
 MAX_TIMEOUT_MS = 3_600_000
+MAX_TIMEOUT_DIGITS = 10
 UNROUTED = "other"  # the model of requests that name none
 PAGE = Path(__file__).with_name("docs.html")
 PAGE_HEADERS: Headers = [
@@ -294,7 +295,8 @@ def _envelope(exchange: Exchange, default_s: float, most_s: float) -> Envelope:
     """
     milliseconds = exchange.header(TIMEOUT_HEADER)
     if milliseconds is not None:
-        if not (milliseconds.isascii() and milliseconds.isdecimal() and 0 < int(milliseconds[:10]) <= MAX_TIMEOUT_MS):
+        is_number = milliseconds.isascii() and milliseconds.isdecimal() and len(milliseconds) <= MAX_TIMEOUT_DIGITS
+        if not is_number or not 0 < int(milliseconds) <= MAX_TIMEOUT_MS:
             raise RequestError(
                 f"the header {TIMEOUT_HEADER} must be a whole number of milliseconds from 1 to {MAX_TIMEOUT_MS}, "
                 f"got {milliseconds[:20]!r}"

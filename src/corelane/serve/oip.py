@@ -97,7 +97,9 @@ class OipCodec:
                 raise RequestError(f"a body without JSON must be rows of {row_bytes} bytes, got {len(body)} bytes")
         tensor = {"name": meta.name, "datatype": meta.datatype, "shape": shape, "parameters": {SIZE: len(body)}}
         inputs, num_rows = self._read([tensor], BinaryParts(memoryview(body)))
-        return Request(inputs, num_rows, len(body), envelope.deadline_s, in_bytes=frozenset(self._outputs))
+        request = Request(inputs, num_rows, len(body), envelope.deadline_s, in_bytes=frozenset(self._outputs))
+        request.wants_receipt = envelope.wants_receipt
+        return request
 
     def _read(self, tensors: list[Any], parts: BinaryParts) -> tuple[Inputs, int]:
         names = [_name(tensor) for tensor in tensors]

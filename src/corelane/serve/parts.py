@@ -51,10 +51,10 @@ class InParts:
         self._deliver(Response(self._request, whole, _summed(self._receipts)))
 
     def _part(self) -> Request:
-        stop = min(self._first + self._num_rows, self._request.num_rows)
-        return replace(
-            self._request, inputs=_sliced(self._request.inputs, self._first, stop), num_rows=stop - self._first
-        )
+        whole, stop = self._request, min(self._first + self._num_rows, self._request.num_rows)
+        inputs = _sliced(whole.inputs, self._first, stop)
+        whole.part = replace(whole, inputs=inputs, num_rows=stop - self._first, part=None)
+        return whole.part
 
     def _placed(self, error: BaseException) -> BaseException:
         """A refusal names a row of its part; the caller knows those of the whole."""

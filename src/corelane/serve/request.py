@@ -45,10 +45,13 @@ class Request:
     outputs: tuple[str, ...] | None = None  # those asked for, None for all
     in_bytes: frozenset[str] = frozenset()  # the outputs that are wanted as bytes
     wants_receipt: bool = False
+    part: Request | None = None  # the one that is in the queue for it, of a request that is run in parts
 
     def give_up(self) -> None:
         """Its caller has left, or was told that it is too late: it is not run any more."""
         self.deadline_s = -math.inf
+        if self.part is not None:
+            self.part.give_up()
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,14 +35,17 @@ WAIT_S = 10.0
 _SCHEME = "Bearer "
 
 
+LAST_S = 253_402_300_799.0  # the end of the year 9999, the last that a date can tell
+
+
 class Token(Section):
     """One token as the file has it; `expires_s` is seconds since the epoch, None for never."""
 
     name: str = Field(pattern=NAME)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     scopes: frozenset[Scope] = Field(min_length=1)
-    created_s: float
-    expires_s: float | None = None
+    created_s: float = Field(ge=0, le=LAST_S)
+    expires_s: float | None = Field(None, le=LAST_S)
 
 
 class TokenList(Section):
@@ -64,6 +67,7 @@ class TokenFile:
         self._clock = clock
         self._tell = tell
         self._looked_s = clock.monotonic()
+        self._told = ""
         self._stamp = _stamp(path)
         self._tokens = _by_digest(read_tokens(path))
 
@@ -95,8 +99,11 @@ class TokenFile:
             stamp = _stamp(self._path)
             if stamp != self._stamp:
                 self._tokens, self._stamp = _by_digest(read_tokens(self._path)), stamp
+            self._told = ""
         except ConfigError as error:
-            self._tell(error.message)
+            if error.message != self._told:  # once, not each second
+                self._told = error.message
+                self._tell(error.message)
 
 
 def read_tokens(path: Path) -> TokenList:
@@ -119,10 +126,13 @@ def read_tokens(path: Path) -> TokenList:
 def new_token(path: Path, name: str, scopes: Sequence[str], clock: Clock, *, lifetime_s: float | None = None) -> str:
     """Add a token to the file, which is made where there is none, and return it: it is nowhere else.
 
-    Raises `ConfigError` for a name that is taken or cannot be one, and where no scope is given.
+    Raises `ConfigError` for a name that is taken or cannot be one, where no scope is given, and for a lifetime that is
+    none.
     """
     text = PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
     now_s = clock.now()
+    if lifetime_s is not None and not -now_s <= lifetime_s <= LAST_S - now_s:
+        raise ConfigError(f"the lifetime of a token must be seconds that end before the year 10000, got {lifetime_s}")
     with builder_lock(path.with_name(f"{path.name}.lock"), wait_s=WAIT_S, clock=clock, tell=lambda _: None):
         known = read_tokens(path).tokens if path.exists() else ()
         if name in {one.name for one in known}:

@@ -1,1 +1,1 @@
-"""Web: the HTTP edge. Connections, listening, limits, JSON errors and drain; it knows nothing of models or of training."""
+"""Web: the HTTP edge. Connections, limits, JSON errors and drain; it knows nothing of models or of training."""
