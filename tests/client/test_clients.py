@@ -19,6 +19,8 @@ from corelane.core.errors import (
     ConnectionLostError,
     DeadlineError,
     NotFoundError,
+    NotReadyError,
+    OverloadedError,
     RequestError,
     ServerFailedError,
 )
