@@ -135,7 +135,7 @@ def test_what_hides_in_a_body_is_no_request(way: Way, attack: str) -> None:
     before = num_unknown_paths(way.server)
     came = replies_to(way.port, HIDDEN[attack])
     assert len(statuses_in(came)) <= 1, came
-    assert all(400 <= status < 500 for status in statuses_in(came)), came
+    assert all(400 <= status < 500 or status == 501 for status in statuses_in(came)), came  # 501 is nginx's own
     assert num_unknown_paths(way.server) == before, came
     assert way.server.ask("POST", INFER, GOOD).status == 200
 
