@@ -10,15 +10,12 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import orjson
 
 from corelane.core.errors import CorelaneError, DeadlineError
 from corelane.web.status import CLIENT_GONE, SHED, UNAUTHORIZED, Failure, failure_of
-
-if TYPE_CHECKING:
-    from corelane.web.route import Route
 
 Headers: TypeAlias = list[tuple[str, str]]
 RequestHeaders: TypeAlias = Mapping[str, str]
@@ -36,6 +33,15 @@ class Sender(Protocol):
 
     def send(self, exchange: Exchange, status: int, headers: Headers, body: bytes) -> None:
         """Send the one reply to `exchange`."""
+        ...
+
+
+class Answerer(Protocol):
+    """Who answers a request: its route."""
+
+    @property
+    def handler(self) -> Callable[[Exchange, bytes], None]:
+        """Answers an exchange, of which the body is complete."""
         ...
 
 
@@ -101,7 +107,7 @@ class Exchange:
         self.pieces: list[bytes] = []
         self.num_bytes = 0
         self.is_complete = False
-        self.route: Route | None = None
+        self.route: Answerer | None = None
         self.refusal: CorelaneError | None = None
         self.replied = False
         self.when_gone: Callable[[], None] | None = None
