@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from corelane.app.sources import absolute, open_source, source_of
+from corelane.app.source_places import absolute
+from corelane.app.sources import open_source, source_of
 from corelane.core.errors import ConfigError, SourceReadError
 from corelane.data.config import DatabaseConfig, FileSystemConfig, HTTPConfig, MemoryConfig
 from tests.faults.http_server import Content, FaultServer, reply

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from corelane.app.sources import absolute
+from corelane.app.source_places import absolute
 from corelane.core.config import Section, dump_config, load_config, validate_config
 from corelane.core.errors import ConfigError
 from corelane.data.config import DataConfig, PipelineConfig

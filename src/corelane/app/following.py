@@ -14,6 +14,7 @@ from typing import Any
 
 from corelane.app.config import RootConfig, cache_directory
 from corelane.app.planned import plan_facts
+from corelane.app.source_places import expand
 from corelane.core.errors import ConfigError
 from corelane.machine.cpu import Machine
 from corelane.serve.origin import Followed
@@ -49,8 +50,6 @@ def following(
 
 def registry_options(configured: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a registry's driver, `${NAME}` read from the environment. Raises `ConfigError`."""
-    from corelane.app.sources import expand  # noqa: PLC0415 - a worker, which imports this module, reads no source
-
     options: dict[str, Any] = expand(dict(configured), os.environ, "serve.registry_options")
     return options
 

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from corelane.app.package_paths import resolve_package
 from corelane.app.planned import chosen_for
-from corelane.app.sources import expand, open_source, source_of
+from corelane.app.source_places import expand
+from corelane.app.sources import open_source, source_of
 from corelane.core.clock import Clock, SystemClock
 from corelane.core.errors import ConfigError, DataError
 from corelane.core.types import Array

@@ -1,24 +1,20 @@
-"""Data sources from their configuration: paths made absolute, `${NAME}` read from the environment, the class chosen.
+"""Data sources from their configuration: `${NAME}` read from the environment, the class chosen.
 
-Secrets stay in the environment: what a run directory keeps of a configuration has `${NAME}` in it, and only the source
-that is opened here sees the value.
+Only the source that is opened here sees what a secret's name stands for.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
+from corelane.app.source_places import expand
 from corelane.core.config import validate_config
-from corelane.core.errors import ConfigError
 from corelane.data.config import (
     DatabaseConfig,
     DataConfig,
     FileSystemConfig,
-    HTTPConfig,
     MemoryConfig,
     SourceConfig,
     source_values,
@@ -28,8 +24,6 @@ from corelane.data.sources.filesystem.source import FileSystemSource
 from corelane.data.sources.memory import InMemorySource
 from corelane.store.tiers.disk import DiskTier
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_SQLITE = "sqlite:///"
 _EXPANDED: Mapping[str, tuple[str, ...]] = {
     "database": ("url",),
     "http": ("url", "headers"),
@@ -76,40 +70,7 @@ def source_of(text: str, labels: str | None = None) -> SourceConfig:
     return validate_config(values, DataConfig, name="--input").source
 
 
-def absolute(source: SourceConfig | None, base: Path) -> SourceConfig | None:
-    """`source` with its local paths starting at `base`."""
-    if isinstance(source, FileSystemConfig):
-        labels, root = (None if path is None else _absolute(path, base) for path in (source.labels, source.root))
-        return source.model_copy(update={"path": _absolute(source.path, base), "labels": labels, "root": root})
-    if isinstance(source, DatabaseConfig) and source.url.startswith(_SQLITE):
-        return source.model_copy(update={"url": _SQLITE + str(base / source.url.removeprefix(_SQLITE))})
-    if isinstance(source, HTTPConfig) and source.ca_file is not None:
-        return source.model_copy(update={"ca_file": str(base / source.ca_file)})
-    return source
-
-
-def _absolute(path: str, base: Path) -> str:
-    return path if "://" in path else str(base / path)
-
-
 def _with_environment(config: SourceConfig, environment: Mapping[str, str]) -> SourceConfig:
     keys = _EXPANDED.get(config.type, ())
     values = {key: expand(getattr(config, key), environment, f"data.source.{key}") for key in keys}
     return config.model_copy(update=values)
-
-
-def expand(value: Any, environment: Mapping[str, str], key: str) -> Any:
-    """`value` with each `${NAME}` in its texts read from `environment`; `key` says in errors whose value it is."""
-    if isinstance(value, Mapping):
-        return {name: expand(inner, environment, f"{key}.{name}") for name, inner in value.items()}
-    if not isinstance(value, str):
-        return value
-
-    def read(match: re.Match[str]) -> str:
-        if match[1] not in environment:
-            raise ConfigError(
-                f"the environment variable {match[1]} must be set, {key} uses it; export it, then run again"
-            )
-        return environment[match[1]]
-
-    return _VARIABLE.sub(read, value)

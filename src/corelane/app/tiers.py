@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from corelane.app.config import RootConfig, cache_directory
-from corelane.app.sources import expand
+from corelane.app.source_places import expand
 from corelane.machine.config import MachineConfig
 from corelane.machine.memory import MemoryManager
 from corelane.observe.log import SystemLogger
