@@ -105,7 +105,7 @@ def test_a_run_takes_no_more_rows_than_pay(server: ModelServer) -> None:
 
     serving(server, scenario)
     assert sizes == [1] * 5
-    (way,) = {server._narrow}
+    way = server._narrow
     way.pace = Pace(THREAD_HOP_S * 3, THREAD_HOP_S * 19)  # four fixed parts of 200 us in 4 rows of 3.8 ms
     assert way.paying_rows == 4
 

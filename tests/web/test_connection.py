@@ -120,7 +120,9 @@ def test_who_waits_to_be_told_to_go_on_is_told() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
         writer.write(post("/echo", b"later", b"Expect: 100-continue")[:-5])
         assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
-        writer.write(b"later")
+        writer.write(b"l")
+        await asyncio.sleep(0.01)
+        writer.write(b"ater")
         assert (await read_reply(reader)).endswith(b"later")
         writer.write(post("/nowhere", b"later", b"Expect: 100-continue")[:-5])
         reply = await read_reply(reader)
@@ -221,6 +223,20 @@ def test_the_number_of_headers_is_bounded() -> None:
         chunked = b"POST /echo " + HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n"
         assert status(await wire.send(chunked + b"X: y\r\n\r\n")) == 200
         assert status(await wire.send(chunked + trailers + b"\r\n")) == 431
+
+    run(scenario)
+
+
+def test_the_bytes_of_trailers_are_bounded() -> None:
+    """One that never ends is 431 before it has taken memory, and so is what stands for no chunk."""
+
+    async def scenario(wire: Wire, held: list[Exchange]) -> None:
+        chunked = b"POST /echo " + HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+        for endless in (b"0\r\nX: " + b"y" * 600_000, b"1;" + b"y" * 600_000):
+            reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+            writer.write(chunked + endless)
+            assert status(await read_reply(reader)) == 431
+            writer.close()
 
     run(scenario)
 

@@ -36,7 +36,7 @@ from corelane.serve.parts import InParts
 from corelane.serve.request import Deliver, Inputs, Receipt, Request, Response, Waiting
 from corelane.serve.slo import Slo
 from corelane.serve.slowest import Slowest, SlowRequest
-from corelane.serve.tail import QUANTILE, TailModel
+from corelane.serve.tail import QUANTILE
 from corelane.serve.ways import THREAD_HOP_S, Way, WayOpener
 
 AHEAD_S = 0.01  # a run that is longer is not kept in line: who comes after it might have to be answered sooner
@@ -89,6 +89,7 @@ class ModelServer:
             self._narrow = self._opener.opened(replace(SAFE, threads=config.threads))
             self._reserved = reserved.pop_all()
         self._wide: Way | None = None
+        self._retired: list[Way] = []  # used no more, and still open
         # Where a length is free, the pace was measured at another one: such rows never stay on the event loop's thread.
         pipeline = self.model.pipeline
         self._hop_s = -math.inf if isinstance(pipeline, TensorPipeline) and pipeline.free else THREAD_HOP_S
@@ -133,11 +134,6 @@ class ModelServer:
         """The way of much work."""
         return self._narrow if self._wide is None else self._wide
 
-    @property
-    def tail(self) -> TailModel:
-        """How long runs take, corrected by each, where there is much work."""
-        return self._busy.tail
-
     async def adopt(self, candidate: Candidate) -> None:
         """Run as `candidate` says from now on; requests go on meanwhile, and a run that has begun ends as it began.
 
@@ -146,12 +142,13 @@ class ModelServer:
         loop = asyncio.get_running_loop()
         narrow = await loop.run_in_executor(None, self._opener.opened, candidate)
         wide = await loop.run_in_executor(None, self._opener.beside, narrow)
-        formers = [way for way in (self._narrow, self._wide) if way is not None]
+        self._retired += [way for way in (self._narrow, self._wide) if way is not None]
         self._use(narrow, wide)
-        for way in formers:
+        for way in tuple(self._retired):
             while way.num_runs:
                 await asyncio.sleep(CLOSE_LOOK_S)
             await loop.run_in_executor(None, way.close)
+            self._retired.remove(way)
 
     def widen(self, num_threads: int) -> None:
         """Have so many runs at a time, where each takes one thread: a session of one thread is anybody's."""
@@ -469,7 +466,7 @@ class ModelServer:
             self._lanes.close()
         for buffers in self._buffers:
             buffers.close()
-        for way in (self._narrow, self._wide):
+        for way in (self._narrow, self._wide, *self._retired):
             if way is not None:
                 way.close()
         self._reserved.close()

@@ -28,10 +28,10 @@ LINGER_S = 2.0
 the client might lose the reply that says why.
 """
 LINGER_BYTES = 1 << 20
+REMEMBERED_BYTES = 2048  # of the last head, which nearly always are enough; thousands of connections keep one each
 
 _SMALL = 64 << 10  # bytes; a larger body is not copied behind its head
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
-_STATUS_LINES[499] = "HTTP/1.1 499 Client Closed Request\r\n"
 _OK_JSON = f"{_STATUS_LINES[200]}content-type: application/json\r\ndate: ".encode()
 _NAMES = {
     spelling: name
@@ -89,6 +89,7 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_transport",
         "_url",
+        "_waits_to_be_told",
         "_without_upgrade",
         "ends_s",
         "idle_since_s",
@@ -111,6 +112,7 @@ class Connection(asyncio.Protocol):
         self._last_path = ""
         self._last_headers: RequestHeaders = {}
         self._num_requests = self._num_ignored = self._num_read = 0
+        self._waits_to_be_told = False  # the client of `_arriving`, before it sends a body
         self._is_deaf = False  # what comes does not count any more
         self._is_paused = self._is_going_on = False
         self.idle_since_s = application.monotonic()
@@ -151,7 +153,8 @@ class Connection(asyncio.Protocol):
             if self._num_ignored > LINGER_BYTES:
                 self._transport.abort()
             return
-        num_requests, was_in_head = self._num_requests, self._arriving is None
+        num_requests, former = self._num_requests, self._arriving
+        num_bytes = 0 if former is None else former.num_bytes
         self._num_read = len(data)
         try:
             self._parser.feed_data(data)
@@ -160,13 +163,22 @@ class Connection(asyncio.Protocol):
                 return
         if self._arriving is not None:
             self._see_to_rest(self._arriving)
-        elif was_in_head and num_requests == self._num_requests:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(_head_too_large())
+        if self._arriving is former and num_requests == self._num_requests:
+            self._count_other_bytes(former, num_bytes)
         if self._behind and not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
+
+    def _count_other_bytes(self, exchange: Exchange | None, num_bytes: int) -> None:
+        """What came was a part of a head, or of `exchange` where that already had `num_bytes` of its body: without more
+        of it, these are trailers, or what stands for no chunk.
+        """
+        if exchange is None or exchange.num_bytes == num_bytes:
+            self._head_bytes += self._num_read
+            if self._head_bytes > MAX_HEAD_BYTES and not self._is_deaf:
+                self._refuse(_head_too_large())
+        else:
+            self._head_bytes = 0
 
     # --- the parser ---------------------------------------------------------------------------------------------------
 
@@ -228,11 +240,13 @@ class Connection(asyncio.Protocol):
             except CorelaneError as error:
                 exchange.refusal, exchange.is_kept = error, False
             else:
-                self._last_head, self._last_path, self._last_headers = head, exchange.path, exchange.headers
+                if sum(map(len, head[3])) <= REMEMBERED_BYTES:
+                    self._last_head, self._last_path, self._last_headers = head, exchange.path, exchange.headers
         if self._without_upgrade is not None:
             return
         self._num_requests += 1
         self._arriving = exchange
+        self._waits_to_be_told = exchange.headers.get("expect", "").lower() == "100-continue"
         if self._asked is None:
             self._ask(exchange)
         else:
@@ -266,6 +280,7 @@ class Connection(asyncio.Protocol):
         """Called by the parser."""
         exchange, self._arriving = self._arriving, None
         self._fields.clear()  # of trailers
+        self._head_bytes = 0
         if exchange is None:
             return
         exchange.is_complete = True
@@ -291,7 +306,7 @@ class Connection(asyncio.Protocol):
             self._ask(exchange)
             if exchange.is_complete:
                 self._application.handle(exchange)
-            elif exchange.refusal is not None:
+            else:
                 self._see_to_rest(exchange)
         self._is_going_on = False
         if self._is_paused and not self._behind and not self._transport.is_closing():
@@ -305,7 +320,8 @@ class Connection(asyncio.Protocol):
         if exchange.refusal is not None:
             self._is_deaf = True
             self._application.handle(exchange)
-        elif not exchange.num_bytes and exchange.headers.get("expect", "").lower() == "100-continue":
+        elif self._waits_to_be_told:
+            self._waits_to_be_told = False
             self._transport.write(_CONTINUE)
 
     def _refuse(self, error: CorelaneError) -> None:

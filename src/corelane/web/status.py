@@ -13,17 +13,17 @@ from corelane.core.errors import CorelaneError, OverloadedError
 SHED = 429
 """The status of a request that was shed; a server may be told to answer another."""
 
-UNAUTHORIZED, BODY_TIMEOUT, PAYLOAD_TOO_LARGE, HEAD_TOO_LARGE = 401, 408, 413, 431
+UNAUTHORIZED = 401
 HTTP_STATUS = {
     "request_invalid": 400,
     "unauthorized": UNAUTHORIZED,
     "forbidden": 403,
     "not_found": 404,
     "method_not_allowed": 405,
-    "body_timeout": BODY_TIMEOUT,
-    "payload_too_large": PAYLOAD_TOO_LARGE,
+    "body_timeout": 408,
+    "payload_too_large": 413,
     "unsupported_media": 415,
-    "head_too_large": HEAD_TOO_LARGE,
+    "head_too_large": 431,
     "overloaded": SHED,
     "not_ready": 503,
     "worker_lost": 503,
