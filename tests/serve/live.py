@@ -44,6 +44,7 @@ class LiveServer:
     url: str
     process: subprocess.Popen[bytes]
     grpc_port: int | None = None
+    management_url: str | None = None
 
     @property
     def port(self) -> int:
@@ -55,6 +56,17 @@ class LiveServer:
     def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Reply:
         """One request on a connection of its own; `body` is sent as JSON unless it is bytes."""
         connection = self.connect()
+        try:
+            return ask(connection, method, path, body, headers)
+        finally:
+            connection.close()
+
+    def manage(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, timeout_s: float = 20
+    ) -> Reply:
+        """One request to the port of management, or to the main one where the workers answer its calls."""
+        port = urlsplit(self.management_url or self.url).port or 0
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
         try:
             return ask(connection, method, path, body, headers)
         finally:
@@ -112,8 +124,12 @@ def serving(*packages: Path, **settings: Any) -> Iterator[LiveServer]:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, f"the server ended with {process.wait()}"
-        grpc_port = json.loads(process.stdout.readline())["grpc_port"] if "grpc_port" in settings else None
-        yield LiveServer(json.loads(line)["url"], process, grpc_port)
+        told = json.loads(line)
+        is_managed = "management_port" in settings or settings.get("model_control") == "explicit"
+        more = "grpc_port" in settings, is_managed and settings.get("management_port") != "main"
+        for _ in filter(None, more):
+            told |= json.loads(process.stdout.readline())
+        yield LiveServer(told["url"], process, told.get("grpc_port"), told.get("management_url"))
     finally:
         if process.poll() is None:
             process.terminate()

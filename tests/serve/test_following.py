@@ -385,7 +385,9 @@ def test_loading_is_refused_unless_it_is_allowed(registry: ModelManager) -> None
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_models_are_loaded_and_unloaded_when_asked(registry: ModelManager, num_workers: int) -> None:
     """In every worker before the call is answered; aliases are looked at then and at no other time."""
-    with following(registry, model_control="explicit", workers=num_workers, grpc_port=0) as server:
+    with following(
+        registry, model_control="explicit", management_port="main", workers=num_workers, grpc_port=0
+    ) as server:
 
         def versions() -> set[str]:
             return {served_version(server) for _ in range(8)}
@@ -397,17 +399,17 @@ def test_models_are_loaded_and_unloaded_when_asked(registry: ModelManager, num_w
         with Clients(server) as clients:
             clients.wait_for(500)
             assert versions() == {"1"}
-            assert server.ask("POST", LOAD).status == 200
+            assert server.manage("POST", LOAD).status == 200
             assert versions() == {"2"}
-            assert server.ask("POST", LOAD, {"parameters": {"version": 1}}).status == 200
+            assert server.manage("POST", LOAD, {"parameters": {"version": 1}}).status == 200
             assert versions() == {"1"}
         assert clients.odd == []
-        assert server.ask("POST", UNLOAD, {"parameters": {"unload_dependents": True}}).status == 200
+        assert server.manage("POST", UNLOAD, {"parameters": {"unload_dependents": True}}).status == 200
         assert statuses() == {404}
         assert server.ask("GET", "/v2/health/ready").status == 200
         [one] = server.ask("POST", "/v2/repository/index").json
         assert (one["state"], one["reason"]) == (UNAVAILABLE, "it was unloaded")
-        assert server.ask("POST", UNLOAD).status == 200
+        assert server.manage("POST", UNLOAD).status == 200
         with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
             parameter = MESSAGES["ModelRepositoryParameter"](string_param="champion")
             request = MESSAGES["RepositoryModelLoadRequest"](model_name="m", parameters={"version": parameter})
@@ -433,18 +435,18 @@ def test_what_cannot_be_loaded_is_told_and_changes_nothing(registry: ModelManage
             ("m", {"config": "{}"}, 400),
             ("m", {"file:1/model.onnx": "AAAA"}, 400),
         ):
-            reply = server.ask("POST", f"/v2/repository/models/{name}/load", {"parameters": parameters})
+            reply = server.manage("POST", f"/v2/repository/models/{name}/load", {"parameters": parameters})
             assert (reply.status, str(tmp_path) in reply.json["error"]) == (status, False), (name, parameters, reply)
         for body in (b"[]", b"{", {"parameters": []}, {"parameters": 7}):
-            assert server.ask("POST", LOAD, body).status in (200, 400)
-        assert server.ask("POST", "/v2/repository/models/n/unload").status == 404
+            assert server.manage("POST", LOAD, body).status in (200, 400)
+        assert server.manage("POST", "/v2/repository/models/n/unload").status == 404
         assert told_of(server.ask("POST", INFER, BODY).json) == {("1", "1")}
 
 
 def test_a_worker_that_is_started_anew_serves_what_was_asked_for(registry: ModelManager) -> None:
     """Not what its alias says, nor what was unloaded."""
     with following(registry, model_control="explicit") as server:
-        assert server.ask("POST", LOAD, {"parameters": {"version": 2}}).status == 200
+        assert server.manage("POST", LOAD, {"parameters": {"version": 2}}).status == 200
         [worker] = server.workers()
         server.kill_worker(worker)
         until(lambda: server.workers() and server.workers() != [worker])
@@ -457,7 +459,7 @@ def test_a_server_may_begin_with_no_model(registry: ModelManager) -> None:
     with serving(registry=registry.place.url, model_control="explicit") as server:
         assert server.ask("GET", "/v2/health/ready").status == 200
         assert server.ask("POST", INFER, BODY).status == 404
-        assert server.ask("POST", LOAD).status == 200
+        assert server.manage("POST", LOAD).status == 200
         assert told_of(server.ask("POST", INFER, BODY).json) == {("1", "1")}
 
 

@@ -55,14 +55,16 @@ def serve(
     overrides: Sequence[str] = (),
     announce: Callable[[str], None] = print,
     announce_grpc: Callable[[int], None] = lambda _: None,
+    announce_management: Callable[[str], None] = lambda _: None,
     registry: Path | str | None = None,
     models: Sequence[str] = (),
 ) -> int:
     """Serve `packages` (or those that the configuration names) until SIGTERM or SIGINT; return the exit code.
 
     `models` are those of `registry` to serve and follow: `name` (its champion), `name@alias` or `name@version`.
-    `announce` is called once with the server's URL when it accepts requests, then `announce_grpc` with the port of gRPC
-    if there is one. Raises `ConfigError`, `BundleError`, `NotFoundError` and `PortInUseError` before all that.
+    `announce` is called once with the server's URL when it accepts requests; then, if it has them, `announce_grpc` with
+    the port of gRPC and `announce_management` with the URL of management. Raises `ConfigError`, `BundleError`,
+    `NotFoundError` and `PortInUseError` before all that.
     """
     root = load_root(config, overrides) if config is not None else _default_root(overrides)
     folder = config.resolve().parent if config is not None else Path()
@@ -75,11 +77,13 @@ def serve(
     machine = Machine.detect()
     root = root.model_copy(update={"serve": root.serve.with_workers(machine.budget(root.machine).threads)})
 
-    def announce_and_note(url: str, grpc_port: int | None) -> None:
-        announce(url)
-        if grpc_port is not None:
-            announce_grpc(grpc_port)
-        note(url)
+    def announce_and_note(listening: serve_run.Listening) -> None:
+        announce(listening.url)
+        if listening.grpc_port is not None:
+            announce_grpc(listening.grpc_port)
+        if listening.management_url is not None:
+            announce_management(listening.management_url)
+        note(listening.url)
 
     try:
         with ExitStack() as beside:

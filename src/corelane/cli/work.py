@@ -200,6 +200,9 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 by default, 0 for any free one.")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port of gRPC, 0 for any free one; none without.")] = None,
+    management_port: Annotated[
+        str | None, typer.Option(help="Port of management on loopback, 0 for any free one; none without.")
+    ] = None,
     workers: Annotated[str | None, typer.Option(help="Processes that share the port: a number, or auto; 1.")] = None,
     tls_certificate: Annotated[Path | None, typer.Option(help="PEM file of the certificate: HTTPS.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file of its key.")] = None,
@@ -226,6 +229,7 @@ def serve(
             "host": host,
             "port": port,
             "grpc_port": grpc_port,
+            "management_port": management_port,
             "workers": workers,
             "slo": slo,
             "tls_certificate": tls_certificate,
@@ -245,6 +249,7 @@ def serve(
             models=models or [],
             announce=_announce(as_json, "url", "listening on"),
             announce_grpc=_announce(as_json, "grpc_port", "gRPC on port"),
+            announce_management=_announce(as_json, "management_url", "management on"),
         )
         raise typer.Exit(code)
 

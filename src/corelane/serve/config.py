@@ -49,6 +49,15 @@ class ServeConfig(Section):
         description="What changes the models that are served: none, their aliases alone; explicit, calls to load and"
         " unload, and nothing else.",
     )
+    management_port: Annotated[int, Field(ge=0, le=65535)] | Literal["main"] | None = Field(
+        None,
+        description="Port of management, which the supervisor answers; 0 takes any free one; main: workers answer its"
+        " calls on `port` and `grpc_port`, as Triton does; none: none, or any free one where `model_control` is"
+        " explicit.",
+    )
+    management_host: str = Field(
+        "127.0.0.1", min_length=1, description="Address of management; off loopback TLS and tokens are needed."
+    )
     host: str = Field(
         "127.0.0.1", min_length=1, description="Address to listen on; off loopback TLS and tokens are needed."
     )
@@ -146,12 +155,13 @@ class ServeConfig(Section):
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key must be given together, got one of them")
         is_safe = self.tls_certificate is not None and self.tokens is not None
-        if not self.insecure and not is_safe and not is_loopback(self.host):
-            raise ValueError(
-                f"host must be a loopback address where there is no TLS or no tokens, got {self.host!r}; give"
-                " tls_certificate, tls_key and tokens (`corelane token new`), put a proxy in front of 127.0.0.1,"
-                " or set `insecure: true` on a network you trust"
-            )
+        for key, host in (("host", self.host), ("management_host", self.management_host)):
+            if not self.insecure and not is_safe and not is_loopback(host):
+                raise ValueError(
+                    f"{key} must be a loopback address where there is no TLS or no tokens, got {host!r}; give"
+                    " tls_certificate, tls_key and tokens (`corelane token new`), put a proxy in front of 127.0.0.1,"
+                    " or set `insecure: true` on a network you trust"
+                )
         return self
 
     def with_workers(self, budget_threads: int) -> ServeConfig:
@@ -161,11 +171,23 @@ class ServeConfig(Section):
         return self.model_copy(update={"workers": max(1, budget_threads // self.threads)})
 
     @property
+    def port_of_management(self) -> int | None:
+        """The port of management, 0 for any; None where it has none of its own."""
+        if self.management_port is None:
+            return 0 if self.model_control == "explicit" else None
+        return None if self.management_port == "main" else self.management_port
+
+    @property
     def tls(self) -> Tls | None:
         """The certificate and its key, if there are any."""
         if self.tls_certificate is None or self.tls_key is None:
             return None
         return Tls(Path(self.tls_certificate), Path(self.tls_key))
+
+    @property
+    def management_tls(self) -> Tls | None:
+        """What management speaks TLS with: the same, and nothing on loopback, which certificates do not name."""
+        return None if is_loopback(self.management_host) else self.tls
 
 
 def is_loopback(host: str) -> bool:

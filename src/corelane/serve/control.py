@@ -29,6 +29,16 @@ LOOK_S = 0.1  # between two looks for word from a sibling
 VERSION = "version"
 """The parameter of a load that says which: an alias or a number."""
 
+NOT_ALLOWED = (
+    "loading and unloading must be allowed by the server, got a call where serve.model_control is none; "
+    "promote a version in the registry, or start the server with serve.model_control: explicit"
+)
+ELSEWHERE = (
+    "loading and unloading must be asked for on the port of management, got a call on another; "
+    "see serve.management_port, or set it to main to have them answered here"
+)
+
+_GONE = ".gone"
 _OVERRIDES = ("config", "file:")
 
 
@@ -45,15 +55,18 @@ class ModelControl(Protocol):
 
 
 class NoControl:
-    """Nobody may load or unload."""
+    """Nobody may load or unload here; `why` says what would allow it."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
 
     async def load(self, name: str, parameters: Mapping[str, Any]) -> None:  # noqa: ARG002 - whatever they are
         """Refuse."""
-        raise _forbidden()
+        raise ForbiddenError(self._why)
 
     async def unload(self, name: str) -> None:  # noqa: ARG002 - whichever it is
         """Refuse."""
-        raise _forbidden()
+        raise ForbiddenError(self._why)
 
 
 class ExplicitControl:
@@ -170,13 +183,22 @@ class ExplicitControl:
         waiting = list(self._siblings)
         while waiting:
             reports = {name: _report_of(self._folder, name) for name in waiting}
-            waiting = [name for name, report in reports.items() if report["seen"] < number]
+            waiting = [name for name, report in reports.items() if report["seen"] < number and not self._is_gone(name)]
             failed = [report["failed"] for report in reports.values() if report["seen"] >= number and report["failed"]]
             if failed or (waiting and loop.time() > until_s):
                 told = failed[0] if failed else f"no word of {', '.join(waiting)}"
                 raise NotReadyError(f"every worker of the server must follow, got {told}; call again")
             if waiting:
                 await asyncio.sleep(LOOK_S / 2)
+
+    def _is_gone(self, sibling: str) -> bool:
+        return (self._folder / f"{sibling}{_GONE}").exists()
+
+
+def leave_out(folder: Path, worker: str) -> None:
+    """Have siblings wait for `worker` no more: it was given up, and is not started again."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{worker}{_GONE}").touch()
 
 
 def _numbers(folder: Path) -> list[int]:
@@ -193,13 +215,6 @@ def _report_of(folder: Path, name: str) -> JsonObject:
     except FileNotFoundError:  # it has just been started
         return {"seen": 0, "failed": ""}
     return report
-
-
-def _forbidden() -> ForbiddenError:
-    return ForbiddenError(
-        "loading and unloading must be allowed by the server, got a call where serve.model_control is none; "
-        "promote a version in the registry, or start the server with serve.model_control: explicit"
-    )
 
 
 def _unknown(name: str, known: Mapping[str, Keeper]) -> NotFoundError:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 
@@ -15,14 +14,16 @@ from corelane.core.errors import DeadlineError, RequestError
 from corelane.core.types import JsonObject
 from corelane.observe.metrics import CONTENT_TYPE, MetricsCollector
 from corelane.serve.control import ModelControl
-from corelane.serve.extensions import CONFIGURATION, REPOSITORY, STATISTICS, configuration, repository_index, statistics
+from corelane.serve.extensions import CONFIGURATION, REPOSITORY, STATISTICS, configuration, statistics
 from corelane.serve.oip import OipCodec
 from corelane.serve.openapi import document
 from corelane.serve.records import RecordCodec
+from corelane.serve.repository import RepositoryRoutes
 from corelane.serve.request import Envelope, Request, Response
 from corelane.serve.served import ServedModels
 from corelane.serve.server import ModelServer
-from corelane.web.exchange import JSON, Exchange, Headers, Observe
+from corelane.web.exchange import Exchange, Headers, Observe
+from corelane.web.later import Later
 from corelane.web.route import Handler, Route, Routes, Scope
 from corelane.web.status import HTTP_STATUS
 from corelane.web.tensors import HEADER, TIMEOUT_HEADER
@@ -34,7 +35,6 @@ EXTENSIONS = ("binary_tensor_data", CONFIGURATION, STATISTICS, REPOSITORY)
 RECEIPT_HEADER = "corelane-receipt"
 """Whoever sends it, with any value, is told where the answer's time went, in the header Server-Timing."""
 
-REPOSITORY_MODELS = "/v2/repository/models/"
 MAX_TIMEOUT_MS = 3_600_000
 MAX_TIMEOUT_DIGITS = 10
 UNROUTED = "other"  # the model of requests that name none
@@ -95,10 +95,12 @@ class ModelRoutes:
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._request_timeout_s = request_timeout_s
-        self._control = control
-        self._background: set[asyncio.Future[bytes]] = set()
+        self._later = Later()
         self._of_models: dict[str, list[Route]] = {}
-        self.routes = Routes(self._of_server(), self._explain, self._repository)
+        repository = RepositoryRoutes(
+            models, control, is_serving=lambda: lifecycle.is_ready, observe=self.observe(UNROUTED)
+        )
+        self.routes = Routes([*self._of_server(), repository.index()], self._explain, repository.change)
 
     def show(self, server: ModelServer) -> None:
         """See `Surface.show`."""
@@ -114,13 +116,12 @@ class ModelRoutes:
     def _of_server(self) -> list[Route]:
         """The routes that are there whatever is served."""
         return [
-            *self._fixed("/v2", lambda: (200, _server_metadata())),
+            *self._fixed("/v2", lambda: (200, server_metadata())),
             *self._fixed("/v2/health/live", lambda: (200, {"live": True}), None),
             *self._fixed("/v2/health/ready", self._ready, None),
             Route("GET", "/metrics", self._send_metrics, self.observe(UNROUTED)),
             Route("GET", "/openapi.json", self._send_document, self.observe(UNROUTED)),
             Route("GET", "/docs", self._send_page, self.observe(UNROUTED), None),
-            Route("POST", "/v2/repository/index", self._send_index, self.observe(UNROUTED)),
             self._statistics("/v2/models/stats", lambda: list(self._models.servers.values())),
         ]
 
@@ -142,7 +143,7 @@ class ModelRoutes:
             routes += self._fixed(
                 f"{base}/config", lambda: (200, configuration(server.model, server.config.batch_size))
             )
-            routes += self._fixed(f"{base}/slowest", lambda: (200, _slowest(server)))
+            routes += self._fixed(f"{base}/slowest", lambda: (200, slowest_of(server)))
             routes.append(self._statistics(f"{base}/stats", lambda: [server]))
             routes.append(Route("POST", f"{base}/infer", infer, observe, "infer"))
         return routes
@@ -199,71 +200,21 @@ class ModelRoutes:
         return (200 if state["ready"] else HTTP_STATUS["not_ready"]), state
 
     def _send_metrics(self, exchange: Exchange, _body: bytes) -> None:
-        self._send_later(exchange, self._lifecycle.exposition, [("content-type", CONTENT_TYPE)])
+        self._later.make(exchange, self._lifecycle.exposition, [("content-type", CONTENT_TYPE)])
 
     def _send_document(self, exchange: Exchange, _body: bytes) -> None:
         models = [server.model for server in self._models.servers.values()]
-        self._send_later(exchange, lambda: orjson.dumps(document(models)), JSON)
+        self._later.make(exchange, lambda: orjson.dumps(document(models)))
 
     def _send_page(self, exchange: Exchange, _body: bytes) -> None:
-        self._send_later(exchange, PAGE.read_bytes, PAGE_HEADERS)
+        self._later.make(exchange, PAGE.read_bytes, PAGE_HEADERS)
 
     def _statistics(self, path: str, servers: Callable[[], Sequence[ModelServer]]) -> Route:
         def handler(exchange: Exchange, _body: bytes) -> None:
             models = [server.model for server in servers()]
-            self._send_later(exchange, lambda: orjson.dumps(statistics(models, self._lifecycle.exposition())), JSON)
+            self._later.make(exchange, lambda: orjson.dumps(statistics(models, self._lifecycle.exposition())))
 
         return Route("GET", path, handler, self.observe(UNROUTED))
-
-    def _send_index(self, exchange: Exchange, body: bytes) -> None:
-        asked = _asked(body)
-        if type(asked.get("ready", False)) is not bool:
-            raise RequestError('the body must be {}, {"ready": true} or empty')
-        models = self._models.index(is_serving=self._lifecycle.is_ready)
-        exchange.reply(orjson.dumps(repository_index(models, is_ready_only=asked.get("ready", False))))
-
-    def _repository(self, path: str) -> Route | None:
-        """The route that loads or unloads the model that `path` names, whether there is one or not."""
-        name, sign, action = path.removeprefix(REPOSITORY_MODELS).partition("/")
-        if not path.startswith(REPOSITORY_MODELS) or not sign or action not in ("load", "unload"):
-            return None
-
-        def handler(exchange: Exchange, body: bytes) -> None:
-            parameters = _asked(body).get("parameters") or {}
-            if type(parameters) is not dict:
-                raise RequestError(f"parameters must be an object, got {parameters!r:.80}")
-            control = self._control
-            self._await(exchange, control.load(name, parameters) if action == "load" else control.unload(name))
-
-        return Route("POST", path, handler, self.observe(UNROUTED), "manage")
-
-    def _await(self, exchange: Exchange, work: Awaitable[None]) -> None:
-        """Reply with an empty object when `work` is done."""
-
-        async def done() -> bytes:
-            await work
-            return b"{}"
-
-        self._send_when_done(exchange, asyncio.ensure_future(done()), JSON)
-
-    def _send_later(self, exchange: Exchange, make: Callable[[], bytes], headers: Headers) -> None:
-        """Reply with what `make` returns, which may block: it is called in a thread."""
-        self._send_when_done(exchange, asyncio.get_running_loop().run_in_executor(None, make), headers)
-
-    def _send_when_done(self, exchange: Exchange, task: asyncio.Future[bytes], headers: Headers) -> None:
-        self._background.add(task)
-
-        def send(finished: asyncio.Future[bytes]) -> None:
-            self._background.discard(finished)
-            if finished.cancelled():
-                return
-            error = finished.exception()
-            if error is None:
-                exchange.reply(finished.result(), headers=headers)
-            else:
-                exchange.fail(error)
-
-        task.add_done_callback(send)
 
     def _explain(self, path: str) -> str:
         """Why there is nothing at `path`; unknown and malformed names get the same words."""
@@ -280,7 +231,7 @@ class ModelRoutes:
         return f"the path must be one this server answers, got {path[:80]!r}; {known}"
 
 
-def _slowest(server: ModelServer) -> JsonObject:
+def slowest_of(server: ModelServer) -> JsonObject:
     """The slowest requests of this process in the last minutes, with where their time went."""
     return {
         "model_name": server.model.name,
@@ -309,16 +260,6 @@ def _envelope(exchange: Exchange, default_s: float, most_s: float) -> Envelope:
     )
 
 
-def _asked(body: bytes) -> dict[str, Any]:
-    """The object that a call of the repository's extension may have as its body."""
-    try:
-        asked = orjson.loads(body) if body else {}
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"the body must be JSON in UTF-8, got {error}") from error
-    if type(asked) is not dict:
-        raise RequestError("the body must be a JSON object or empty")
-    return asked
-
-
-def _server_metadata() -> JsonObject:
+def server_metadata() -> JsonObject:
+    """Name, version and extensions, as the protocol has them."""
     return {"name": SERVER_NAME, "version": __version__, "extensions": list(EXTENSIONS)}

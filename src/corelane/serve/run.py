@@ -12,29 +12,43 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from corelane.core.errors import ConfigError
+from corelane.core.types import JsonObject
 from corelane.machine.supervise import Supervisor, WorkerSpec
 from corelane.machine.worker_socket import serve_metrics, short_address, socket_path
 from corelane.model.package import ModelPackage
 from corelane.serve.config import ServeConfig
+from corelane.serve.control import leave_out
+from corelane.serve.management import ManagementRoutes, Overseen, management_server, managing
 from corelane.serve.origin import Followed, first_packages
 from corelane.serve.planned import Planned
 from corelane.serve.tokens import read_tokens
-from corelane.serve.worker import READY_SOCKET, SUPERVISOR, WorkerDescription, work
-from corelane.web.listen import reserve
+from corelane.serve.worker import CONTROL, READY_SOCKET, SUPERVISOR, WorkerDescription, work
+from corelane.web.listen import Address, reserve
 from corelane.web.server import ABORT_GRACE_S
 
 if TYPE_CHECKING:
     from corelane.machine.cpu import Machine
     from corelane.observe.config import ObserveConfig
     from corelane.observe.log import SystemLogger
+    from corelane.web.tls import Tls
 
 KILL_AFTER_S = 5.0  # what a worker may take beyond its drain before it is killed
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a server accepts requests: over HTTP, over gRPC and for management, if it does."""
+
+    url: str
+    grpc_port: int | None = None
+    management_url: str | None = None
 
 
 def serve(
@@ -47,13 +61,13 @@ def serve(
     logger: SystemLogger,
     machine: Machine,
     memory_bytes: int,
-    announce: Callable[[str, int | None], None],
+    announce: Callable[[Listening], None],
 ) -> int:
     """Serve `packages`, and what is `followed` in a registry, until SIGTERM or SIGINT and return the exit code.
 
     This process supervises; `config.workers` children serve, and share `memory_bytes` out between them. `announce` is
-    called once, from another thread, with the URL and the port of gRPC when all workers accept requests. `plans` say
-    how each package is run, the safe way without. Must be called from the main thread. Raises `ConfigError` (no
+    called once, from another thread, with where it listens when all workers accept requests. `plans` say how each
+    package is run, the safe way without. Must be called from the main thread. Raises `ConfigError` (no
     package, two of one name, a host that is none of this machine's), `BundleError` for a broken package,
     `NotFoundError` for a model that its registry does not have and `PortInUseError`, all before a child is started.
     """
@@ -67,11 +81,16 @@ def serve(
     )
     with (
         reserve(config.host, config.port) as address,
-        _reserved_grpc(config) as grpc_port,
+        _reserved(config.host, config.grpc_port) as grpc_address,
+        _reserved(config.management_host, config.port_of_management) as management_address,
         tempfile.TemporaryDirectory(prefix="corelane-") as folder,
     ):
         sockets = Path(folder)
-        url = address.url("http" if config.tls is None else "https")
+        listening = Listening(
+            address.url(_scheme(config.tls)),
+            None if grpc_address is None else grpc_address.port,
+            None if management_address is None else management_address.url(_scheme(config.management_tls)),
+        )
         names = [f"worker-{index}" for index in range(config.workers)]
         template = WorkerDescription(
             name="worker",
@@ -81,7 +100,7 @@ def serve(
             siblings=tuple(names),
             ip=address.ip,
             port=address.port,
-            grpc_port=grpc_port,
+            grpc_port=listening.grpc_port,
             sockets=sockets,
             memory_bytes=max(1, memory_bytes // config.workers),
             serve=config,
@@ -100,13 +119,14 @@ def serve(
             specs,
             socket_directory=sockets,
             grace_s=config.announce_s + config.drain_timeout_s + ABORT_GRACE_S + KILL_AFTER_S,
-            on_event=_log_to(logger),
+            on_event=_log_to(logger, sockets / CONTROL),
             own_metrics=logger.metrics_collector.render,
         )
         with (
             _stop_on_signals() as stop,
             serve_metrics(socket_path(sockets, SUPERVISOR), supervisor.metrics),
-            _announcing(sockets, set(names), url, lambda told: announce(told, grpc_port)),
+            _management(management_address, config, specs, supervisor, sockets, logger),
+            _announcing(sockets, set(names), lambda: announce(listening)),
         ):
             return supervisor.run(stop)
 
@@ -124,13 +144,40 @@ def worker_argv(spec: Path) -> tuple[str, ...]:
 
 
 @contextmanager
-def _reserved_grpc(config: ServeConfig) -> Iterator[int | None]:
-    """The port of the gRPC form, held while the context lasts; None where it is not served."""
-    if config.grpc_port is None:
+def _reserved(host: str, port: int | None) -> Iterator[Address | None]:
+    """The address of `port`, held while the context lasts; None where there is no such port."""
+    if port is None:
         yield None
         return
-    with reserve(config.host, config.grpc_port) as address:
-        yield address.port
+    with reserve(host, port) as address:
+        yield address
+
+
+def _scheme(tls: Tls | None) -> str:
+    return "http" if tls is None else "https"
+
+
+def _management(
+    address: Address | None,
+    config: ServeConfig,
+    specs: Sequence[WorkerSpec],
+    supervisor: Supervisor,
+    sockets: Path,
+    logger: SystemLogger,
+) -> AbstractContextManager[None]:
+    """Management at `address`, if it has one, while the context lasts."""
+    if address is None:
+        return nullcontext()
+
+    def tell() -> list[JsonObject]:
+        cpus = {spec.name: None if spec.cpus is None else sorted(spec.cpus) for spec in specs}
+        return [{**asdict(status), "cpus": cpus[status.name]} for status in supervisor.workers]
+
+    def log_change(path: str, status: int) -> None:
+        logger.system.info("model_change_asked", path=path[:200], status=status)
+
+    overseen = Overseen([spec.name for spec in specs], sockets, tell, supervisor.metrics)
+    return managing(management_server(ManagementRoutes(overseen, log_change), address, config, logger))
 
 
 def _check_packages(packages: Sequence[Path], *, is_none_fine: bool) -> None:
@@ -154,11 +201,13 @@ def _shares(machine: Machine, num_workers: int) -> Sequence[frozenset[int] | Non
     return machine.cpu_shares(num_workers) if num_workers > 1 else (None,)
 
 
-def _log_to(logger: SystemLogger) -> Callable[[str, Mapping[str, Any]], None]:
+def _log_to(logger: SystemLogger, control: Path) -> Callable[[str, Mapping[str, Any]], None]:
     def log(event: str, fields: Mapping[str, Any]) -> None:
         logger.system.info(event, **fields)
         if event == "worker_restarting":
             logger.metrics_collector.counter("corelane_system_worker_restarts_total", fields["worker"]).inc()
+        elif event == "worker_given_up":
+            leave_out(control, fields["worker"])
 
     return log
 
@@ -180,8 +229,8 @@ def _stop_on_signals() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _announcing(sockets: Path, names: set[str], url: str, announce: Callable[[str], None]) -> Iterator[None]:
-    """Call `announce` with `url` once all of `names` have reported.
+def _announcing(sockets: Path, names: set[str], announce: Callable[[], None]) -> Iterator[None]:
+    """Call `announce` once all of `names` have reported.
 
     A thread goes on reading until the context ends: restarted workers report too, and a sender to a full socket blocks.
     """
@@ -194,7 +243,7 @@ def _announcing(sockets: Path, names: set[str], url: str, announce: Callable[[st
                 if names:
                     names.discard(name)
                     if not names:
-                        announce(url)
+                        announce()
 
         thread = threading.Thread(target=listen, name="announce", daemon=True)
         thread.start()

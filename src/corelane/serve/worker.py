@@ -37,9 +37,10 @@ from corelane.observe.log import SystemLogger
 from corelane.observe.metrics import MetricsCollector
 from corelane.serve.batch import RequestQueue
 from corelane.serve.config import ServeConfig
-from corelane.serve.control import ExplicitControl, ModelControl, NoControl
+from corelane.serve.control import ELSEWHERE, NOT_ALLOWED, ExplicitControl, ModelControl, NoControl
 from corelane.serve.http import UNROUTED, ModelRoutes
 from corelane.serve.keeper import Keeper
+from corelane.serve.managed import answering_supervisor, managed_routes
 from corelane.serve.origin import FixedPackage, Followed, InRegistry
 from corelane.serve.planned import Planned
 from corelane.serve.served import ServedModels
@@ -169,8 +170,10 @@ async def _serve(
     keepers = {keeper.name: keeper for keeper in _keepers(description, models, logger)}
     control = _control(description, keepers, models, logger)
     await _start(keepers, control)
+    is_elsewhere = config.model_control == "explicit" and config.port_of_management is not None
+    public_control = NoControl(ELSEWHERE) if is_elsewhere else control
     routes = ModelRoutes(
-        models, lifecycle, metrics=metrics, request_timeout_s=config.request_timeout_s, control=control
+        models, lifecycle, metrics=metrics, request_timeout_s=config.request_timeout_s, control=public_control
     )
     models.add_surface(routes)
     application = _application(routes, lifecycle, config, metrics)
@@ -183,16 +186,18 @@ async def _serve(
         tls=config.tls,
     )
     _watch(models, metrics)
-    grpc_server = await _started_grpc(models, lifecycle, description, metrics, control)
+    grpc_server = await _started_grpc(models, lifecycle, description, metrics, public_control)
     _settle_memory()
     watchdog = end_if_hung(models.servers.values, config.hang_timeout_s, lifecycle.tell_hung)
     followers = [loop.create_task(work) for work in (watchdog, *_following(config, keepers, control))]
     for task in followers:
         task.add_done_callback(lambda _: lifecycle.end())  # as for a model's loop: another worker is started
     stopping = Stopping(config.announce_s, config.drain_timeout_s)
-    is_drained = await http.run(lifecycle.stop, stopping, lambda: lifecycle.begin(models.servers.values()))
-    if grpc_server is not None:
-        await grpc_server.stop(config.drain_timeout_s)
+    managed = managed_routes(models, lifecycle, control)
+    async with answering_supervisor(managed, description.sockets, description.name, lifecycle.report):
+        is_drained = await http.run(lifecycle.stop, stopping, lambda: lifecycle.begin(models.servers.values()))
+        if grpc_server is not None:
+            await grpc_server.stop(config.drain_timeout_s)
     for task in followers:
         task.cancel()
     ends = [*await asyncio.gather(*followers, return_exceptions=True), *await models.stop()]
@@ -220,7 +225,7 @@ def _control(
     description: WorkerDescription, keepers: Mapping[str, Keeper], models: ServedModels, logger: SystemLogger
 ) -> NoControl | ExplicitControl:
     if description.serve.model_control == "none":
-        return NoControl()
+        return NoControl(NOT_ALLOWED)
     followed = description.followed
 
     def keeper_of(name: str) -> Keeper:

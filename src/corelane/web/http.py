@@ -20,7 +20,7 @@ from corelane.core.errors import (
     SlowBodyError,
 )
 from corelane.web.body import check_headers, unpacked
-from corelane.web.exchange import JSON, Exchange, Observe
+from corelane.web.exchange import JSON, Exchange, Observe, RequestHeaders
 from corelane.web.route import Routes
 from corelane.web.route import Scope as RouteScope
 from corelane.web.status import SHED, Failure
@@ -49,8 +49,8 @@ class HttpApplication:
     """Answers HTTP requests by `routes`.
 
     `on_refusal` is told the code of each refusal, `report` an unexpected error and the opaque id the caller got. What
-    is shed for want of room is answered `shed_status`. `guard` is asked whether a caller may use a route, before the
-    body is read.
+    is shed for want of room is answered `shed_status`. `admit` is shown the headers of each request, and raises what it
+    is refused with; then `guard` is asked whether a caller may use a route, before the body is read.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class HttpApplication:
         report: Callable[[BaseException, Failure], None],
         shed_status: int = SHED,
         guard: Guard | None = None,
+        admit: Callable[[RequestHeaders], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._routes = routes
@@ -74,6 +75,7 @@ class HttpApplication:
         self.report = report
         self.shed_status = shed_status
         self._guard = guard
+        self._admit = admit
         self.monotonic = monotonic
         self.is_draining = False
 
@@ -90,6 +92,8 @@ class HttpApplication:
         try:
             route = self._routes.find(exchange.method, exchange.path)
             exchange.observe = route.observe
+            if self._admit is not None:
+                self._admit(exchange.headers)
             if self._guard is not None and route.scope is not None:
                 self._guard.check(exchange.headers.get("authorization"), route.scope)
             if route.method == "POST":

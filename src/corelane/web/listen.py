@@ -11,8 +11,10 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from corelane.core.errors import ConfigError, PortInUseError
+from corelane.machine.worker_socket import short_address
 
 BACKLOG = 1024  # connections the kernel keeps while they wait to be accepted; the usual limit is 4096
 
@@ -55,11 +57,16 @@ def reserve(host: str, port: int) -> Iterator[Address]:
 
 
 @contextmanager
-def listening_socket(address: Address) -> Iterator[socket.socket]:
+def listening_socket(address: Address | Path) -> Iterator[socket.socket]:
     """A socket that listens at `address`, which is reserved, beside those of other workers; closed at the end.
 
-    Raises `PortInUseError` and `ConfigError`.
+    A path is that of a Unix socket, in a folder which only this user may enter; what a dead process left there is
+    replaced. Raises `PortInUseError` and `ConfigError`.
     """
+    if isinstance(address, Path):
+        with _unix_socket(address) as listener:
+            yield listener
+        return
     family = socket.AF_INET6 if ":" in address.ip else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setblocking(False)
@@ -71,6 +78,20 @@ def listening_socket(address: Address) -> Iterator[socket.socket]:
         except OSError as error:
             raise _refusal(error, address.ip, address.port) from error
         yield listener
+
+
+@contextmanager
+def _unix_socket(path: Path) -> Iterator[socket.socket]:
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.setblocking(False)
+        with short_address(path) as short:
+            listener.bind(short)
+        listener.listen(BACKLOG)
+        try:
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def resolve(host: str) -> tuple[socket.AddressFamily, str]:

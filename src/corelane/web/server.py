@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
+from pathlib import Path
 
 from corelane.web.connection import Connection
 from corelane.web.http import HttpApplication
@@ -33,6 +34,8 @@ class Stopping:
 class HttpServer:
     """Serves `application` at `address` in the running event loop, sharing the port with other workers.
 
+    A path is a Unix socket's.
+
     At most `max_connections` are open; more wait in the system's queue. One that is idle, or has sent a part of a head,
     for `header_timeout_s` is closed, as is one whose client takes nothing of its reply for the time of a request.
     """
@@ -40,7 +43,7 @@ class HttpServer:
     def __init__(
         self,
         application: HttpApplication,
-        address: Address,
+        address: Address | Path,
         *,
         max_connections: int,
         header_timeout_s: float,
