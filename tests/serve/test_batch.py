@@ -26,8 +26,8 @@ from corelane.serve.batch import (
 from corelane.serve.request import Request, Waiting
 
 
-def waiting(num_rows: int = 1, *, arrived_s: float = 0.0, num_bytes: int = 10) -> Waiting:
-    return (arrived_s, Request(np.zeros((num_rows, 2)), num_rows, num_bytes), lambda _: None)
+def waiting(num_rows: int = 1, *, arrived_s: float = 0.0, num_bytes: int = 10, deadline_s: float = math.inf) -> Waiting:
+    return (arrived_s, Request(np.zeros((num_rows, 2)), num_rows, num_bytes, deadline_s=deadline_s), lambda _: None)
 
 
 def test_an_idle_executor_takes_what_waits_at_once() -> None:
@@ -55,6 +55,15 @@ def test_a_delay_is_an_upper_bound_from_the_oldest_arrival() -> None:
     assert policy.decide([waiting(arrived_s=1.0)], 1, now=1.1) == Wait(1.5)
     assert policy.decide([waiting(arrived_s=1.0)], 1, now=1.5) == Take(1)
     assert policy.decide([waiting(4, arrived_s=1.0)], 1, now=1.0) == Take(1)
+
+
+def test_a_delay_makes_no_answer_late() -> None:
+    """A batch is run as soon as the earliest deadline in it leaves no more time than its run takes."""
+    policy = BatchPolicy(4, delay_s=0.5)
+    queue = [waiting(arrived_s=1.0, deadline_s=1.3), waiting(arrived_s=1.0)]
+    assert policy.decide(queue, 1, now=1.0, run_s=0.1) == Wait(1.3 - 0.1)
+    assert policy.decide(queue, 1, now=1.2, run_s=0.1) == Take(2)
+    assert policy.decide(queue, 1, now=1.0, run_s=9.0) == Take(2)
 
 
 @given(

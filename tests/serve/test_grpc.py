@@ -12,9 +12,19 @@ import grpc
 import numpy as np
 import pytest
 
-from corelane.serve.messages import HEALTH_MESSAGES, HEALTH_SERVICE, MESSAGES, NOT_SERVING, SERVICE, SERVING
+from corelane.serve.grpc_health import MAX_WATCHES
+from corelane.serve.messages import (
+    HEALTH_MESSAGES,
+    HEALTH_SERVICE,
+    MESSAGES,
+    NOT_SERVING,
+    SERVICE,
+    SERVICE_UNKNOWN,
+    SERVING,
+)
 from tests.serve.live import LiveServer, serving, tensor
 from tests.serve.packages import mixed_package, numeric_package
+from tests.serve.test_following import until
 
 ROWS = np.array([[1.0, 2.0, 3.0, 4.0], [0.5, -1.0, 0.0, 2.0]])
 
@@ -190,7 +200,41 @@ def test_health_is_told_of_the_server_and_of_each_model(server: LiveServer) -> N
         stream = watch(HEALTH_MESSAGES["HealthCheckRequest"](), timeout=5)
         assert next(stream).status == SERVING
         stream.cancel()
-        assert NOT_SERVING != SERVING
+        unknown = watch(HEALTH_MESSAGES["HealthCheckRequest"](service="nothing"), timeout=5)
+        assert next(unknown).status == SERVICE_UNKNOWN
+        unknown.cancel()
+
+
+def test_watching_is_bounded_and_ends_with_the_server(packages: tuple[Path, Path]) -> None:
+    """One stream more than may be open is refused until another ends; none of them holds up the end."""
+    with (
+        serving(packages[0], grpc_port=0, drain_timeout_s=20) as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
+    ):
+        watch = channel.unary_stream(
+            f"/{HEALTH_SERVICE}/Watch", response_deserializer=HEALTH_MESSAGES["HealthCheckResponse"].FromString
+        )
+        streams = [watch(b"") for _ in range(MAX_WATCHES)]
+        assert {next(stream).status for stream in streams} == {SERVING}
+        with pytest.raises(grpc.RpcError) as caught:
+            next(watch(b""))
+        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        streams.pop().cancel()
+        until(lambda: one_more_is_let_in(watch))
+        stopped_s = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - stopped_s < 10
+        assert [one.status for one in streams[0]] == [NOT_SERVING]
+
+
+def one_more_is_let_in(watch: Callable[..., Any]) -> bool:
+    stream = watch(b"")
+    try:
+        return bool(next(stream).status == SERVING)
+    except grpc.RpcError:
+        return False
+    finally:
+        stream.cancel()
 
 
 def test_there_is_no_reflection_and_no_other_method(server: LiveServer) -> None:

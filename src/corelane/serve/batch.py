@@ -50,8 +50,11 @@ class BatchPolicy:
     batch_size: int
     delay_s: float = 0.0
 
-    def decide(self, queue: Sequence[Waiting], idle_executors: int, now: float) -> Decision:
-        """What to do at `now` with what waits, in the order in which it is to be run. A pure function."""
+    def decide(self, queue: Sequence[Waiting], idle_executors: int, now: float, *, run_s: float = 0.0) -> Decision:
+        """What to do at `now` with what waits, in the order in which it is to be run. A pure function.
+
+        A batch that takes `run_s` seconds does not wait longer than lets its first request be answered in time.
+        """
         if not queue or idle_executors < 1:
             return NOTHING_TO_DO
         num_rows = 0
@@ -63,6 +66,7 @@ class BatchPolicy:
                 return Take(count + 1)
         if self.delay_s:
             until_s = min([put_s for put_s, _, _ in queue]) + self.delay_s
+            until_s = min(until_s, queue[0][1].deadline_s - run_s)
             if now < until_s:
                 return Wait(until_s)
         return Take(len(queue))

@@ -1,14 +1,15 @@
 """The gRPC surface of the served models: the same `ModelServer`s as over HTTP, another container.
 
 The protocol's six calls, gRPC's health check, and Triton's calls for configuration, statistics and the repository of
-models. Reflection is off unless asked for. This module and `reflection.py` alone import the gRPC library.
+models. Reflection is off unless asked for. This module, `grpc_health.py` and `reflection.py` alone import the gRPC
+library.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
 import grpc
@@ -20,16 +21,9 @@ from corelane.observe.metrics import MetricsCollector
 from corelane.serve.control import ModelControl
 from corelane.serve.extensions import configuration, repository_index, statistics
 from corelane.serve.grpc_codec import GrpcCodec
+from corelane.serve.grpc_health import Health
 from corelane.serve.http import EXTENSIONS, SERVER_NAME, Lifecycle
-from corelane.serve.messages import (
-    DATA_TYPES,
-    HEALTH_MESSAGES,
-    HEALTH_SERVICE,
-    MESSAGES,
-    NOT_SERVING,
-    SERVICE,
-    SERVING,
-)
+from corelane.serve.messages import DATA_TYPES, HEALTH_MESSAGES, HEALTH_SERVICE, MESSAGES, SERVICE
 from corelane.serve.oip import OipCodec
 from corelane.serve.reflection import Reflection
 from corelane.serve.request import Envelope
@@ -42,7 +36,6 @@ from corelane.web.status import Failure, failure_of
 from corelane.web.tls import Tls
 
 PROTOCOL = "grpc"
-WATCH_S = 1.0  # between two looks of a health watch
 SCOPES: Mapping[str, Scope | None] = {
     "ModelInfer": "infer",
     "ServerLive": None,
@@ -100,10 +93,11 @@ class GrpcServer:
         self._lifecycle = lifecycle
         self._report = report
         self._request_timeout_s = request_timeout_s
+        self._health = Health(models, lifecycle)
         options = [("grpc.so_reuseport", 1), ("grpc.max_receive_message_length", max_body)]
         self._server = grpc.aio.server(options=[*options, ("grpc.max_send_message_length", -1)])
         reflection = Reflection().handlers() if has_reflection else []
-        self._server.add_generic_rpc_handlers((self._inference(), self._health(), *reflection))
+        self._server.add_generic_rpc_handlers((self._inference(), self._health_check(), *reflection))
 
     def show(self, server: ModelServer) -> None:
         """See `Surface.show`."""
@@ -127,6 +121,7 @@ class GrpcServer:
 
     async def stop(self, grace_s: float) -> None:
         """Accept no more; let calls under way end within `grace_s` seconds."""
+        self._health.end()
         await self._server.stop(grace_s)
 
     # --- the calls ----------------------------------------------------------------------------------------------------
@@ -157,12 +152,12 @@ class GrpcServer:
             },
         )
 
-    def _health(self) -> grpc.GenericRpcHandler:
+    def _health_check(self) -> grpc.GenericRpcHandler:
         read, write = (HEALTH_MESSAGES[f"HealthCheck{what}"] for what in ("Request", "Response"))
         ends = {"request_deserializer": read.FromString, "response_serializer": write.SerializeToString}
         handlers = {
-            "Check": grpc.unary_unary_rpc_method_handler(self._answering("Check", self._check), **ends),
-            "Watch": grpc.unary_stream_rpc_method_handler(self._watch, **ends),
+            "Check": grpc.unary_unary_rpc_method_handler(self._answering("Check", self._health.check), **ends),
+            "Watch": grpc.unary_stream_rpc_method_handler(self._health.watch, **ends),
         }
         return grpc.method_handlers_generic_handler(HEALTH_SERVICE, handlers)
 
@@ -262,25 +257,6 @@ class GrpcServer:
     async def _unload(self, message: Any, _context: Context) -> Any:
         await self._control.unload(message.model_name)
         return MESSAGES["RepositoryModelUnloadResponse"]()
-
-    async def _check(self, message: Any, _context: Context) -> Any:
-        return HEALTH_MESSAGES["HealthCheckResponse"](status=self._health_of(message.service))
-
-    async def _watch(self, message: Any, _context: Context) -> AsyncIterator[Any]:
-        last = None
-        while True:
-            status = self._health_of(message.service)
-            if status != last:
-                yield HEALTH_MESSAGES["HealthCheckResponse"](status=status)
-                last = status
-            await asyncio.sleep(WATCH_S)
-
-    def _health_of(self, service: str) -> int:
-        """Of the whole server, or of a model by its name."""
-        if service in ("", SERVICE):
-            return SERVING if self._is_ready() else NOT_SERVING
-        server = self._server_of(service, "")
-        return SERVING if self._lifecycle.is_ready and server.is_ready else NOT_SERVING
 
     def _is_ready(self) -> bool:
         return self._lifecycle.is_ready and self._models.are_ready

@@ -149,7 +149,7 @@ _TYPE_NAMES = "BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP32 
 DATA_TYPES = {name: number for number, name in enumerate(_TYPE_NAMES.split(), 1)}
 """Triton's numbers of the types in a model's configuration."""
 
-SERVING, NOT_SERVING = 1, 2
+SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
 """Of the health check's statuses."""
 
 _Proto = descriptor_pb2.FieldDescriptorProto

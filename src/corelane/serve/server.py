@@ -311,7 +311,9 @@ class ModelServer:
             if way is None:
                 return  # the end of a run brings another turn
             now_s = self._monotonic()
-            decision = self.batch_processor.policy.decide(queue.waiting, 1, now_s)
+            policy = self.batch_processor.policy
+            run_s = way.tail.high_s(self.config.batch_size) if policy.delay_s else 0.0
+            decision = policy.decide(queue.waiting, 1, now_s, run_s=run_s)
             if not isinstance(decision, Take):
                 self._turn_at(decision.until_s, now_s)
                 return
