@@ -94,10 +94,6 @@ def _can_make(environment: str) -> Callable[[], bool]:
     return probe
 
 
-def _has_faketime() -> bool:
-    return any(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-
-
 def _has_postgres() -> bool:
     return any(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
@@ -107,7 +103,6 @@ CAPABILITIES: dict[str, Capability] = {
         _can_mount_images("mkfs.ext4", 4 << 20), "e2fsprogs, and run as root where there are loop devices"
     ),
     "cpu-group": Capability(can_limit_cpu, "none: run as root, where control groups can be made"),
-    "faketime": Capability(_has_faketime, "faketime"),
     "fashion-mnist": Capability(FASHION_MNIST.is_dir, "dataset-fashion-mnist"),
     "kserve": Capability(
         _can_make("kserve"), "none: let pip reach a package index; its SDK has an environment of its own"
@@ -116,6 +111,7 @@ CAPABILITIES: dict[str, Capability] = {
     "mount": Capability(_can_mount, "mount, and run as root"),
     "nginx": Capability(_program("nginx"), "nginx-light"),
     "chromium": Capability(_program("chromium-headless-shell"), "chromium-headless-shell"),
+    "gcc": Capability(_program("gcc"), "gcc"),
     "haproxy": Capability(_program("haproxy"), "haproxy"),
     "postgres": Capability(_has_postgres, "postgresql"),
     "memory-cgroup": Capability(_can_limit_memory, "none: run as root, where control groups may be made"),

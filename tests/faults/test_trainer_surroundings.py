@@ -17,6 +17,7 @@ from corelane.data.processor import CPUDataProcessor
 from corelane.observe.log import SystemLogger
 from tests.faults.training_command import run as run_command
 from tests.faults.training_command import start, wait_until, write_project
+from tests.faults.wall_clock import WallClock
 from tests.train.examples import classification, dropout_net, run, weights
 
 
@@ -40,6 +41,7 @@ def test_a_full_disk_for_logs_changes_no_byte(tmp_path: Path) -> None:
     assert weights(calm) == weights(full)
 
 
+DAY_S = 86_400
 CLOCK_CHILD = """
 import pathlib, sys
 from tests.train.examples import classification, dropout_net, run
@@ -47,32 +49,22 @@ run(pathlib.Path(sys.argv[1]), classification(), dropout_net(), epochs=int(sys.a
 """
 
 
-def faked(clock: Path) -> dict[str, str]:
-    """The environment in which the wall clock is what the file says, and monotonic clocks are left alone."""
-    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-    return {
-        **os.environ,
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_CACHE_DURATION": "1",  # seconds; without, each look at a clock opens the file, minutes in all
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-
-
-@pytest.mark.needs("faketime")
+@pytest.mark.needs("gcc")
 @pytest.mark.timeout(300)
 def test_a_wall_clock_that_jumps(tmp_path: Path) -> None:
     """B9: A day forth, two days back: durations stay true, and the newest checkpoint is the one of the highest step."""
-    clock, directory = tmp_path / "clock", tmp_path / "run"
-    clock.write_text("+0d")
+    clock, directory = WallClock(tmp_path), tmp_path / "run"
+    environment = {**os.environ, **clock.environment}
     argv = [sys.executable, "-c", CLOCK_CHILD, str(directory), "150"]
     began_s = time.monotonic()
-    process = start(Path(__file__).parents[2], argv, faked(clock))
-    for jump, step in (("+1d", 20), ("-1d", 60)):
+    process = start(Path(__file__).parents[2], argv, environment)
+    for jump, step in ((DAY_S, 20), (-DAY_S, 60)):
         wait_until(
-            lambda step=step: (directory / f"checkpoints/{step}").exists() or newest(directory) > step, process, jump
+            lambda step=step: (directory / f"checkpoints/{step}").exists() or newest(directory) > step,
+            process,
+            str(jump),
         )
-        clock.write_text(jump)
+        clock.set(jump)
     output = process.communicate(timeout=120.0)
     assert process.returncode == 0, output
     seconds = json.loads((directory / "result.json").read_text())["seconds"]
@@ -81,7 +73,7 @@ def test_a_wall_clock_that_jumps(tmp_path: Path) -> None:
     stamps = {path.name: path.stat().st_mtime for path in (directory / "checkpoints").glob("[0-9]*")}
     assert stamps
     assert newest(directory) == 150 * 8
-    assert subprocess.run([*argv, "--resume"], cwd=Path(__file__).parents[2], env=faked(clock), check=True)
+    assert subprocess.run([*argv, "--resume"], cwd=Path(__file__).parents[2], env=environment, check=True)
     assert newest(directory) == 150 * 8
 
 

@@ -21,6 +21,7 @@ from tests.serve.packages import numeric_package
 
 INFER = "/v2/models/m/infer"
 MAX_BODY = 4096
+ARRIVING = 6000
 BODY_S = 1.0
 HEADER_S = 2.0
 CONNECTIONS = 6
@@ -28,7 +29,8 @@ CONNECTIONS = 6
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    settings = {"max_body": MAX_BODY, "body_timeout_s": BODY_S, "header_timeout_s": HEADER_S}
+    settings = {"max_body": MAX_BODY, "arriving_bytes": ARRIVING}
+    settings |= {"body_timeout_s": BODY_S, "header_timeout_s": HEADER_S}
     with serving(numeric_package(tmp_path_factory.mktemp("packages")), **settings) as live:
         yield live
 
@@ -61,6 +63,29 @@ def test_bytes_of_a_body(server: LiveServer) -> None:
         content = body_of(MAX_BODY + past)
         assert server.ask("POST", INFER, content).status == status
         assert status_of(server, chunked(content)) == status
+
+
+def test_bytes_of_all_bodies_that_are_arriving(server: LiveServer) -> None:
+    """One byte more is refused at once; what comes whole is served meanwhile, and so is all when there is room."""
+    content = body_of(MAX_BODY)
+    head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {MAX_BODY}\r\n\r\n".encode()
+
+    def begun(num_bytes: int) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        connection.sendall(head + content[:num_bytes])
+        assert server.ask("POST", INFER, body_of(500)).status == 200  # behind what was sent before it
+        return connection
+
+    with begun(4000) as first, begun(ARRIVING - 4000) as second:
+        with begun(1) as third:
+            assert third.recv(65536).startswith(b"HTTP/1.1 429 ")
+        first.close()
+        second.sendall(content[ARRIVING - 4000 :])
+        assert second.recv(65536).startswith(b"HTTP/1.1 200 ")
+    for _ in range(3):  # what was refused, left or answered is not counted any more
+        with begun(4000) as one:
+            one.sendall(content[4000:])
+            assert one.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
 def test_bytes_that_come_out_of_a_packed_body(server: LiveServer) -> None:

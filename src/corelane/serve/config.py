@@ -103,6 +103,11 @@ class ServeConfig(Section):
     )
     queue_bytes: Bytes = Field(64 * MIB, ge=1024, description="Most bytes of waiting requests per model; more get 429.")
     max_body: Bytes = Field(16 * MIB, ge=1024, description="Largest request body; a larger one gets 413 unread.")
+    arriving_bytes: Bytes = Field(
+        256 * MIB,
+        ge=1024,
+        description="Most bytes of bodies of which more is to come, in each worker; more get 429. One may be `max_body`.",
+    )
     max_connections: int = Field(
         2048, ge=1, le=65536, description="Most open connections per worker; more wait to be accepted."
     )

@@ -298,7 +298,7 @@ def _application(
 ) -> HttpApplication:
     return HttpApplication(
         routes.routes,
-        Limits(config.max_body, config.body_timeout_s, config.request_timeout_s),
+        Limits(config.max_body, config.body_timeout_s, config.request_timeout_s, config.arriving_bytes),
         observe_unrouted=routes.observe(UNROUTED),
         on_refusal=lambda code: metrics.counter("corelane_inference_rejected_requests_total", code).inc(),
         report=lifecycle.report,

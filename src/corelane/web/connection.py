@@ -317,6 +317,7 @@ class Connection(asyncio.Protocol):
         """More of the body is to come: ask for it where the client waits for that, or refuse it unread."""
         if exchange is not self._asked or exchange.replied:
             return
+        self._application.keep(exchange)
         if exchange.refusal is not None:
             self._is_deaf = True
             self._application.handle(exchange)

@@ -79,6 +79,7 @@ class Exchange:
         "is_kept",
         "method",
         "num_bytes",
+        "num_kept",
         "observe",
         "path",
         "pieces",
@@ -106,6 +107,7 @@ class Exchange:
         self.arrived_s = edge.monotonic()
         self.pieces: list[bytes] = []
         self.num_bytes = 0
+        self.num_kept = 0  # of those, what is counted while more is to come
         self.is_complete = False
         self.route: Answerer | None = None
         self.refusal: CorelaneError | None = None

@@ -17,6 +17,7 @@ from corelane.core.errors import (
     DeadlineError,
     MethodNotAllowedError,
     NotReadyError,
+    OverloadedError,
     SlowBodyError,
 )
 from corelane.web.body import check_headers, unpacked
@@ -38,11 +39,14 @@ class Guard(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a request may cost: bytes of body, and seconds for the body to arrive and for the answer to be ready."""
+    """What requests may cost: bytes of a body, and seconds for it to arrive and for the answer to be ready; and bytes
+    of all bodies together of which more is to come. One alone may always have `max_body`.
+    """
 
     max_body: int
     body_timeout_s: float
     request_timeout_s: float
+    arriving_bytes: int = 256 << 20
 
 
 class HttpApplication:
@@ -78,6 +82,7 @@ class HttpApplication:
         self._admit = admit
         self.monotonic = monotonic
         self.is_draining = False
+        self._num_arriving = 0  # bytes
 
     @property
     def num_open(self) -> int:
@@ -102,8 +107,25 @@ class HttpApplication:
         except CorelaneError as error:
             exchange.refusal = error
 
+    def keep(self, exchange: Exchange) -> None:
+        """More of the body of `exchange` is to come: count what has, and refuse it where that is too much."""
+        self._num_arriving += exchange.num_bytes - exchange.num_kept
+        exchange.num_kept = exchange.num_bytes
+        most = max(self.limits.arriving_bytes, self.limits.max_body)
+        if self._num_arriving > most and exchange.refusal is None:
+            exchange.refusal = OverloadedError(
+                f"at most {most} bytes of bodies must be arriving at a time, got more; send the request again later"
+            )
+            exchange.pieces.clear()
+
+    def _release(self, exchange: Exchange) -> None:
+        self._num_arriving -= exchange.num_kept
+        exchange.num_kept = 0
+
     def handle(self, exchange: Exchange) -> None:
         """The body of `exchange` is complete, or is not wanted any more: answer it. Raises nothing."""
+        if exchange.num_kept:
+            self._release(exchange)
         try:
             self._answer(exchange)
         except MethodNotAllowedError as error:
@@ -122,6 +144,8 @@ class HttpApplication:
     def ended(self, exchange: Exchange) -> None:
         """See `Edge.ended`."""
         self._open.pop(exchange, None)
+        if exchange.num_kept:
+            self._release(exchange)
 
     def _body(self, exchange: Exchange) -> bytes:
         """The whole body, without its content encoding."""
