@@ -106,7 +106,7 @@ class ServeConfig(Section):
     arriving_bytes: Bytes = Field(
         256 * MIB,
         ge=1024,
-        description="Most bytes of bodies of which more is to come, in each worker; more get 429. One may be `max_body`.",
+        description="Most bytes of bodies that are still arriving, in each worker; more get 429.",
     )
     max_connections: int = Field(
         2048, ge=1, le=65536, description="Most open connections per worker; more wait to be accepted."
