@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.environments import python_of
 from benchmarks.measure import BAR, OURS, BenchmarkError, Row, argument_parser, choose, compare, interleave, main, say
-from benchmarks.serving import footprint, load, ours, raw
+from benchmarks.serving import footprint, forms, load, ours, raw
 from benchmarks.serving.cases import BARS, CASES, RAW_CASES, RAW_RUNTIME, REQUESTS, RawCase, example_row
 from benchmarks.serving.endpoint import Endpoint, running
 
@@ -19,19 +19,23 @@ SERVERS = tuple(
     for path in sorted((Path(__file__).parent / "peers").glob("*.py"))
     if path.stem != "__init__"
 )
-PEERS = (*SERVERS, RAW_RUNTIME, BAR)
+PEERS = (*SERVERS, RAW_RUNTIME, forms.OWN_JSON, BAR)
 WARM_UP_S = 1
 
 
 def measure_all(arguments: argparse.Namespace) -> list[Row]:
     """Every chosen case with every chosen peer that can run it; each server is started anew in each round."""
-    cases = choose("--case", arguments.case, (*CASES, *RAW_CASES, *footprint.CASES))
+    cases = choose("--case", arguments.case, (*CASES, *forms.CASES, *RAW_CASES, *footprint.CASES))
     peers = choose("--peer", arguments.peer, PEERS)
     num_rounds = arguments.rounds or (3 if arguments.quick else 7)
     duration_s = 3 if arguments.quick else 6
     rows: list[Row] = []
     if servers := [peer for peer in peers if peer in SERVERS]:
         rows += _beside_servers([case for case in cases if case in CASES], servers, num_rounds, duration_s)
+    if forms.OWN_JSON in peers and (wanted := [case for case in cases if case in forms.CASES]):
+        with tempfile.TemporaryDirectory() as folder:
+            made, row = ours.make_package(Path(folder), example_row()), example_row()
+            rows += forms.measure(made, row, wanted, num_rounds, duration_s)
     if RAW_RUNTIME in peers:
         rows += [_beside_runtime(RAW_CASES[case], num_rounds, duration_s) for case in cases if case in RAW_CASES]
     if BAR in peers and (wanted := [case for case in cases if case in footprint.CASES]):

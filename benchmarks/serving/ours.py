@@ -35,12 +35,13 @@ def make_package(folder: Path, row: Sequence[float]) -> Served:
     return Served(Path(made["package"]), Path(made["graph"]), int(made["label"]))
 
 
-def endpoint(package: Path, row: Sequence[float]) -> Endpoint:
-    """One worker, everything else as it comes."""
+def endpoint(package: Path, row: Sequence[float], *, grpc_port: int | None = None) -> Endpoint:
+    """One worker, everything else as it comes; gRPC too where there is a port for it."""
     tensor = {"name": "features", "datatype": "FP32", "shape": [1, NUM_FEATURES], "data": list(row)}
 
     def command(port: int) -> list[str]:
-        return [sys.executable, "-m", "corelane", "serve", str(package), "--port", str(port)]
+        more = [] if grpc_port is None else ["--grpc-port", str(grpc_port)]
+        return [sys.executable, "-m", "corelane", "serve", str(package), "--port", str(port), *more]
 
     return Endpoint(f"/v2/models/{NAME}/infer", json.dumps({"inputs": [tensor]}).encode(), _label, command)
 
