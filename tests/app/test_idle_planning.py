@@ -20,8 +20,11 @@ from corelane.machine.cpu import Machine
 from corelane.machine.plan import Plan
 from corelane.model.candidate import Candidate
 from corelane.model.package import ModelPackage, write_package
+from corelane.model.registry import ModelManager
 from corelane.store.plan_cache import write_plan
 from tests.model import examples
+from tests.serve.live import LiveServer, serving
+from tests.serve.test_following import until
 
 
 class ImpatientClock(ManualClock):
@@ -51,6 +54,32 @@ def test_a_plan_is_searched_when_nobody_needs_the_cpus(
     plan = plan_when_idle(package, tmp_path / "cache", clock=clock)
     assert plan is not None
     assert chosen_for(ModelPackage.load(package), "latency", cache=tmp_path / "cache") == plan.chosen
+
+
+def test_a_version_that_comes_later_is_planned_too(tmp_path: Path) -> None:
+    """What is served first has a plan, and nothing is searched; a version that takes over has none: that one is."""
+    registry = ModelManager(tmp_path / "registry")
+    first, second = (
+        write_package(tmp_path / "registry", examples.contents(examples.matrix()), lambda _: None) for _ in range(2)
+    )
+    registry.promote(first.parent.name, 1)
+    key = plan_key(ModelPackage.load(first).digest, "latency", Machine.detect())
+    (tmp_path / "cache/plans").mkdir(parents=True)
+    plan = Plan(key, (), Candidate("onnxruntime", "fp32", threads=1, streams=1), "for a test")
+    write_plan(tmp_path / f"cache/plans/{key}.json", plan)
+    settings = {"registry": registry.place.url, "models": f"[{first.parent.name}]", "poll_s": 0.05, "plan": "auto"}
+    with serving(**settings, root={"machine.cache": tmp_path / "cache"}) as server:
+        time.sleep(3 * idle_planning.LOOK_S)
+        assert searches(server) == []
+        registry.promote(first.parent.name, 2)
+        until(lambda: searches(server))
+        assert searches(server) == [str(second)]
+
+
+def searches(server: LiveServer) -> list[str]:
+    """The packages for which the server searches plans, or will soon."""
+    commands = [Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in server.workers()]
+    return [command[-2] for command in commands if "plan-worker" in command]
 
 
 def test_a_running_server_takes_up_its_plan(package: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from tests.web.wire import CONTRACT
 
 START_S = 60.0
+NO_SETTINGS: Mapping[str, Any] = {}
 STOP_S = 30.0
 
 
@@ -110,14 +111,16 @@ def ask(
 
 
 @contextmanager
-def serving(*packages: Path, **settings: Any) -> Iterator[LiveServer]:
-    """`corelane serve` with `packages` on a free port of loopback; `settings` are those of the section `serve`.
+def serving(*packages: Path, root: Mapping[str, Any] = NO_SETTINGS, **settings: Any) -> Iterator[LiveServer]:
+    """`corelane serve` with `packages` on a free port of loopback; `settings` are those of the section `serve`, `root`
+    others by their whole names.
 
     Unless they say otherwise no plan is looked for: the server's children are its workers.
     """
     argv = [sys.executable, "-m", "corelane", "serve", *map(str, packages), "--port", "0", "--json"]
-    for name, value in {"plan": "safe", **settings}.items():
-        argv += ["--set", f"serve.{name}={value}"]
+    wanted = {**root, **{f"serve.{name}": value for name, value in {"plan": "safe", **settings}.items()}}
+    for name, value in wanted.items():
+        argv += ["--set", f"{name}={value}"]
     argv += ["--set", "observe.log_level=error"]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
     try:

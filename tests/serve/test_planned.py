@@ -19,6 +19,7 @@ from corelane.serve.server import ModelServer
 from corelane.store.plan_cache import write_plan
 from tests.serve.live import serving
 from tests.serve.packages import numeric_package
+from tests.serve.test_following import until
 
 QUIET = SystemLogger(ObserveConfig(log_level="error"))
 
@@ -67,6 +68,7 @@ def test_no_plan_or_a_broken_one_is_none(server: ModelServer, tmp_path: Path) ->
 def test_stopping_leaves_no_search_behind(tmp_path: Path) -> None:
     """The process that would search has not begun yet; it goes with the server, and what it waits in goes too."""
     with serving(numeric_package(tmp_path / "packages"), plan="auto") as server:
+        until(lambda: len(server.workers()) == 2)
         children = server.workers()
         grandchildren = [
             int(pid)
@@ -74,6 +76,5 @@ def test_stopping_leaves_no_search_behind(tmp_path: Path) -> None:
             for tasks in Path(f"/proc/{child}/task").glob("*/children")
             for pid in tasks.read_text().split()
         ]
-        assert len(children) == 2
         assert server.stop() == 0
     assert not [pid for pid in (*children, *grandchildren) if is_running(pid)]

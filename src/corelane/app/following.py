@@ -25,12 +25,12 @@ from corelane.store.plan_cache import FOLDER
 
 @contextmanager
 def following(
-    registry: Path | str | None, models: Sequence[str], root: RootConfig, folder: Path, machine: Machine
+    registry: Path | str | None, models: Sequence[str], root: RootConfig, folder: Path, plans: PlanPlace
 ) -> Iterator[Followed | None]:
     """The registry, `models` of it, and a folder for copies as long as the context lasts; None where there is none.
 
-    `registry` stands in for the configured one, which is relative to `folder`. Raises `ConfigError` for models without
-    a registry, and for a variable that is not set.
+    `plans` says where those of its packages are. `registry` stands in for the configured one, which is relative to
+    `folder`. Raises `ConfigError` for models without a registry, and for a variable that is not set.
     """
     url = registry if registry is not None else _configured(root, folder)
     if url is None:
@@ -44,7 +44,7 @@ def following(
             options=registry_options(root.serve.registry_options),
             models=tuple(models),
             copies=Path(copies).resolve(),
-            plans=plan_place(root, machine),
+            plans=plans,
         )
 
 
@@ -54,14 +54,17 @@ def registry_options(configured: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-def plan_place(root: RootConfig, machine: Machine) -> PlanPlace:
-    """Where the plans of packages are, for latency; nowhere, where they are run safely."""
+def plan_place(root: RootConfig, machine: Machine, unplanned: Path | None) -> PlanPlace:
+    """Where the plans of packages are, for latency, and where to tell of packages without one (`unplanned`); nowhere,
+    where they are run safely.
+    """
     if root.serve.plan == "safe":
         return PlanPlace()
     return PlanPlace(
         folder=cache_directory(root).absolute() / FOLDER,
         facts=plan_facts("latency", machine),
         threads=max(1, machine.budget(root.machine).threads // root.serve.workers),
+        unplanned=unplanned,
     )
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,9 +27,13 @@ from corelane.machine.plan import Plan
 from corelane.model.candidate import Candidate, Objective
 from corelane.model.optimize import search
 from corelane.model.package import ModelPackage
+from corelane.serve.planned import UNPLANNED
+from corelane.store.hold import hold
+from corelane.store.plan_cache import FOLDER
 
 INPUT_ROWS = 1024  # of the network's inputs that calls are timed with
-START_S = 10.0  # after the server: one that is stopped sooner costs no search
+LOOK_S = 1.0  # between two looks for packages without a plan
+START_S = 10.0  # after such a package came into service: one that is stopped sooner costs no search
 IDLE_S = 3.0  # of little to do before a search begins, and between attempts
 IDLE_SHARE = 0.1  # of the CPUs, that others may use then
 BUSY_SHARE = 0.2  # with more during the search, its times are those of a busy machine
@@ -55,10 +61,19 @@ def network_inputs(package: ModelPackage, rows: pa.Table) -> NamedArrays:
 def plan_when_idle(path: Path, cache: Path, *, clock: Clock | None = None) -> Plan[Candidate] | None:
     """The plan of the package at `path` for latency, searched when nobody else needs the CPUs, and kept in `cache`.
 
-    None where the package holds no rows to time calls with, or the machine was never idle.
+    None where the package holds no rows to time calls with, or the machine was never idle. The package is held
+    meanwhile: where it is a server's copy, nobody removes it.
     """
     os.nice(LOWEST)
-    clock = clock or SystemClock()
+    held = hold(path)
+    try:
+        return _planned_when_idle(path, cache, clock or SystemClock())
+    finally:
+        if held is not None:
+            held.release()
+
+
+def _planned_when_idle(path: Path, cache: Path, clock: Clock) -> Plan[Candidate] | None:
     package, machine = ModelPackage.load(path), Machine.detect()
     rows = package.holdout() or (None if package.golden is None else pa.Table.from_batches([package.golden.rows]))
     if rows is None:
@@ -79,15 +94,42 @@ def plan_when_idle(path: Path, cache: Path, *, clock: Clock | None = None) -> Pl
 
 
 @contextmanager
-def planning_beside(packages: Sequence[Path], cache: Path) -> Iterator[None]:
-    """While the context lasts, a process that plans each of `packages` in turn when the machine is idle."""
-    if not packages:
-        yield
-        return
+def planning_beside(cache: Path) -> Iterator[Path]:
+    """Yields a folder. While the context lasts, packages that workers leave word of there (`serve/planned.py`) are
+    planned in turn, in a process of its own, when the machine is idle.
+    """
+    with tempfile.TemporaryDirectory(prefix="corelane-unplanned-") as name:
+        folder, is_over = Path(name), threading.Event()
+        # The thread that starts the search has to outlive it.
+        thread = threading.Thread(target=_plan_all, args=(folder, cache, is_over), name="planning", daemon=True)
+        thread.start()
+        try:
+            yield folder
+        finally:
+            is_over.set()
+            thread.join()
+
+
+def _plan_all(folder: Path, cache: Path, is_over: threading.Event) -> None:
+    """Start a search for each package that `folder` tells of and that has no plan, once, and one search at a time."""
+    tried: set[Path] = set()
+    search: Child | None = None
+    try:
+        while not is_over.wait(LOOK_S):
+            if search is not None and search.poll() is None:
+                continue
+            word = next((path for path in sorted(folder.glob(f"*{UNPLANNED}")) if path not in tried), None)
+            if word is None:
+                continue
+            tried.add(word)
+            if not (cache / FOLDER / f"{word.stem}.json").exists():
+                search = _search(Path(word.read_text(encoding="utf-8")), cache)
+    finally:
+        if search is not None:
+            search.kill()
+
+
+def _search(package: Path, cache: Path) -> Child:
     # Standard output is the server's, whose reader waits for its end.
     later = ["sh", "-c", 'exec > /dev/null && sleep "$0" && exec "$@"', str(START_S)]
-    child = Child([*later, sys.executable, "-m", "corelane", "plan-worker", "--cache", str(cache), *map(str, packages)])
-    try:
-        yield
-    finally:
-        child.kill()
+    return Child([*later, sys.executable, "-m", "corelane", "plan-worker", "--cache", str(cache), str(package)])

@@ -87,17 +87,17 @@ def serve(
 
     try:
         with ExitStack() as beside:
-            followed = beside.enter_context(following(registry, models, root, folder, machine))
+            is_planning = root.serve.plan != "safe"
+            unplanned = beside.enter_context(planning_beside(cache_directory(root))) if is_planning else None
+            plans = plan_place(root, machine, unplanned)
+            followed = beside.enter_context(following(registry, models, root, folder, plans))
             chosen = first_packages(followed) if followed is not None else []
-            lasting = [*paths, *(path for path in chosen if followed and not path.is_relative_to(followed.copies))]
-            unplanned = [path for path in lasting if _is_unplanned(path, root, machine)]
-            beside.enter_context(planning_beside(unplanned, cache_directory(root)))
             servings = recorded_servings([*paths, *chosen], folder / RUNS, root.observe.metadata, logger=logger)
             note = beside.enter_context(servings)
             return serve_run.serve(
                 paths,
                 root.serve,
-                plans=[plan_place(root, machine).of(_digest(path)) for path in paths],
+                plans=[plans.of(_digest(path)) for path in paths],
                 followed=followed,
                 observe=root.observe,
                 logger=logger,
@@ -107,12 +107,6 @@ def serve(
             )
     finally:
         logger.close()
-
-
-def _is_unplanned(path: Path, root: RootConfig, machine: Machine) -> bool:
-    """Whether the package would be run by a plan, but has none yet."""
-    plan = plan_place(root, machine).of(_digest(path))
-    return plan.file is not None and not plan.file.exists()
 
 
 def _digest(path: Path) -> str:

@@ -76,10 +76,9 @@ def optimize(
 
 
 def plan_worker(
-    packages: Annotated[list[Path], typer.Argument(help="Packages to plan.")],
+    package: Annotated[Path, typer.Argument(help="The package to plan.")],
     cache: Annotated[Path, typer.Option(help="The cache directory, where plans are kept.")],
 ) -> None:
-    """A process beside `corelane serve` that searches for plans while the machine is idle."""
+    """A process beside `corelane serve` that searches for a plan while the machine is idle."""
     with reported(as_json=False):
-        for path in packages:
-            rooms.idle_planning.plan_when_idle(path, cache)
+        rooms.idle_planning.plan_when_idle(package, cache)
