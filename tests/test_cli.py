@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from corelane.cli import cli
-from corelane.cli.outcome import exit_code
 from corelane.core import errors
+from corelane.machine.exit_codes import exit_code
 
 COMMANDS = ["init", "train", "package", "evaluate", "predict", "serve", "doctor", "verify-resume"]
 

@@ -18,7 +18,6 @@ from corelane.app.runs import (
     raise_recorded_error,
     recorded_errors,
 )
-from corelane.cli.outcome import worker_exit_code
 from corelane.core.clock import SystemClock
 from corelane.core.errors import (
     ConfigError,
@@ -28,6 +27,7 @@ from corelane.core.errors import (
     RunLockedError,
     WorkerLostError,
 )
+from corelane.machine.exit_codes import worker_exit_code
 from corelane.machine.health import EXIT_OK
 from corelane.store.lease import Lease
 

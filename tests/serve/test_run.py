@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -84,6 +85,15 @@ def test_odd_worker_arguments_are_refused(arguments: list[str]) -> None:
     """The hidden command says who calls it when somebody else does."""
     with pytest.raises(ConfigError, match="--spec FILE"):
         run_worker(arguments)
+
+
+def test_a_worker_that_cannot_begin_says_why_in_one_line(tmp_path: Path) -> None:
+    """With the exit code by which the supervisor knows that it would end the same way again."""
+    for arguments, told in (([], "--spec FILE"), (["--spec", str(tmp_path / "no")], "No such file")):
+        argv = [sys.executable, "-m", "corelane", "serve-worker", *arguments]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, told in done.stderr) == (2 if not arguments else 1, True), done.stderr
+    assert "typer" not in done.stderr
 
 
 def test_restarted_workers_report_without_end(tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ from corelane.data.batch import Fingerprint
 from corelane.data.pipeline import Pipeline
 from corelane.data.prepared import PreparedData, read_table, write_table
 from corelane.machine.backoff import ExponentialBackoff
-from corelane.machine.health import EXIT_LOCKED, EXIT_OK, EXIT_UNKNOWN, HealthChecker
+from corelane.machine.exit_codes import EXIT_LOCKED, EXIT_OK, EXIT_OURS
+from corelane.machine.health import HealthChecker
 from corelane.machine.limits import limit_reached
 from corelane.model.config import ModelConfig
 from corelane.store.bundle import verify_bundle, write_atomic, write_bundle
@@ -310,7 +311,7 @@ def raise_recorded_error(directory: Path, returncode: int, *, was_asked: bool = 
     if path.exists():
         record = json.loads(path.read_text(encoding="utf-8"))
         raise error_class(record["code"])(record["message"], detail=record["detail"])
-    if was_asked and returncode != EXIT_UNKNOWN:
+    if was_asked and returncode != EXIT_OURS:
         raise InterruptedRunError(
             f"training must run to its end, got a request to stop; {directory} goes on from its newest checkpoint, "
             "run the same command again with --resume"

@@ -9,7 +9,8 @@ import typer
 
 from corelane import app as rooms
 from corelane.cli.options import Json
-from corelane.cli.outcome import EXIT_OURS, EXIT_USER, leaving_when_asked, print_result, reported
+from corelane.cli.outcome import leaving_when_asked, print_result, reported
+from corelane.machine.exit_codes import EXIT_OURS, EXIT_USER
 
 checkpoints_cli = typer.Typer(help="The checkpoints of a run.", no_args_is_help=True)
 RunPath = Annotated[Path, typer.Argument(help="A run's directory.")]

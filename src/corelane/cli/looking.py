@@ -10,7 +10,8 @@ import typer
 
 from corelane import app as rooms
 from corelane.cli.options import ConfigFile, Json, Overrides
-from corelane.cli.outcome import EXIT_USER, STOPPED, leaving_when_asked, print_result, reported
+from corelane.cli.outcome import STOPPED, leaving_when_asked, print_result, reported
+from corelane.machine.exit_codes import EXIT_USER
 
 config_cli = typer.Typer(help="The configuration's schema, and the resolved form of a file.", no_args_is_help=True)
 data_cli = typer.Typer(help="Data, looked at before anything is trained.", no_args_is_help=True)

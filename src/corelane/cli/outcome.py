@@ -17,29 +17,10 @@ from typing import Any
 import typer
 
 from corelane.core.errors import CorelaneError
+from corelane.machine.exit_codes import EXIT_RESUMABLE, exit_code
 from corelane.machine.stop_signals import heard_signals
 
-EXIT_OURS, EXIT_USER, EXIT_WOULD_REPEAT, EXIT_NO_MEMORY, EXIT_LOCKED, EXIT_RESUMABLE = 1, 2, 70, 71, 73, 75
 STOPPED = "corelane: stopped before the end; run the same command again"
-
-# The rest follows the class: transient errors can be resumed, permanent ones are the user's to mend.
-EXIT_BY_CODE = {
-    "out_of_memory": EXIT_NO_MEMORY,
-    **dict.fromkeys(("skew_detected", "golden_mismatch", "worker_lost", "trainer_failed", "crash_loop"), EXIT_OURS),
-}
-
-
-def exit_code(error: CorelaneError) -> int:
-    """The exit code that stands for `error`."""
-    return EXIT_BY_CODE.get(error.code, EXIT_RESUMABLE if error.transient else EXIT_USER)
-
-
-def worker_exit_code(error: CorelaneError) -> int:
-    """The exit code of a process that another one starts again: another than 1 where `error` would come again."""
-    if error.code == "run_locked":
-        return EXIT_LOCKED  # and nothing is left in the run, which is another's
-    code = exit_code(error)
-    return EXIT_WOULD_REPEAT if code == EXIT_OURS and not error.transient else code
 
 
 @contextmanager

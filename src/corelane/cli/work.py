@@ -16,15 +16,14 @@ from corelane import app as rooms
 from corelane.cli.counting import counted_rows
 from corelane.cli.options import ConfigFile, Json, Overrides, PackagePath, load_shape, load_steps, named_values
 from corelane.cli.outcome import (
-    EXIT_USER,
     STOPPED,
     facts_text,
     leaving_when_asked,
     print_result,
     reported,
-    worker_exit_code,
 )
 from corelane.core.errors import CorelaneError
+from corelane.machine.exit_codes import EXIT_USER, worker_exit_code
 from corelane.machine.leave_out import leave_out
 
 cli = typer.Typer(
@@ -223,7 +222,7 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Serve packages over REST, and gRPC where a port is given, until stopped."""
-    leave_out("pandas")
+    leave_out("pandas", "rich")
     with reported(as_json):
         options: dict[str, object] = {
             "host": host,
@@ -283,16 +282,6 @@ def load(
             seed=seed,
         )
         print_result(result, as_json, facts_text)
-
-
-@cli.command("serve-worker", hidden=True)
-def serve_worker(spec: Annotated[Path, typer.Option(help="The worker's specification.")]) -> None:
-    """One server process, started by `corelane serve`."""
-    leave_out("pandas", "rich")
-    from corelane.serve.run import run_worker  # noqa: PLC0415 - `app` would bring in what only `corelane serve` needs
-
-    with reported(as_json=False):
-        raise typer.Exit(run_worker(["--spec", str(spec)]))
 
 
 @cli.command(epilog="Example: corelane doctor config.yaml")

@@ -11,14 +11,15 @@ import signal
 from typing import Final
 
 from corelane.core.errors import CorelaneError, InterruptedRunError
+from corelane.machine.exit_codes import (
+    EXIT_LOCKED,
+    EXIT_NO_MEMORY,
+    EXIT_OK,
+    EXIT_RESUMABLE,
+    EXIT_USER,
+    EXIT_WOULD_REPEAT,
+)
 
-EXIT_OK: Final = 0
-EXIT_UNKNOWN: Final = 1  # Python's own, for an error that nobody caught
-EXIT_USER_ERROR: Final = 2
-EXIT_WOULD_REPEAT: Final = 70  # EX_SOFTWARE: an error that the same work would raise again
-EXIT_NO_MEMORY: Final = 71  # EX_OSERR: the system refused memory, and the process could still say so
-EXIT_LOCKED: Final = 73  # EX_CANTCREAT: another process trains the run
-EXIT_RESUMABLE: Final = 75  # EX_TEMPFAIL of sysexits.h: the run was asked to stop and has saved its state
 _EXIT_NOT_EXECUTABLE: Final = 126  # these two are the shell's
 _EXIT_NOT_FOUND: Final = 127
 _SIGNAL_EXIT_BASE: Final = 128  # shells and containers report death by signal n as 128 + n
@@ -78,7 +79,7 @@ def exit_status(returncode: int) -> int:
 
 
 _FINAL = {
-    *(EXIT_OK, EXIT_USER_ERROR, EXIT_WOULD_REPEAT, EXIT_LOCKED, EXIT_RESUMABLE),
+    *(EXIT_OK, EXIT_USER, EXIT_WOULD_REPEAT, EXIT_LOCKED, EXIT_RESUMABLE),
     *(_EXIT_NOT_EXECUTABLE, _EXIT_NOT_FOUND),
 }
 _EXIT_WORDS = {
@@ -86,7 +87,7 @@ _EXIT_WORDS = {
     EXIT_WOULD_REPEAT: "failed with an error that would repeat (exit code 70)",
     EXIT_NO_MEMORY: "was refused memory by the system (exit code 71)",
     EXIT_LOCKED: "another process trains the run (exit code 73)",
-    EXIT_USER_ERROR: "stopped at an error in its input or options (exit code 2)",
+    EXIT_USER: "stopped at an error in its input or options (exit code 2)",
     EXIT_RESUMABLE: "stopped on request with its state saved (exit code 75); run it again with --resume",
     _EXIT_NOT_EXECUTABLE: "could not be started: the program is not executable (exit code 126)",
     _EXIT_NOT_FOUND: "could not be started: the program was not found (exit code 127)",

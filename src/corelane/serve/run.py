@@ -1,7 +1,7 @@
-"""Running a server: the supervising process, and the worker process behind the hidden command `serve-worker`.
+"""Running a server: the supervising process, and the worker process behind `serve-worker`.
 
-`app` calls `serve`; `cli` hands the arguments of `serve-worker` to `run_worker`. Everything that can be refused is
-refused here, before a child is started.
+`app` calls `serve`; `worker_main.py` hands the arguments of `serve-worker` to `run_worker`. Everything that can be
+refused is refused here, before a child is started.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from typing import Final
 
 from corelane.core.clock import Clock
 from corelane.machine.child import Child
-from corelane.machine.health import EXIT_NO_MEMORY, HealthChecker
+from corelane.machine.exit_codes import EXIT_NO_MEMORY
+from corelane.machine.health import HealthChecker
 from corelane.machine.memory_kills import Cause, MemoryKills, offer_as_victim
 from corelane.machine.process import is_stopped, tree_cpu_seconds
 from corelane.train.heartbeat import Beat, Heartbeat
