@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -197,15 +198,91 @@ def test_a_retry_must_fit_the_deadline_and_the_budget(kind: Any) -> None:
     server.close()
 
 
+GOOD_HEAD = GOOD.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+STALLS = {
+    "silence": (b"", 0.0),
+    "a head that drips": (GOOD_HEAD, 0.05),
+    "a body that drips": (GOOD_HEAD + b" " * 1000, 0.05),
+}
+
+
+@pytest.mark.parametrize("stall", STALLS)
+def test_a_call_is_over_at_its_deadline_whatever_comes(kind: Any, stall: str) -> None:
+    """A server that says nothing, or a byte now and then, holds nobody longer."""
+    content, pause_s = STALLS[stall]
+    is_over = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.recv(1 << 16)
+            for byte in content:
+                connection.sendall(bytes([byte]))
+                if is_over.wait(pause_s):
+                    return
+            is_over.wait(20)
+
+    with dripping(drip) as url, kind(url) as client:
+        start_s = time.monotonic()
+        with pytest.raises(DeadlineError, match="must answer before the deadline"):
+            client.predict("m", [{"x": 1}], timeout_s=0.4)
+        assert time.monotonic() - start_s < 1.0
+        is_over.set()
+
+
+def test_a_large_request_is_over_at_its_deadline_too(kind: Any) -> None:
+    """A server that takes a little of it now and then."""
+    is_over = threading.Event()
+
+    def sip(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            while not is_over.wait(0.05):
+                connection.recv(1000)
+
+    with dripping(sip) as url, kind(url) as client:
+        start_s = time.monotonic()
+        with pytest.raises(DeadlineError):
+            client.infer("m", {"x": np.zeros((4, 1 << 20))}, timeout_s=0.4)
+        assert time.monotonic() - start_s < 1.5
+        is_over.set()
+
+
+@contextmanager
+def dripping(talk: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that talks so with each who comes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    threading.Thread(target=talk, args=(listener.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_call_without_an_end_is_answered(kind: Any, server: LiveServer) -> None:
+    """More patience than a timer can count; no number of seconds is a mistake."""
+    with kind(server.url, timeout_s=float("inf")) as client:
+        assert client.infer("m", {"features": ROWS})["label"].shape == (2,)
+        with pytest.raises(ConfigError, match="got nan"):
+            client.infer("m", {"features": ROWS}, timeout_s=float("nan"))
+    with pytest.raises(ConfigError, match="more than 0, got nan"):
+        Client(server.url, timeout_s=float("nan"))
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"predictions": 1}', b"\xff"])
 def test_a_reply_that_is_none_is_told(kind: Any, body: bytes) -> None:
     """It is the server's failure."""
-    server = Scripted(reply(200, body), reply(200, body))
+    server = Scripted(*[reply(200, body)] * 3)
     with kind(server.url) as client:
         with pytest.raises(ServerFailedError, match="must be predictions"):
             client.predict("m", [{"x": 1}])
         with pytest.raises(ServerFailedError, match="must be tensors"):
             client.infer("m", {"x": ROWS})
+        with pytest.raises(ServerFailedError, match="must be metadata"):
+            client.metadata("m")
     server.close()
 
 

@@ -44,11 +44,11 @@ async def _dropped(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     writer.close()
 
 
-def outcome(answer: Answer, due_s: np.ndarray, patience_s: float = 5.0) -> Outcome:
+def outcome(answer: Answer, due_s: np.ndarray, patience_s: float = 5.0, **more: int) -> Outcome:
     async def main() -> Outcome:
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        seen = await run_load(f"http://127.0.0.1:{port}", CALLS, due_s, patience_s=patience_s)
+        seen = await run_load(f"http://127.0.0.1:{port}", CALLS, due_s, patience_s=patience_s, **more)
         server.close()
         return seen
 
@@ -81,6 +81,23 @@ def test_what_is_refused_lost_or_unanswered_is_told_apart() -> None:
     assert outcome(reply(wait_s=60.0), np.arange(5) / 500, patience_s=0.2).status.tolist() == [UNANSWERED] * 5
     lost = asyncio.run(run_load("http://127.0.0.1:1", CALLS, np.arange(5) / 500))
     assert lost.status.tolist() == [LOST] * 5
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_who_finds_no_connection_free_waits_and_counts_it(is_kept: bool) -> None:
+    """Two connections for twenty requests that come at once: all are sent, the last after nine others."""
+    seen = outcome(reply(wait_s=0.05, is_kept=is_kept), np.zeros(20), max_connections=2)
+    assert seen.status.tolist() == [200] * 20
+    assert np.sort(seen.latency_s)[-1] >= 0.5
+    assert load_report(seen)["is_generator_late"]
+
+
+def test_what_was_never_sent_is_told_as_that() -> None:
+    """A server that answers nobody holds the two connections: the other requests were not sent."""
+    seen = outcome(reply(wait_s=60.0), np.arange(10) / 500, patience_s=0.3, max_connections=2)
+    report = load_report(seen)
+    assert report["statuses"] == {"unanswered": 2, "unsent": 8}
+    assert (report["latency_ms"], report["answered_per_s"]) == (None, 0.0)
 
 
 def test_percentiles_are_of_answers_that_were_seen() -> None:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from corelane.web.tensors import TYPES
 
 TOKEN = "CORELANE_TOKEN"  # noqa: S105 - its name; arguments are seen by everybody on the machine
 BODIES = 64  # different requests, sent in turn
+START_WITHIN_S = 60.0  # until all processes of a load are there
+_START: list[Barrier] = []  # in each of them
 FREE_LENGTH = 16  # of made-up tensors, where a length is free
 
 
@@ -60,12 +63,25 @@ def load(
     shares = [due_s[index::processes] for index in range(min(processes, len(due_s)))]
     if len(shares) == 1:
         return load_report(_run(url, calls, shares[0], patience_s))
-    with ProcessPoolExecutor(len(shares), mp_context=get_context("spawn")) as pool:
-        done = [pool.submit(_run, url, calls, share, patience_s) for share in shares]
+    context = get_context("spawn")
+    start = context.Barrier(len(shares), timeout=START_WITHIN_S)
+    with ProcessPoolExecutor(len(shares), context, initializer=_keep, initargs=(start,)) as pool:
+        done = [pool.submit(_run_together, url, calls, share, patience_s) for share in shares]
         outcomes = [one.result() for one in done]
     whole = joined(outcomes)
     order = np.argsort(whole.due_s, kind="stable")
     return load_report(Outcome(whole.due_s[order], whole.latency_s[order], whole.status[order], whole.lag_s[order]))
+
+
+def _keep(start: Barrier) -> None:
+    """Keep what all processes of a load begin at; called first in each."""
+    _START.append(start)
+
+
+def _run_together(url: str, calls: Sequence[Call], due_s: Array, patience_s: float) -> Outcome:
+    """This process's share, from the moment at which all of them are there."""
+    _START[0].wait()
+    return _run(url, calls, due_s, patience_s)
 
 
 def _run(url: str, calls: Sequence[Call], due_s: Array, patience_s: float) -> Outcome:

@@ -1,15 +1,16 @@
 """`Client` and `AsyncClient`: a running server, asked from Python. The same calls, the second with `await`.
 
-Every call has a deadline, which the server is told. What may pass (a lost connection, a server that starts or has too
-much to do) is asked again within it, as the budget of retries allows. Inference changes nothing on the server: asking
-twice is safe.
+Every call has a deadline, which the server is told, and by which it is over whatever the server does. What may pass (a
+lost connection, a server that starts or has too much to do) is asked again within it, as the budget of retries allows.
+Inference changes nothing on the server: asking twice is safe.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import math
 import random
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 
 import httpcore
 
+from corelane.client.deadline_stream import DeadlineBackend, until
 from corelane.client.retry import Attempts, RetryBudget
 from corelane.client.wire import (
     Call,
@@ -24,6 +26,7 @@ from corelane.client.wire import (
     error_of,
     infer_answer,
     infer_call,
+    metadata_answer,
     model_path,
     predict_answer,
     predict_call,
@@ -33,6 +36,7 @@ from corelane.core.errors import ConfigError, ConnectionLostError, CorelaneError
 from corelane.core.types import Array, JsonObject
 
 MAX_CONNECTIONS = 64
+MOST_S = 1e6  # eleven days
 _LOST = (httpcore.NetworkError, httpcore.ProtocolError)
 
 
@@ -51,7 +55,7 @@ class _Calls:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ConfigError(f"the server's URL must be http://host:port or https://host:port, got {url!r}")
-        if timeout_s <= 0:
+        if not timeout_s > 0:
             raise ConfigError(f"timeout_s must be more than 0, got {timeout_s}")
         self._url = url.rstrip("/")
         self._timeout_s = timeout_s
@@ -61,6 +65,8 @@ class _Calls:
         self._random = random.Random()  # noqa: S311 - it spreads waits, and guards nothing
 
     def _attempts(self, timeout_s: float | None) -> Attempts:
+        if timeout_s is not None and math.isnan(timeout_s):
+            raise ConfigError("timeout_s must be a number of seconds, got nan")
         deadline_s = self._clock.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
         return Attempts(self._budget, deadline_s, self._clock, self._random)
 
@@ -69,7 +75,7 @@ class _Calls:
         if left_s <= 0:
             raise DeadlineError("the deadline passed before the request could be sent; allow more time")
         call = call.within(left_s)
-        times = dict.fromkeys(("connect", "read", "write", "pool"), left_s)
+        times = dict.fromkeys(("connect", "read", "write", "pool"), _bounded(left_s))
         return {
             "method": "GET" if call.body is None else "POST",
             "url": self._url + call.path,
@@ -87,8 +93,13 @@ def _answered(status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) 
     return body, named
 
 
+def _bounded(seconds: float) -> float | None:
+    """None, which is no bound, for more than a timer can count."""
+    return seconds if seconds < MOST_S else None
+
+
 def _lost(error: Exception) -> CorelaneError:
-    if isinstance(error, httpcore.TimeoutException):
+    if isinstance(error, httpcore.TimeoutException | TimeoutError):
         return DeadlineError("the server must answer before the deadline, got silence; allow more time")
     return ConnectionLostError(f"the server must be reachable, got {type(error).__name__}: {error}")
 
@@ -112,7 +123,7 @@ class Client(_Calls):
         clock: Clock | None = None,
     ) -> None:
         super().__init__(url, timeout_s, budget, headers, token, clock)
-        self._pool = httpcore.ConnectionPool(max_connections=MAX_CONNECTIONS)
+        self._pool = httpcore.ConnectionPool(max_connections=MAX_CONNECTIONS, network_backend=DeadlineBackend())
 
     def infer(
         self,
@@ -134,8 +145,7 @@ class Client(_Calls):
 
     def metadata(self, model: str, *, version: int | None = None, timeout_s: float | None = None) -> JsonObject:
         """Names, types and shapes of what a model takes and gives."""
-        described: JsonObject = json.loads(self._ask(Call(model_path(model, version)), timeout_s)[0])
-        return described
+        return metadata_answer(self._ask(Call(model_path(model, version)), timeout_s)[0])
 
     def is_ready(self, model: str | None = None, *, timeout_s: float = 1.0) -> bool:
         """Whether the server, or a model of it, accepts requests; asked once."""
@@ -168,7 +178,8 @@ class Client(_Calls):
 
     def _send(self, call: Call, left_s: float) -> tuple[bytes, dict[str, str]]:
         try:
-            reply = self._pool.request(**self._request(call, left_s))
+            with until(time.monotonic() + left_s):
+                reply = self._pool.request(**self._request(call, left_s))
         except (*_LOST, httpcore.TimeoutException) as error:
             raise _lost(error) from error
         return _answered(reply.status, reply.headers, reply.content)
@@ -210,8 +221,7 @@ class AsyncClient(_Calls):
 
     async def metadata(self, model: str, *, version: int | None = None, timeout_s: float | None = None) -> JsonObject:
         """As `Client.metadata`."""
-        described: JsonObject = json.loads((await self._ask(Call(model_path(model, version)), timeout_s))[0])
-        return described
+        return metadata_answer((await self._ask(Call(model_path(model, version)), timeout_s))[0])
 
     async def is_ready(self, model: str | None = None, *, timeout_s: float = 1.0) -> bool:
         """As `Client.is_ready`."""
@@ -243,8 +253,10 @@ class AsyncClient(_Calls):
                 await asyncio.sleep(attempts.wait_s(error))
 
     async def _send(self, call: Call, left_s: float) -> tuple[bytes, dict[str, str]]:
+        request = self._request(call, left_s)
         try:
-            reply = await self._pool.request(**self._request(call, left_s))
-        except (*_LOST, httpcore.TimeoutException) as error:
+            async with asyncio.timeout(_bounded(left_s)):
+                reply = await self._pool.request(**request)
+        except (*_LOST, httpcore.TimeoutException, TimeoutError) as error:
             raise _lost(error) from error
         return _answered(reply.status, reply.headers, reply.content)

@@ -27,6 +27,9 @@ LOST = 0
 UNANSWERED = -1
 """The status of a request that had no answer when the load was over and its patience too."""
 
+UNSENT = -2
+"""The status of a request that was due and never sent: no connection was free, nor could another be made."""
+
 MAX_CONNECTIONS = 4096
 TIMER_S = 0.0015  # event loops wake up by the millisecond: the rest is waited for awake
 
@@ -34,7 +37,7 @@ TIMER_S = 0.0015  # event loops wake up by the millisecond: the rest is waited f
 @dataclass(frozen=True)
 class Outcome:
     """What became of n requests: when each was due (seconds from the start), its latency in seconds, its HTTP status
-    (`LOST`, `UNANSWERED`), and by how many seconds it was sent late.
+    (`LOST`, `UNANSWERED`, `UNSENT`), and by how many seconds it was sent late (not a number: it was not).
     """
 
     due_s: Array
@@ -52,12 +55,20 @@ def joined(outcomes: Sequence[Outcome]) -> Outcome:
     return Outcome(**columns)
 
 
-async def run_load(url: str, calls: Sequence[Call], due_s: Array, *, patience_s: float = 30.0) -> Outcome:
+async def run_load(
+    url: str,
+    calls: Sequence[Call],
+    due_s: Array,
+    *,
+    patience_s: float = 30.0,
+    max_connections: int = MAX_CONNECTIONS,
+) -> Outcome:
     """Send `calls` over and over to the server at `url`, one at each of the times `due_s` [n] from now on.
 
-    Returns when all are answered, or `patience_s` after the last. Raises `ConfigError` for a URL that is none.
+    Where all of `max_connections` are busy, what is due waits for one, and its latency with it. Returns when all are
+    answered, or `patience_s` after the last. Raises `ConfigError` for a URL that is none.
     """
-    load = _Load(url, calls, due_s)
+    load = _Load(url, calls, due_s, max_connections)
     await load.run(patience_s)
     return load.outcome()
 
@@ -65,7 +76,7 @@ async def run_load(url: str, calls: Sequence[Call], due_s: Array, *, patience_s:
 class _Load:
     """Owns the connections and what was seen."""
 
-    def __init__(self, url: str, calls: Sequence[Call], due_s: Array) -> None:
+    def __init__(self, url: str, calls: Sequence[Call], due_s: Array, max_connections: int) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or parts.hostname is None:
             raise ConfigError(f"the server's URL must be http://host:port or https://host:port, got {url!r}")
@@ -74,11 +85,13 @@ class _Load:
         self._requests = [_bytes_of(call, parts.netloc, parts.path.rstrip("/")) for call in calls]
         self._due_s = due_s
         self._latency_s = np.full(len(due_s), np.nan)
-        self._lag_s = np.zeros(len(due_s))
-        self._status = np.full(len(due_s), UNANSWERED, dtype=np.int64)
+        self._lag_s = np.full(len(due_s), np.nan)
+        self._status = np.full(len(due_s), UNSENT, dtype=np.int64)
         self._idle: list[_Connection] = []
         self._all: set[_Connection] = set()
         self._waiting: deque[int] = deque()
+        self._max_connections = max_connections
+        self._tasks: set[asyncio.Task[None]] = set()
         self._opening = 0
         self._left = len(due_s)
         self._done = asyncio.Event()
@@ -116,10 +129,15 @@ class _Load:
             self._write(self._idle.pop(), index)
             return
         self._waiting.append(index)
-        if len(self._all) + self._opening < MAX_CONNECTIONS:
+        self._open_another()
+
+    def _open_another(self) -> None:
+        """Make a connection for who waits, if there may be one more."""
+        if len(self._all) + self._opening < self._max_connections and not self._is_over:
             self._opening += 1
             task = asyncio.get_running_loop().create_task(self._open())
-            task.add_done_callback(lambda done: done.exception())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _open(self) -> None:
         try:
@@ -132,12 +150,16 @@ class _Load:
             return
         finally:
             self._opening -= 1
+        if self._is_over:
+            connection.close()
+            return
         self._all.add(connection)
         self.free(connection)
 
     def _write(self, connection: _Connection, index: int) -> None:
         now_s = time.monotonic()
         self._lag_s[index] = now_s - self._start_s - self._due_s[index]
+        self._status[index] = UNANSWERED
         connection.send(index, self._requests[index % len(self._requests)])
 
     def free(self, connection: _Connection) -> None:
@@ -154,6 +176,8 @@ class _Load:
             self._idle.remove(connection)
         if index is not None:
             self._answered(index, LOST)
+        if len(self._waiting) > self._opening:
+            self._open_another()
 
     def answered(self, connection: _Connection, index: int, status: int, *, is_kept: bool) -> None:
         """A whole answer has come."""

@@ -6,23 +6,25 @@ from typing import Any
 
 import numpy as np
 
-from corelane.client.load import LOST, UNANSWERED, Outcome
+from corelane.client.load import LOST, UNANSWERED, UNSENT, Outcome
 from corelane.core.types import Array, JsonObject
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 SHED = (429, 503)
 LAG_S = 0.01
-"""A generator that sends later than this is short of processor time: its latencies are its own."""
+"""A generator that sends later than this is short of processor time, or of connections: its latencies are its own."""
 
 
 def load_report(outcome: Outcome) -> JsonObject:
     """Rates a second, how many requests had each status, and latencies in milliseconds: of answers with success, and of
     refusals for overload.
     """
-    duration_s = float(outcome.due_s[-1] - outcome.due_s[0]) or 1.0
+    duration_s = float(np.ptp(outcome.due_s)) or 1.0
+    lag_s = outcome.lag_s[outcome.status != UNSENT]
+    lag_s = lag_s[~np.isnan(lag_s)]  # where no connection could be made nothing was sent either
     answered = outcome.status == 200
     seen, counts = np.unique(outcome.status, return_counts=True)
-    names = {LOST: "lost", UNANSWERED: "unanswered"}
+    names = {LOST: "lost", UNANSWERED: "unanswered", UNSENT: "unsent"}
     return {
         "requests": len(outcome.status),
         "offered_per_s": (len(outcome.status) - 1) / duration_s,
@@ -30,8 +32,8 @@ def load_report(outcome: Outcome) -> JsonObject:
         "statuses": {names.get(one, str(one)): many for one, many in zip(seen.tolist(), counts.tolist(), strict=True)},
         "latency_ms": _percentiles(outcome.latency_s[answered]),
         "refusal_ms": _percentiles(outcome.latency_s[np.isin(outcome.status, SHED)]),
-        "lag_ms": _percentiles(outcome.lag_s),
-        "is_generator_late": bool(np.percentile(outcome.lag_s, 99) > LAG_S),
+        "lag_ms": _percentiles(lag_s),
+        "is_generator_late": bool(len(lag_s) and np.percentile(lag_s, 99) > LAG_S),
     }
 
 

@@ -23,10 +23,12 @@ FIRST_WAIT_S, MOST_WAIT_S = 0.05, 2.0
 class RetryBudget:
     """Owns how many retries there may be: `share` of the requests, and `per_s` a second besides, saved for at most
     `window_s`. May be shared by threads, and by clients of the same server.
+
+    The second is for clients that seldom ask; where many clients retry, it is the first that keeps a server alive.
     """
 
     def __init__(
-        self, share: float = 0.2, per_s: float = 10.0, window_s: float = 10.0, *, clock: Clock | None = None
+        self, share: float = 0.1, per_s: float = 1.0, window_s: float = 10.0, *, clock: Clock | None = None
     ) -> None:
         self._share, self._per_s = share, per_s
         self._most = per_s * window_s

@@ -20,6 +20,7 @@ from corelane.core.errors import (
     CorelaneError,
     DeadlineError,
     ForbiddenError,
+    HeadTooLargeError,
     MethodNotAllowedError,
     NotFoundError,
     NotReadyError,
@@ -31,7 +32,7 @@ from corelane.core.errors import (
     UnauthorizedError,
     UnsupportedMediaError,
 )
-from corelane.core.types import Array
+from corelane.core.types import Array, JsonObject
 from corelane.web.tensors import (
     ALL_WANTED,
     HEADER,
@@ -56,6 +57,7 @@ _ERRORS: Mapping[int, type[CorelaneError]] = {
     408: SlowBodyError,
     413: PayloadTooLargeError,
     415: UnsupportedMediaError,
+    431: HeadTooLargeError,
     503: NotReadyError,
     504: DeadlineError,
 }
@@ -130,6 +132,17 @@ def predict_answer(body: bytes) -> list[dict[str, Any]]:
         return list(orjson.loads(body)["predictions"])
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise ServerFailedError("the reply must be predictions, got another", detail=str(error)) from error
+
+
+def metadata_answer(body: bytes) -> JsonObject:
+    """The metadata of a model in a reply. Raises `ServerFailedError`."""
+    try:
+        described: JsonObject = orjson.loads(body)
+        if all("name" in one and "shape" in one for one in (*described["inputs"], *described["outputs"])):
+            return described
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise ServerFailedError("the reply must be metadata of a model, got another", detail=str(error)) from error
+    raise ServerFailedError("the reply must be metadata of a model, got another")
 
 
 def model_path(model: str, version: int | None) -> str:
