@@ -6,13 +6,14 @@ import contextlib
 import gc
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from tests.capabilities import CAPABILITIES
+from tests.capabilities import CAPABILITIES, is_explained
+from tests.turns import turn
 
 pytest_plugins = ["tests.servers.postgres", "tests.servers.s3"]
 
@@ -39,6 +40,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
+    """A test that is marked `alone` waits for those in other processes to end, and none begins before it has ended."""
+    run: dict[str, str] | None = getattr(item.config, "workerinput", None)
+    if run is None:
+        return (yield)
+    with turn(f"corelane-tests-{run['testrunuid']}", is_alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in item.iter_markers("needs"):
         name = marker.args[0]
@@ -54,7 +65,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        if not reason.removeprefix("Skipped: ").startswith("needs "):
+        if not is_explained(reason.removeprefix("Skipped: "), report.nodeid):
             _unexplained_skips.append(f"{report.nodeid}: {reason}")
 
 

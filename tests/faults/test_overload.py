@@ -24,6 +24,8 @@ import pytest
 from tests.serve.live import LiveServer, serving, tensor
 from tests.serve.packages import numeric_package
 
+pytestmark = pytest.mark.alone
+
 INFER = "/v2/models/m/infer"
 BODY = {"inputs": [tensor("features", [0, 2, 3, 4], [1, 4])]}
 CAPACITY = 100.0  # rows a second

@@ -19,6 +19,8 @@ from corelane.core.errors import DeadlineError, OverloadedError
 from tests.serve.live import LiveServer, serving
 from tests.serve.packages import numeric_package
 
+pytestmark = pytest.mark.alone
+
 CAPACITY, FACTOR, SECONDS = 100, 3, 3.0
 TIMEOUT_S = 1.0
 NUM_CALLS = int(CAPACITY * FACTOR * SECONDS)

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 import numpy as np
@@ -226,6 +228,25 @@ def test_off_loopback_needs_both(pair: Tls) -> None:
         with pytest.raises(ValueError, match="must be"):
             ServeConfig(host="0.0.0.0", **left)
     assert ServeConfig(host="0.0.0.0", insecure=True).insecure
+
+
+def test_management_off_loopback_speaks_tls_and_asks_for_tokens(
+    tmp_path: Path, pair: Tls, tokens: tuple[Path, dict[str, str]]
+) -> None:
+    """With the server's own certificate; on loopback it speaks plain HTTP, which certificates do not name."""
+    settings = {"tls_certificate": pair.certificate, "tls_key": pair.key, "tokens": tokens[0], "management_port": 0}
+    package = numeric_package(tmp_path)
+    with serving(package, management_host="0.0.0.0", **settings) as server:
+        url = urlsplit(server.management_url or "")
+        assert (url.scheme, url.hostname) == ("https", "0.0.0.0")
+        at = replace(server, url=f"https://127.0.0.1:{url.port}")
+        assert ask(at, pair, "GET", "/workers")[0] == 401
+        assert ask(at, pair, "GET", "/workers", tokens[1]["read"])[0] == 200
+        with pytest.raises((OSError, http.client.HTTPException)):
+            server.manage("GET", "/v2/health/live")
+    with serving(package, **settings) as server:
+        assert (server.management_url or "").startswith("http://127.0.0.1:")
+        assert server.manage("GET", "/v2/health/live").status == 200
 
 
 def test_tokens_by_the_command(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ class ExplicitControl:
         return (self._folder / f"{sibling}{_GONE}").exists()
 
 
-def leave_out(folder: Path, worker: str) -> None:
+def note_given_up(folder: Path, worker: str) -> None:
     """Have siblings wait for `worker` no more: it was given up, and is not started again."""
     folder.mkdir(exist_ok=True)
     (folder / f"{worker}{_GONE}").touch()

@@ -24,7 +24,7 @@ from corelane.machine.supervise import Supervisor, WorkerSpec
 from corelane.machine.worker_socket import serve_metrics, short_address, socket_path
 from corelane.model.package import ModelPackage
 from corelane.serve.config import ServeConfig
-from corelane.serve.control import leave_out
+from corelane.serve.control import note_given_up
 from corelane.serve.management import ManagementRoutes, Overseen, management_server, managing
 from corelane.serve.origin import Followed, first_packages
 from corelane.serve.planned import Planned
@@ -207,7 +207,7 @@ def _log_to(logger: SystemLogger, control: Path) -> Callable[[str, Mapping[str, 
         if event == "worker_restarting":
             logger.metrics_collector.counter("corelane_system_worker_restarts_total", fields["worker"]).inc()
         elif event == "worker_given_up":
-            leave_out(control, fields["worker"])
+            note_given_up(control, fields["worker"])
 
     return log
 

@@ -14,26 +14,23 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
-
-import numpy as np
 
 from corelane.core.clock import Clock, SystemClock
-from corelane.core.errors import NotReadyError, OverloadedError, RequestError
-from corelane.core.types import Array, NamedArrays
+from corelane.core.errors import NotReadyError, OverloadedError
 from corelane.data.tensor_pipeline import TensorPipeline
 from corelane.machine.memory import MemoryManager
 from corelane.model.candidate import SAFE, Candidate
 from corelane.model.package import ModelPackage
 from corelane.model.predictor import Predictor
 from corelane.observe.metrics import MetricsCollector
-from corelane.serve.batch import BatchBuffers, BatchProcessor, RequestQueue, Take, split
+from corelane.serve.batch import BatchProcessor, RequestQueue, Take
+from corelane.serve.compute import BatchComputer, Results
 from corelane.serve.config import ServeConfig
 from corelane.serve.deadlines import in_time, without_late
 from corelane.serve.lanes import Lanes
 from corelane.serve.pace import MAX_RETRY_AFTER_S, Pace
 from corelane.serve.parts import InParts
-from corelane.serve.request import Deliver, Inputs, Receipt, Request, Response, Waiting
+from corelane.serve.request import Deliver, Receipt, Request, Response, Waiting
 from corelane.serve.slo import Slo
 from corelane.serve.slowest import Slowest, SlowRequest
 from corelane.serve.tail import QUANTILE
@@ -53,16 +50,13 @@ class _Run:
     began_s: float
 
 
-_Results: TypeAlias = list[Response | BaseException]
-
-
 class ModelServer:
     """Owns one loaded package, its queue and its runs. `serve` must be running while requests are submitted.
 
     Loading verifies the package, runs its golden rows and measures how long runs take. Its graph and the queue's bound
     are reserved in `memory`; the latter not where the caller has done it, for a model of which one version follows
     another. Raises `BundleError`, `GoldenError` and `MemoryBudgetError`. All methods are for the event
-    loop's thread; only `_compute` runs elsewhere, as often at a time as the way has streams.
+    loop's thread; only the computer is called elsewhere, as often at a time as the way has streams.
     """
 
     def __init__(
@@ -77,7 +71,7 @@ class ModelServer:
     ) -> None:
         self.config = config
         self.model = ModelPackage.load(model_path)
-        self._memory = memory = memory or MemoryManager()
+        memory = memory or MemoryManager()
         clock = clock or SystemClock()
         self._slo = Slo.parse(config.slo) if config.slo else None
         quantile = QUANTILE if self._slo is None else self._slo.quantile
@@ -96,15 +90,15 @@ class ModelServer:
         self.request_queue = RequestQueue(config.queue_size, config.queue_bytes)
         self._monotonic = clock.monotonic
         self.batch_processor = BatchProcessor(config.batch_size, delay_s=config.batch_delay_s, clock=clock)
-        self._meter = (metrics or MetricsCollector()).batch_meter(self.model.name)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._broken: asyncio.Future[None] | None = None
         self._is_turn_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._runs: dict[_Run, None] = {}  # in threads, in the order in which they began
         self._free_threads = 0
-        self._lanes: Lanes[_Run, _Results] | None = None
-        self._buffers: list[BatchBuffers] = []  # those that no run uses now
+        self._lanes: Lanes[_Run, Results] | None = None
+        meter = (metrics or MetricsCollector()).batch_meter(self.model.name)
+        self._computer = BatchComputer(memory, config.batch_size, meter, clock)
         self._use(self._narrow, None)
         self.slowest = Slowest()
 
@@ -165,10 +159,7 @@ class ModelServer:
         if self._lanes is not None:
             self._lanes.retire()
         self._lanes = Lanes(num_threads, f"run-{self.model.name}", self._compute_in_thread, self._ended)
-        num_buffers = num_threads + 1 + len(self._runs)  # one more while a run goes on inline
-        self._buffers += [
-            BatchBuffers(self._memory, self.config.batch_size) for _ in range(num_buffers - len(self._buffers))
-        ]
+        self._computer.allow(num_threads + len(self._runs))
         self._see_to_a_turn()
 
     @property
@@ -328,7 +319,7 @@ class ModelServer:
                 self._process_batch(_Run(batch, way, num_rows, now_s))
             else:
                 requests = [request for _, request, _ in batch]
-                self._send_responses(batch, self._compute(requests, way), way, now_s)
+                self._send_responses(batch, self._computer.compute(requests, way), way, now_s)
 
     def _way(self) -> Way | None:
         """How the next batch is run: alone on all threads, beside others on one, or not now (None)."""
@@ -387,11 +378,11 @@ class ModelServer:
         if self._lanes is not None and self._loop is not None:
             self._lanes.submit(self._loop, run)
 
-    def _compute_in_thread(self, run: _Run) -> _Results:
+    def _compute_in_thread(self, run: _Run) -> Results:
         run.began_s = self._monotonic()
-        return self._compute([request for _, request, _ in run.batch], run.way)
+        return self._computer.compute([request for _, request, _ in run.batch], run.way)
 
-    def _ended(self, run: _Run, results: _Results | BaseException) -> None:
+    def _ended(self, run: _Run, results: Results | BaseException) -> None:
         del self._runs[run]
         run.way.num_runs -= 1
         self._free_threads += run.way.candidate.threads
@@ -400,42 +391,6 @@ class ModelServer:
             return
         self._send_responses(run.batch, results, run.way, run.began_s)
         self._turn()
-
-    def _compute(self, requests: Sequence[Request], way: Way) -> _Results:
-        """One run for all; if it fails, one run each, so that a request that cannot be computed fails alone."""
-        if len(requests) == 1:
-            return [self._compute_one(requests[0], way)]
-        start_s = self._monotonic()
-        buffers = self._buffers.pop()
-        try:
-            outputs = self._predict(buffers.join(requests), way)
-        except Exception:  # noqa: BLE001 - which of them is at fault, and how, the single runs tell
-            return [self._compute_one(request, way) for request in requests]
-        finally:
-            self._buffers.append(buffers)
-        self._meter.ran(sum([request.num_rows for request in requests]), self._monotonic() - start_s)
-        return split(outputs, requests)  # type: ignore[return-value]
-
-    def _compute_one(self, request: Request, way: Way) -> Response | BaseException:
-        start_s = self._monotonic()
-        try:
-            outputs = self._predict(request.inputs, way)
-        except Exception as error:  # noqa: BLE001 - whatever the model raises is this request's answer
-            return error
-        self._meter.ran(request.num_rows, self._monotonic() - start_s)
-        return Response(request, outputs)
-
-    def _predict(self, inputs: Inputs, way: Way) -> NamedArrays:
-        if isinstance(inputs, np.ndarray):
-            outputs = way.predictor.predict_matrix(inputs)
-        else:
-            outputs = way.predictor.predict_columns(inputs)
-        for name, array in outputs.items():
-            if array.dtype.kind == "f" and not _is_finite(array):
-                raise RequestError(
-                    f"the output {name!r} must be finite, got NaN or infinity; the input values are too large"
-                )
-        return outputs
 
     def _send_responses(
         self, batch: Sequence[Waiting], results: Sequence[Response | BaseException], way: Way, begin_s: float
@@ -466,8 +421,7 @@ class ModelServer:
         """Wait for runs to end and release the runtimes. May be called twice."""
         if self._lanes is not None:
             self._lanes.close()
-        for buffers in self._buffers:
-            buffers.close()
+        self._computer.close()
         for way in (self._narrow, self._wide, *self._retired):
             if way is not None:
                 way.close()
@@ -476,9 +430,3 @@ class ModelServer:
 
 def _stopped() -> NotReadyError:
     return NotReadyError("the server stopped before the answer was ready; send the request to another one")
-
-
-def _is_finite(array: Array) -> bool:
-    """Whether all of `array` is finite. The dot product settles nearly every case in a third of the time."""
-    flat = array.ravel()
-    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(array).all())

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.capabilities import asks_another_server
 from tests.conformance.oip.peer import Peer
 from tests.serve.live import LiveServer, serving
 from tests.serve.packages import mixed_package, numeric_package
@@ -36,6 +37,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     models = OWN
     if _option(metafunc.config, "oip_url") is not None:
+        asks_another_server()
         models = (_option(metafunc.config, "oip_model"),)
         if models[0] is None:
             raise pytest.UsageError("--oip-url must come with --oip-model, got none; name a model that is served")
