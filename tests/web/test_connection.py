@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -92,6 +93,60 @@ def test_a_request_may_come_in_pieces(size: int) -> None:
         assert (await read_reply(reader)).endswith(b"0123456789")
         assert (await read_reply(reader)).endswith(b'"up"')
         writer.close()
+
+    run(scenario)
+
+
+def of_length(body: bytes, *headers: bytes, length: int | None = None) -> bytes:
+    """A request to `/echo`; `length` is what it says of its body."""
+    told = b"Content-Length: %d\r\n" % (len(body) if length is None else length)
+    return b"POST /echo " + HEAD + told + b"".join(header + b"\r\n" for header in headers) + b"\r\n" + body
+
+
+AGAIN = {
+    "the same": [of_length(b"one"), of_length(b"two"), of_length(b"six")],
+    "another length": [of_length(b"one"), of_length(b"four"), of_length(b"one")],
+    "a body that looks like a head": [of_length(b"a\r\n\r\nb"), of_length(b"\r\n\r\n12"), of_length(b"123456")],
+    "no body": [of_length(b""), of_length(b""), GET, of_length(b"")],
+    "another path": [of_length(b"1"), GET, of_length(b"2"), GET],
+    "blank lines before": [b"\r\n" + of_length(b"one"), b"\r\n" + of_length(b"two"), of_length(b"six")],
+    "blank lines behind": [of_length(b"\r\nab") + b"\r\n", of_length(b"\r\ncd") + b"\r\n", of_length(b"12345\r")],
+    "two at once": [of_length(b"1"), of_length(b"2") + of_length(b"3"), of_length(b"4") * 3, of_length(b"5")],
+    "in chunks": [
+        b"POST /echo " + HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\n%s\r\n0\r\n\r\n" % x for x in (b"abc", b"def")
+    ],
+    "one that asks to go on": [of_length(b"one", b"Expect: 100-continue")] * 2,
+    "one that wants another protocol": [of_length(b"one", b"Upgrade: h2c", b"Connection: Upgrade")] * 2,
+    "the last of them": [of_length(b"one"), of_length(b"two", b"Connection: close")],
+}
+
+
+@pytest.mark.parametrize("case", AGAIN)
+def test_a_request_that_comes_again_is_read_as_the_first_time(case: str) -> None:
+    """What a connection knows of the request before changes nothing: whole reads and cut ones are answered alike."""
+
+    async def answers(wire: Wire, pieces: list[bytes], pause_s: float) -> list[bytes]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+        told = b""
+        with suppress(ConnectionError):
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):
+                        told += await reader.read(1 << 16)
+            writer.write_eof()
+        told += await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        told = told.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"")  # told to who has not sent a body yet
+        return [line for line in told.split(b"\r\n") if not line.startswith(b"date:")]
+
+    async def scenario(wire: Wire, _held: list[Exchange]) -> None:
+        requests = AGAIN[case] * (1 if case == "the last of them" else 2)
+        stream = b"".join(requests)
+        whole = await answers(wire, requests, 0.02)
+        cut = await answers(wire, [stream[place : place + 3] for place in range(0, len(stream), 3)], 0.001)
+        assert whole == cut
 
     run(scenario)
 

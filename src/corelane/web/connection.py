@@ -11,7 +11,7 @@ import asyncio
 import math
 from collections import deque
 from http import HTTPStatus
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import unquote
 
 import httptools
@@ -40,6 +40,9 @@ _NAMES = {
 }
 """Names as nearly all clients spell them; others are lowered."""
 
+_SPECIAL = frozenset({"connection", "expect", "transfer-encoding", "upgrade"})
+"""Headers with which a request is more than its bytes."""
+
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -58,6 +61,18 @@ class Listener(Protocol):
         ...
 
 
+class _Again(NamedTuple):
+    """A request that came whole, in one read: its head as bytes, its length in all, and what the parser said of it.
+
+    The same bytes at the beginning of another read, of that length, are the same head and a body of the same length.
+    """
+
+    head: bytes
+    num_bytes: int
+    path: str
+    headers: RequestHeaders
+
+
 class _OverError(Exception):
     """Raised through the parser to stop it: what ends the connection is known."""
 
@@ -69,6 +84,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_again",
         "_application",
         "_arriving",
         "_asked",
@@ -109,6 +125,7 @@ class Connection(asyncio.Protocol):
         self._asked: Exchange | None = None  # with the application
         self._behind: deque[Exchange] = deque()  # in order
         self._last_head: tuple[str, bytes, str, list[bytes]] | None = None
+        self._again: _Again | None = None
         self._last_path = ""
         self._last_headers: RequestHeaders = {}
         self._num_requests = self._num_ignored = self._num_read = 0
@@ -153,7 +170,39 @@ class Connection(asyncio.Protocol):
             if self._num_ignored > LINGER_BYTES:
                 self._transport.abort()
             return
-        num_requests, former = self._num_requests, self._arriving
+        again = self._again
+        if again is not None and len(data) == again.num_bytes and data.startswith(again.head) and self._is_between:
+            self._receive_again(data, again)
+        else:
+            self._parse(data)
+        if self._behind and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    @property
+    def _is_between(self) -> bool:
+        """Whether all that came so far were whole requests, so that the next byte begins another."""
+        return self._arriving is None and not self._has_begun
+
+    def _receive_again(self, data: bytes, again: _Again) -> None:
+        """As the parser would: a client that asks the same model again and again sends the same head each time."""
+        application = self._application
+        exchange = Exchange(self, application, application.observe_unrouted, "POST", is_kept=True)
+        exchange.path, exchange.headers = again.path, again.headers
+        exchange.pieces.append(data[len(again.head) :])
+        exchange.num_bytes = again.num_bytes - len(again.head)
+        exchange.is_complete = True
+        self._num_requests += 1
+        if self._asked is not None:
+            self._behind.append(exchange)
+            return
+        self._ask(exchange)
+        if not exchange.replied:
+            application.handle(exchange)
+
+    def _parse(self, data: bytes) -> None:
+        """Have the parser read `data`, which calls what is below."""
+        num_requests, former, is_between = self._num_requests, self._arriving, self._is_between
         num_bytes = 0 if former is None else former.num_bytes
         self._num_read = len(data)
         try:
@@ -165,9 +214,22 @@ class Connection(asyncio.Protocol):
             self._see_to_rest(self._arriving)
         if self._arriving is former and num_requests == self._num_requests:
             self._count_other_bytes(former, num_bytes)
-        if self._behind and not self._is_paused:
-            self._is_paused = True
-            self._transport.pause_reading()
+        elif is_between and self._is_between and num_requests + 1 == self._num_requests:
+            self._remember(data)
+
+    def _remember(self, data: bytes) -> None:
+        """Know the request again that `data` was, the whole of it and nothing else, if all that its head asked for was
+        to read a body of that length.
+        """
+        if self._last_head is None or self._is_deaf:
+            return
+        method, _, version, _ = self._last_head
+        headers = self._last_headers
+        length = headers.get("content-length", "")
+        if (method, version) == ("POST", "1.1") and length.isdecimal() and not _SPECIAL & headers.keys():
+            end = data.find(b"\r\n\r\n") + 4
+            is_whole = end + int(length) == len(data)  # else there is more than a head and its body
+            self._again = _Again(data[:end], len(data), self._last_path, headers) if is_whole else None
 
     def _count_other_bytes(self, exchange: Exchange | None, num_bytes: int) -> None:
         """What came was a part of a head, or of `exchange` where that already had `num_bytes` of its body: without more
@@ -239,9 +301,10 @@ class Connection(asyncio.Protocol):
                 self._read_head(exchange, *head[1:], most_bytes)
             except CorelaneError as error:
                 exchange.refusal, exchange.is_kept = error, False
-            else:
-                if sum(map(len, head[3])) <= REMEMBERED_BYTES:
-                    self._last_head, self._last_path, self._last_headers = head, exchange.path, exchange.headers
+            is_remembered = exchange.refusal is None and sum(map(len, head[3])) <= REMEMBERED_BYTES
+            self._last_head = head if is_remembered else None
+            if is_remembered:
+                self._last_path, self._last_headers = exchange.path, exchange.headers
         if self._without_upgrade is not None:
             return
         self._num_requests += 1
