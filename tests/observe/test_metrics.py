@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from corelane.core.errors import ConfigError
+from corelane.observe.meters import observe_all
 from corelane.observe.metrics import MAX_LABEL_LENGTH, MAX_SERIES_PER_INSTRUMENT, MetricsCollector
 
 
@@ -109,6 +113,33 @@ def test_meters_count_and_time() -> None:
     assert got["corelane_inference_batch_rows_bucket[le=2.0][model=digits]"] == 0
     assert got["corelane_inference_batch_rows_bucket[le=4.0][model=digits]"] == 1
     assert got["corelane_inference_compute_seconds_sum[model=digits]"] == pytest.approx(0.0002)
+
+
+@given(st.lists(st.floats(0, 100) | st.sampled_from([0.005, 0.01, 1.0]), max_size=50))
+def test_many_values_are_observed_as_each_would_be(values: list[float]) -> None:
+    """The same buckets, count and sum, bounds included."""
+    one_by_one, at_once = (MetricsCollector() for _ in range(2))
+    name = "corelane_inference_latency_seconds"
+    for value in values:
+        one_by_one.histogram(name, "m", "http").observe(value)
+    observe_all(at_once.histogram(name, "m", "http"), values)
+    one_by_one.histogram(name, "m", "http")
+    assert samples(at_once) == pytest.approx(samples(one_by_one))
+
+
+def test_nothing_is_lost_between_threads() -> None:
+    """Some answer while others read: in the end all is counted, and each once."""
+    metrics = MetricsCollector()
+    meter = metrics.request_meter("digits", "http")
+    threads = [threading.Thread(target=lambda: [meter.answered(200, 0.003) for _ in range(5000)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        metrics.render()
+    got = samples(metrics)
+    assert got["corelane_inference_requests_total[model=digits][protocol=http][status=200]"] == 20_000
+    assert got["corelane_inference_latency_seconds_count[model=digits][protocol=http]"] == 20_000
+    assert metrics.request_meter("digits", "http") is meter
 
 
 def test_a_request_costs_less_than_5_us() -> None:

@@ -15,7 +15,7 @@ import pytest
 from corelane.serve.http import MAX_TIMEOUT_MS
 from corelane.serve.oip import MAX_ID
 from corelane.serve.values import MAX_RANK
-from corelane.web.connection import MAX_HEAD_BYTES, MAX_HEADERS
+from corelane.web.head import MAX_HEAD_BYTES, MAX_HEADERS
 from tests.serve.live import LiveServer, serving, tensor
 from tests.serve.packages import numeric_package
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from corelane.web.connection import MAX_HEADERS
 from corelane.web.exchange import Exchange
+from corelane.web.head import MAX_HEADERS
 from corelane.web.http import Limits
 from corelane.web.route import Route
 from tests.web.test_http import echo, error, post, status

@@ -64,6 +64,7 @@ class MetricsCollector:
         self._metrics: dict[str, Metric] = {}
         self._series: dict[str, set[tuple[str, ...]]] = {}
         self._readings: dict[tuple[str, tuple[str, ...]], _Reading] = {}
+        self._meters: dict[tuple[str, str], RequestMeter] = {}
         self.gauge("corelane_system_up").set(1)
 
     # --- records ------------------------------------------------------------------------------------------------------
@@ -132,11 +133,15 @@ class MetricsCollector:
     # --- the serving hot path -----------------------------------------------------------------------------------------
 
     def request_meter(self, model: str, protocol: str) -> RequestMeter:
-        """A meter for the requests of `model` over `protocol` (`http`, `grpc`, ...); make once, use per request."""
-        return RequestMeter(
-            lambda status: self.counter("corelane_inference_requests_total", model, protocol, status).inc,
-            self.histogram("corelane_inference_latency_seconds", model, protocol).observe,
-        )
+        """The meter for the requests of `model` over `protocol` (`http`, `grpc`, ...); ask once, use per request."""
+        with self._lock:
+            meter = self._meters.get((model, protocol))
+            if meter is None:
+                meter = self._meters[model, protocol] = RequestMeter(
+                    lambda status: self.counter("corelane_inference_requests_total", model, protocol, status).inc,
+                    self.histogram("corelane_inference_latency_seconds", model, protocol),
+                )
+            return meter
 
     def batch_meter(self, model: str) -> BatchMeter:
         """A meter for the batches of `model`; make it once, use it per batch."""
@@ -150,7 +155,9 @@ class MetricsCollector:
     def render(self) -> bytes:
         """Everything in Prometheus' text format (UTF-8), after taking the watched readings. Serve as `CONTENT_TYPE`."""
         with self._lock:
-            readings = list(self._readings.values())
+            readings, meters = list(self._readings.values()), list(self._meters.values())
+        for meter in meters:
+            meter.flush()
         values = [float(reading.read()) for reading in readings]  # without the lock: a reading may be slow
         with self._lock:
             for reading, value in zip(readings, values, strict=True):

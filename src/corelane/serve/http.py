@@ -244,7 +244,8 @@ def _envelope(exchange: Exchange, default_s: float, most_s: float) -> Envelope:
     """What the headers and the configuration say of a request: it must be answered within `default_s`, or at most
     `most_s` where it says so.
     """
-    milliseconds = exchange.header(TIMEOUT_HEADER)
+    headers = exchange.headers
+    milliseconds = headers.get(TIMEOUT_HEADER)
     if milliseconds is not None:
         is_number = milliseconds.isascii() and milliseconds.isdecimal() and len(milliseconds) <= MAX_TIMEOUT_DIGITS
         if not is_number or not 0 < int(milliseconds) <= MAX_TIMEOUT_MS:
@@ -253,10 +254,13 @@ def _envelope(exchange: Exchange, default_s: float, most_s: float) -> Envelope:
                 f"got {milliseconds[:20]!r}"
             )
         default_s = most_s = min(most_s, int(milliseconds) / 1000)
-    wants_receipt = exchange.header(RECEIPT_HEADER) is not None
     arrived_s = exchange.arrived_s
     return Envelope(
-        arrived_s, arrived_s + min(default_s, most_s), exchange.header(HEADER), wants_receipt, arrived_s + most_s
+        arrived_s,
+        arrived_s + min(default_s, most_s),
+        headers.get(HEADER),
+        RECEIPT_HEADER in headers,
+        arrived_s + most_s,
     )
 
 

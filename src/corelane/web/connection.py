@@ -12,17 +12,23 @@ import math
 from collections import deque
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
-from urllib.parse import unquote
 
 import httptools
 
-from corelane.core.errors import CorelaneError, HeadTooLargeError, MethodNotAllowedError, RequestError, SlowBodyError
+from corelane.core.errors import CorelaneError, MethodNotAllowedError, RequestError, SlowBodyError
 from corelane.web.body import FREE_PIECES, check_piece
 from corelane.web.exchange import JSON, Exchange, Headers, RequestHeaders
+from corelane.web.head import (
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    check_head,
+    head_too_large,
+    headers_of,
+    path_of,
+    without_upgrade,
+)
 from corelane.web.http import HttpApplication
 
-MAX_HEAD_BYTES = 64 << 10  # request line and headers
-MAX_HEADERS = 100
 LINGER_S = 2.0
 """How long a connection that is over still takes in what its client was sending: closed at once, it would be reset, and
 the client might lose the reply that says why.
@@ -33,13 +39,6 @@ REMEMBERED_BYTES = 2048  # of the last head, which nearly always are enough; tho
 _SMALL = 64 << 10  # bytes; a larger body is not copied behind its head
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _OK_JSON = f"{_STATUS_LINES[200]}content-type: application/json\r\ndate: ".encode()
-_NAMES = {
-    spelling: name
-    for name in ("accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent")
-    for spelling in (name.encode(), name.title().encode())
-}
-"""Names as nearly all clients spell them; others are lowered."""
-
 _SPECIAL = frozenset({"connection", "expect", "transfer-encoding", "upgrade"})
 """Headers with which a request is more than its bytes."""
 
@@ -238,7 +237,7 @@ class Connection(asyncio.Protocol):
         if exchange is None or exchange.num_bytes == num_bytes:
             self._head_bytes += self._num_read
             if self._head_bytes > MAX_HEAD_BYTES and not self._is_deaf:
-                self._refuse(_head_too_large())
+                self._refuse(head_too_large())
         else:
             self._head_bytes = 0
 
@@ -281,7 +280,7 @@ class Connection(asyncio.Protocol):
         """Called by the parser, with a whole header or trailer."""
         self._fields += (name, value)
         if len(self._fields) > 2 * MAX_HEADERS:
-            self._refuse(_head_too_large())
+            self._refuse(head_too_large())
             raise _OverError
 
     def on_headers_complete(self) -> None:
@@ -318,12 +317,12 @@ class Connection(asyncio.Protocol):
     def _read_head(self, exchange: Exchange, url: bytes, version: str, fields: list[bytes], most_bytes: int) -> None:
         """Fill `exchange` with what the head says. Raises `HeadTooLargeError` and `RequestError`."""
         if most_bytes > MAX_HEAD_BYTES and len(url) + sum(map(len, fields)) > MAX_HEAD_BYTES:
-            raise _head_too_large()
-        exchange.headers = headers = _headers(fields)
-        exchange.path = _path(url)
-        _check_head(version, exchange)
+            raise head_too_large()
+        exchange.headers = headers = headers_of(fields)
+        exchange.path = path_of(url)
+        check_head(version, exchange)
         if "upgrade" in headers and exchange.method != "CONNECT" and self._parser.should_upgrade():
-            self._without_upgrade = _head_without_upgrade(exchange.method, url, headers)
+            self._without_upgrade = without_upgrade(exchange.method, url, headers)
 
     def on_body(self, piece: bytes) -> None:
         """Called by the parser, with a piece of the body."""
@@ -475,49 +474,3 @@ def _head(status: int, headers: Headers, date: bytes, length: int, *, is_last: b
     end = "connection: close\r\n\r\n" if is_last else "\r\n"
     text = f"{_STATUS_LINES[status]}{fields}date: {date.decode()}\r\ncontent-length: {length}\r\n{end}"
     return text.encode("latin-1")
-
-
-def _path(url: bytes) -> str:
-    """The decoded path of a request's target. Raises `RequestError` for a target that is none."""
-    if not url.startswith(b"/"):
-        try:
-            url = httptools.parse_url(url).path or b"*"
-        except httptools.HttpParserInvalidURLError as error:
-            raise RequestError("the target must be a path, got none") from error
-    path = url.partition(b"?")[0].decode("latin-1")
-    return unquote(path, errors="replace") if "%" in path else path
-
-
-def _headers(fields: list[bytes]) -> dict[str, str]:
-    """The first value of each header. Raises `RequestError` for a second Host."""
-    headers: dict[str, str] = {}
-    for place in range(0, len(fields), 2):
-        name = fields[place]
-        key = _NAMES.get(name) or name.lower().decode("latin-1")
-        if key not in headers:
-            headers[key] = fields[place + 1].decode("latin-1")
-        elif key == "host":
-            raise RequestError("the header Host must come once, got it twice")
-    return headers
-
-
-def _check_head(version: str, exchange: Exchange) -> None:
-    """Raise `RequestError` for what the parser lets pass and HTTP does not."""
-    headers = exchange.headers
-    if version not in ("1.0", "1.1"):
-        raise RequestError(f"the version must be HTTP/1.1 or HTTP/1.0, got {version}")
-    if version == "1.1" and "host" not in headers:
-        raise RequestError("the header Host must be there, got none")
-    if "transfer-encoding" in headers and headers["transfer-encoding"].strip().lower() != "chunked":
-        raise RequestError("the transfer encoding must be chunked alone; pack bodies by Content-Encoding")
-
-
-def _head_without_upgrade(method: str, url: bytes, headers: RequestHeaders) -> bytes:
-    kept = "".join([f"{name}: {value}\r\n" for name, value in headers.items() if name != "upgrade"])
-    return f"{method} {url.decode('latin-1')} HTTP/1.1\r\n{kept}\r\n".encode("latin-1")
-
-
-def _head_too_large() -> HeadTooLargeError:
-    return HeadTooLargeError(
-        f"the head must be at most {MAX_HEAD_BYTES} bytes and {MAX_HEADERS} headers, got more; send fewer"
-    )

@@ -133,10 +133,6 @@ class Exchange:
         wait_s = max(0.0, deadline_s - self._edge.monotonic())
         self._timer = asyncio.get_running_loop().call_later(wait_s, self.fail, late)
 
-    def header(self, name: str) -> str | None:
-        """The first value of the request's header `name` (lower case)."""
-        return self.headers.get(name)
-
     def reply(self, body: bytes, status: int = 200, headers: Headers = JSON) -> None:
         """Send the reply, unless one was sent before."""
         if self.replied:
