@@ -207,6 +207,7 @@ def test_it_stays_up_while_a_model_hangs_its_only_worker(tmp_path: Path) -> None
             for method, path in (("POST", "/v2/repository/index"), ("POST", UNLOAD)):
                 refused = server.manage(method, path, {})
                 assert (refused.status, "a worker must be running" in refused.json["error"]) == (503, True)
+            assert server.manage("GET", "/v2/models/m/slowest").status == 503
             until(lambda: health(server) == ["ready"])
         assert server.stop() == 0
 

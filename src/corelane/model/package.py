@@ -164,8 +164,8 @@ class ModelPackage:
         """Size of its largest graph: what a runtime that serves it holds at least."""
         return max(graph.stat().st_size for graph in self.graphs.values())
 
-    def predictor(self, candidate: Candidate = SAFE) -> Predictor:
-        """A predictor that runs as `candidate` says; the caller closes it.
+    def predictor(self, candidate: Candidate = SAFE, *, shared: Path | None = None) -> Predictor:
+        """A predictor that runs as `candidate` says; the caller closes it. `shared` is as for `open_runtime`.
 
         Raises `NotFoundError` for a graph the package does not have, and what `open_runtime` and `open_weights` raise.
         `runtimes.torch.torch_predictor` runs the weights without compiling them.
@@ -177,12 +177,12 @@ class ModelPackage:
         if candidate.runtime == "torch":
             runtime: Runtime = open_weights(self.architecture, self.weights(), candidate)
         else:
-            runtime = self._open_graph(self.graphs[candidate.graph], candidate)
+            runtime = self._open_graph(self.graphs[candidate.graph], candidate, shared)
         return Predictor(self.pipeline, self.decoder, runtime)
 
-    def _open_graph(self, graph: Path, candidate: Candidate) -> GraphRuntime:
+    def _open_graph(self, graph: Path, candidate: Candidate, shared: Path | None) -> GraphRuntime:
         entry = self.bundle.files[graph.relative_to(self.path).as_posix()]
-        runtime = open_runtime(read_graph(graph, entry.sha256), candidate)
+        runtime = open_runtime(read_graph(graph, entry.sha256), candidate, shared=shared)
         taken = {name: _row_shape(spec.shape) for name, spec in self.pipeline.outputs.items()}
         if runtime.inputs != taken or not self._gives(runtime.outputs):
             raise BundleError(

@@ -131,11 +131,13 @@ class ManagementRoutes:
             for worker, answer in answers.items()
             if isinstance(answer, Answer) and answer.status == 200
         }
+        silent = [worker for worker, answer in answers.items() if isinstance(answer, WorkerLostError)]
+        if not told and silent:
+            raise NotReadyError(f"a worker must answer, got silence from {', '.join(silent)}; try again in a moment")
         if not told:
             raise NotFoundError(f"the model must be one that is served, got {name[:80]!r}")
         merged = [{**one, "worker": worker} for worker, reply in told.items() for one in reply["slowest"]]
         merged.sort(key=lambda one: one["total_us"], reverse=True)
-        silent = [worker for worker, answer in answers.items() if isinstance(answer, WorkerLostError)]
         facts = {**next(iter(told.values())), "slowest": merged[:KEPT], "silent": silent}
         return 200, orjson.dumps(facts)
 

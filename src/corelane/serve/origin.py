@@ -5,10 +5,7 @@ What is asked here may block on a disk or a network: `Keeper` calls it in a thre
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,8 +17,7 @@ from corelane.model.description import DESCRIPTION, read_description
 from corelane.model.package import ModelPackage
 from corelane.model.registry import Choice, ModelManager, Reference
 from corelane.serve.planned import Planned, PlanPlace
-from corelane.store.durable import discard
-from corelane.store.hold import hold, lock_directory
+from corelane.store.hold import hold, remove_unless_held
 
 Release = Callable[[], None]
 """Called when a package is served no more."""
@@ -121,7 +117,7 @@ class InRegistry:
         def release() -> None:
             if held is not None:
                 held.release()
-            _remove_unless_held(path)
+            remove_unless_held(path)
 
         return path, release
 
@@ -132,14 +128,3 @@ class InRegistry:
 
 def _nothing() -> None:
     """There is nothing to give back."""
-
-
-def _remove_unless_held(path: Path) -> None:
-    descriptor = lock_directory(path, fcntl.LOCK_EX)
-    if descriptor is None:
-        return
-    try:
-        with suppress(OSError):  # it goes with the server's temporary folder
-            discard(path)
-    finally:
-        os.close(descriptor)

@@ -107,13 +107,7 @@ def serve(
             observe=observe,
         )
         specs = [
-            WorkerSpec(
-                name,
-                worker_argv(_describe(template.model_copy(update={"name": name}))),
-                cpus,
-                until_stopped=True,
-            )
-            for name, cpus in zip(names, _shares(machine, config.workers), strict=True)
+            _spec(template, name, cpus) for name, cpus in zip(names, _shares(machine, config.workers), strict=True)
         ]
         supervisor = Supervisor(
             specs,
@@ -189,6 +183,12 @@ def _check_packages(packages: Sequence[Path], *, is_none_fine: bool) -> None:
         if name in served:
             raise ConfigError(f"served packages must have different names, got {name!r} from {served[name]} and {path}")
         served[name] = path
+
+
+def _spec(template: WorkerDescription, name: str, cpus: frozenset[int] | None) -> WorkerSpec:
+    """The worker called `name`, which is told what `template` says."""
+    argv = worker_argv(_describe(template.model_copy(update={"name": name})))
+    return WorkerSpec(name, argv, cpus, until_stopped=True)
 
 
 def _describe(description: WorkerDescription) -> Path:

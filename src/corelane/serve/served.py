@@ -65,7 +65,8 @@ class ServedModels:
     """Owns the servers of one process, their loops and their change, and nothing else.
 
     `on_broken` is called when a loop ends that was not asked to. `arriving` gives the requests that may hold an old
-    route. Belongs to one event loop; packages are loaded and released in one other thread.
+    route. `shared` is a folder in which the workers of the server share weights. Belongs to one event loop; packages
+    are loaded and released in one other thread.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class ServedModels:
         memory: MemoryManager,
         logger: SystemLogger,
         on_broken: Callable[[], None],
+        shared: Path | None = None,
     ) -> None:
         self.servers: dict[str, ModelServer] = {}
         self.beside: dict[str, Listed] = {}
@@ -86,6 +88,7 @@ class ServedModels:
         self._memory = memory
         self._logger = logger
         self._on_broken = on_broken
+        self._shared = shared
         self._runs: dict[ModelServer, _Runs] = {}
         self._held: set[ModelServer] = set()  # those that serve, and those that are on their way out
         self._queues: dict[str, Reservation] = {}  # of each model one, whichever version has it
@@ -153,7 +156,9 @@ class ServedModels:
         return plan
 
     def _load(self, path: Path) -> ModelServer:
-        return ModelServer(path, self._config, metrics=self._metrics, memory=self._memory, is_queue_reserved=True)
+        return ModelServer(
+            path, self._config, metrics=self._metrics, memory=self._memory, is_queue_reserved=True, shared=self._shared
+        )
 
     def _check_fits(self, server: ModelServer) -> None:
         """Raise `ConfigError` when callers of the version that is served could not go on with `server`."""

@@ -55,8 +55,9 @@ class ModelServer:
 
     Loading verifies the package, runs its golden rows and measures how long runs take. Its graph and the queue's bound
     are reserved in `memory`; the latter not where the caller has done it, for a model of which one version follows
-    another. Raises `BundleError`, `GoldenError` and `MemoryBudgetError`. All methods are for the event
-    loop's thread; only the computer is called elsewhere, as often at a time as the way has streams.
+    another. `shared` is a folder in which the workers of a server share weights. Raises `BundleError`, `GoldenError`
+    and `MemoryBudgetError`. All methods are for the event loop's thread; only the computer is called elsewhere, as
+    often at a time as the way has streams.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class ModelServer:
         clock: Clock | None = None,
         memory: MemoryManager | None = None,
         is_queue_reserved: bool = False,
+        shared: Path | None = None,
     ) -> None:
         self.config = config
         self.model = ModelPackage.load(model_path)
@@ -75,7 +77,9 @@ class ModelServer:
         clock = clock or SystemClock()
         self._slo = Slo.parse(config.slo) if config.slo else None
         quantile = QUANTILE if self._slo is None else self._slo.quantile
-        self._opener = WayOpener(self.model, memory, clock, batch_size=config.batch_size, quantile=quantile)
+        self._opener = WayOpener(
+            self.model, memory, clock, batch_size=config.batch_size, quantile=quantile, shared=shared
+        )
         with ExitStack() as reserved:  # given back where opening fails
             reserved.enter_context(memory.reserve(self.model.num_bytes, "model"))
             if not is_queue_reserved:

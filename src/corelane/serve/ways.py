@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 from corelane.core.clock import Clock
 from corelane.core.errors import CorelaneError, RequestError
@@ -77,12 +78,20 @@ class Way:
 
 
 class WayOpener:
-    """Opens ways of one model; each has answered the golden rows, and is warm."""
+    """Opens ways of one model; each has answered the golden rows, and is warm. `shared` is as for `open_runtime`."""
 
     def __init__(
-        self, model: ModelPackage, memory: MemoryManager, clock: Clock, *, batch_size: int, quantile: float
+        self,
+        model: ModelPackage,
+        memory: MemoryManager,
+        clock: Clock,
+        *,
+        batch_size: int,
+        quantile: float,
+        shared: Path | None = None,
     ) -> None:
         self._model = model
+        self._shared = shared
         self._memory = memory
         self._clock = clock
         self._batch_size = batch_size
@@ -90,7 +99,7 @@ class WayOpener:
 
     def opened(self, candidate: Candidate) -> Way:
         """The way that `candidate` says. Raises `BundleError`, `GoldenError` and what opening its runtime raises."""
-        predictor = self._model.predictor(candidate)
+        predictor = self._model.predictor(candidate, shared=self._shared)
         try:
             self._model.check_golden(predictor, graph=candidate.graph)
             pace = self._measured(predictor, candidate.streams)

@@ -58,6 +58,9 @@ if TYPE_CHECKING:
 CONTROL = "control"
 """In the socket directory: where workers leave word of models that were loaded or unloaded."""
 
+WEIGHTS = "weights"
+"""In the socket directory: graphs whose weights the workers share."""
+
 SWITCH_S = 0.0005
 """How long a run that has ended waits at most for the interpreter while the event loop is busy: Python's own 5 ms are
 half of what many runs take.
@@ -166,7 +169,8 @@ async def _serve(
     lifecycle = _Lifecycle(description, metrics.render, logger)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lifecycle.end)
-    models = ServedModels(config, metrics=metrics, memory=memory, logger=logger, on_broken=lifecycle.end)
+    shared = description.sockets / WEIGHTS if len(description.siblings) > 1 else None
+    models = ServedModels(config, metrics=metrics, memory=memory, logger=logger, on_broken=lifecycle.end, shared=shared)
     keepers = {keeper.name: keeper for keeper in _keepers(description, models, logger)}
     control = _control(description, keepers, models, logger)
     await _start(keepers, control)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from corelane.core.clock import Clock
+from corelane.store.durable import discard
 
 POLL_S = 0.05  # how late a waiting builder may notice; a poll costs microseconds
 
@@ -51,6 +52,18 @@ def lock_directory(path: Path, kind: int) -> int | None:
         pass  # locked by others, or renamed away meanwhile
     os.close(descriptor)
     return None
+
+
+def remove_unless_held(path: Path) -> None:
+    """Remove the directory `path`, unless somebody holds it; nobody can begin to while it goes."""
+    descriptor = lock_directory(path, fcntl.LOCK_EX)
+    if descriptor is None:
+        return
+    try:
+        with suppress(OSError):  # it goes with what it lies in
+            discard(path)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

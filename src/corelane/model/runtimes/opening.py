@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection
 from importlib.util import find_spec
+from pathlib import Path
 
 from corelane.core.errors import BundleError, ConfigError, MemoryBudgetError, MissingDependencyError, RequestError
 from corelane.core.types import JsonObject, NamedArrays
@@ -57,8 +58,11 @@ def runtimes_of(graph: str, isa: Collection[str]) -> tuple[RuntimeName, ...]:
     return tuple(name for name in usable_runtimes() if name in able)
 
 
-def open_runtime(graph: GraphFile, candidate: Candidate) -> GraphRuntime:
+def open_runtime(graph: GraphFile, candidate: Candidate, *, shared: Path | None = None) -> GraphRuntime:
     """`graph` in the library of `candidate`, ready for `candidate.streams` calls at the same time.
+
+    Processes that name the same folder `shared` have its weights once between them, where the library can do that:
+    ONNX Runtime can.
 
     Raises `ConfigError` for torch, which runs weights, and for bfloat16 in ONNX Runtime, which has none; `BundleError`
     for a graph that cannot be run; `MissingDependencyError` where the library is absent.
@@ -74,7 +78,7 @@ def open_runtime(graph: GraphFile, candidate: Candidate) -> GraphRuntime:
         raise ConfigError(f"a graph file must be run by a library that can, got {candidate}; choose another candidate")
     # One thread a call: a session has no pool then, and any number of callers share it.
     num_sessions = candidate.streams if candidate.threads > 1 else 1
-    sessions = [OnnxRuntime(graph, num_threads=candidate.threads) for _ in range(num_sessions)]
+    sessions = [OnnxRuntime(graph, num_threads=candidate.threads, shared=shared) for _ in range(num_sessions)]
     return Streams(sessions) if num_sessions > 1 else sessions[0]
 
 

@@ -7,6 +7,8 @@ Runtime's own default takes every core it sees.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 # ONNX Runtime keeps a device id and a database of events for its maker unless told not to before it is loaded; its own
@@ -21,6 +23,7 @@ from corelane.core.errors import MemoryBudgetError
 from corelane.core.types import Array, NamedArrays
 from corelane.model.runtimes.base import RowShape, closed, unfit
 from corelane.model.runtimes.graph_file import GraphFile, not_runnable
+from corelane.model.runtimes.onnx.shared import SharedGraph, shared_graph
 
 _LOAD_ERRORS = (
     ort_errors.Fail,
@@ -37,9 +40,13 @@ _LOAD_ERRORS = (
 class OnnxRuntime:
     """One ONNX Runtime session; about 1 us of overhead per call beside the library's own. May be shared by threads."""
 
-    def __init__(self, graph: GraphFile, *, num_threads: int = 1) -> None:
-        """Load `graph` with `num_threads` threads per call. Raises `BundleError` when it is not a graph we can run."""
-        session = _open(graph, num_threads)
+    def __init__(self, graph: GraphFile, *, num_threads: int = 1, shared: Path | None = None) -> None:
+        """Load `graph` with `num_threads` threads per call. Raises `BundleError` when it is not a graph we can run.
+
+        Sessions of all processes that name the same folder `shared` have one copy of its weights, if they are many.
+        """
+        self._shared = None if shared is None else shared_graph(graph, shared, lambda: _options(num_threads))
+        session = _open(graph, num_threads, self._shared)
         self.inputs = {node.name: tuple(map(_size, node.shape[1:])) for node in session.get_inputs()}
         self.outputs = {node.name: tuple(map(_size, node.shape[1:])) for node in session.get_outputs()}
         self._types = {node.name: node.type for node in session.get_outputs()}
@@ -67,6 +74,8 @@ class OnnxRuntime:
     def close(self) -> None:
         """Drop the session: its weights, and its threads if it had any."""
         self._run = _closed
+        if self._shared is not None:
+            self._shared.close()
 
 
 def _size(dimension: int | str | None) -> int | None:
@@ -90,7 +99,20 @@ def _closed(*_: object) -> list[Array]:
     raise closed()
 
 
-def _open(graph: GraphFile, num_threads: int) -> onnxruntime.InferenceSession:
+def _open(graph: GraphFile, num_threads: int, shared: SharedGraph | None) -> onnxruntime.InferenceSession:
+    options = _options(num_threads)
+    if shared is not None:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is optimised
+        with suppress(*_LOAD_ERRORS):  # torn, where the disk was full: the graph itself is judged without it
+            return onnxruntime.InferenceSession(shared.path, options, providers=["CPUExecutionProvider"])
+    try:
+        # The bytes, not the path: a graph that refers to files beside it is refused, and nothing is read twice.
+        return onnxruntime.InferenceSession(graph.content, _options(num_threads), providers=["CPUExecutionProvider"])
+    except _LOAD_ERRORS as error:
+        raise not_runnable(graph, f"ONNX Runtime {onnxruntime.__version__}", error) from error
+
+
+def _options(num_threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
@@ -102,8 +124,4 @@ def _open(graph: GraphFile, num_threads: int) -> onnxruntime.InferenceSession:
     # Where the CPU has no VNNI, products of unsigned and signed bytes overflow 16 bits; ONNX Runtime then shifts the
     # weights to unsigned, which is exact. It changes nothing where there is VNNI.
     options.add_session_config_entry("session.x64quantprecision", "1")
-    try:
-        # The bytes, not the path: a graph that refers to files beside it is refused, and nothing is read twice.
-        return onnxruntime.InferenceSession(graph.content, options, providers=["CPUExecutionProvider"])
-    except _LOAD_ERRORS as error:
-        raise not_runnable(graph, f"ONNX Runtime {onnxruntime.__version__}", error) from error
+    return options
