@@ -43,10 +43,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
     """A test that is marked `alone` waits for those in other processes to end, and none begins before it has ended."""
-    run: dict[str, str] | None = getattr(item.config, "workerinput", None)
-    if run is None:
+    if not hasattr(item.config, "workerinput"):  # one process runs all of them
         return (yield)
-    with turn(f"corelane-tests-{run['testrunuid']}", is_alone=item.get_closest_marker("alone") is not None):
+    folder = Path(item.config.option.basetemp).parent  # of all processes of this run
+    with turn(folder, is_alone=item.get_closest_marker("alone") is not None):
         return (yield)
 
 

@@ -7,17 +7,15 @@ who go on come to an end and nobody begins.
 from __future__ import annotations
 
 import fcntl
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def turn(name: str, *, is_alone: bool) -> Iterator[None]:
-    """Beside others, or alone, among all processes that call this with `name`."""
-    folder = Path(tempfile.gettempdir())
-    with (folder / f"{name}.gate").open("a") as gate, (folder / f"{name}.turn").open("a") as turns:
+def turn(folder: Path, *, is_alone: bool) -> Iterator[None]:
+    """Beside others, or alone, among all processes that call this with `folder`."""
+    with (folder / "gate").open("a") as gate, (folder / "turn").open("a") as turns:
         fcntl.flock(gate, fcntl.LOCK_EX)
         fcntl.flock(turns, fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH)
         if not is_alone:

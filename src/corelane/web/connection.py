@@ -300,7 +300,7 @@ class Connection(asyncio.Protocol):
                 self._read_head(exchange, *head[1:], most_bytes)
             except CorelaneError as error:
                 exchange.refusal, exchange.is_kept = error, False
-            is_remembered = exchange.refusal is None and sum(map(len, head[3])) <= REMEMBERED_BYTES
+            is_remembered = exchange.refusal is None and len(head[1]) + sum(map(len, head[3])) <= REMEMBERED_BYTES
             self._last_head = head if is_remembered else None
             if is_remembered:
                 self._last_path, self._last_headers = exchange.path, exchange.headers
