@@ -272,12 +272,29 @@ def test_a_call_without_an_end_is_answered(kind: Any, server: LiveServer) -> Non
         Client(server.url, timeout_s=float("nan"))
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"predictions": 1}', b"\xff"])
+BAD_TENSORS = (
+    b'{"predictions": "ab", "outputs": [{"name": "x", "datatype": "INT64", "shape": [1], "data": [%s], '
+    b'"parameters": %s}]}'
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"predictions": 1}',
+        b"\xff",
+        BAD_TENSORS % (b"1", b"null"),
+        BAD_TENSORS % (b"9" * 19, b"{}"),
+    ],
+)
 def test_a_reply_that_is_none_is_told(kind: Any, body: bytes) -> None:
     """It is the server's failure."""
     server = Scripted(*[reply(200, body)] * 3)
     with kind(server.url) as client:
-        with pytest.raises(ServerFailedError, match="must be predictions"):
+        with pytest.raises(ServerFailedError, match=r"must be (a list of )?predictions"):
             client.predict("m", [{"x": 1}])
         with pytest.raises(ServerFailedError, match="must be tensors"):
             client.infer("m", {"x": ROWS})

@@ -92,6 +92,12 @@ def test_who_finds_no_connection_free_waits_and_counts_it(is_kept: bool) -> None
     assert load_report(seen)["is_generator_late"]
 
 
+def test_answers_are_counted_until_the_last_of_them() -> None:
+    """A server that answers a hundred in a second, asked for them at once, answers a hundred a second."""
+    quick = Outcome(np.arange(100) / 1000, 1.0 - np.arange(100) / 1000, np.full(100, 200), np.zeros(100))
+    assert load_report(quick)["answered_per_s"] == pytest.approx(100.0)
+
+
 def test_what_was_never_sent_is_told_as_that() -> None:
     """A server that answers nobody holds the two connections: the other requests were not sent."""
     seen = outcome(reply(wait_s=60.0), np.arange(10) / 500, patience_s=0.3, max_connections=2)

@@ -54,8 +54,22 @@ class DeadlineBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """A connection. `timeout` is that of a step, and is left aside."""
         del timeout
-        left_s = _left_s(httpcore.ConnectTimeout)
-        return _DeadlineStream(self._inner.connect_tcp(host, port, left_s, local_address, socket_options))
+        error: httpcore.ConnectError | None = None
+        for address in _addresses(host, port):  # one by one: together each would get all the time
+            left_s = _left_s(httpcore.ConnectTimeout)
+            try:
+                return _DeadlineStream(self._inner.connect_tcp(address, port, left_s, local_address, socket_options))
+            except httpcore.ConnectError as refusal:
+                error = refusal
+        raise error or httpcore.ConnectError(f"{host} has no address")
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise httpcore.ConnectError(str(error)) from error
+    return [str(one[4][0]) for one in found]
 
 
 class _DeadlineStream(httpcore.NetworkStream):

@@ -144,7 +144,7 @@ class _Load:
             _, connection = await asyncio.get_running_loop().create_connection(
                 lambda: _Connection(self), self._host, self._port, ssl=self._tls
             )
-        except OSError:
+        except (OSError, UnicodeError):  # the second of a name that cannot be one
             if self._waiting:
                 self._answered(self._waiting.popleft(), LOST)
             return

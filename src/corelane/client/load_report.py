@@ -17,9 +17,10 @@ LAG_S = 0.01
 
 def load_report(outcome: Outcome) -> JsonObject:
     """Rates a second, how many requests had each status, and latencies in milliseconds: of answers with success, and of
-    refusals for overload.
+    refusals for overload. Answers are counted until the last reply; what had none is among the statuses only.
     """
     duration_s = float(np.ptp(outcome.due_s)) or 1.0
+    ended_s = float(np.nanmax(outcome.due_s + np.nan_to_num(outcome.latency_s)) - outcome.due_s.min())
     lag_s = outcome.lag_s[outcome.status != UNSENT]
     lag_s = lag_s[~np.isnan(lag_s)]  # where no connection could be made nothing was sent either
     answered = outcome.status == 200
@@ -28,7 +29,7 @@ def load_report(outcome: Outcome) -> JsonObject:
     return {
         "requests": len(outcome.status),
         "offered_per_s": (len(outcome.status) - 1) / duration_s,
-        "answered_per_s": int(answered.sum()) / duration_s,
+        "answered_per_s": int(answered.sum()) / max(duration_s, ended_s),
         "statuses": {names.get(one, str(one)): many for one, many in zip(seen.tolist(), counts.tolist(), strict=True)},
         "latency_ms": _percentiles(outcome.latency_s[answered]),
         "refusal_ms": _percentiles(outcome.latency_s[np.isin(outcome.status, SHED)]),

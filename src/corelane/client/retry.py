@@ -18,6 +18,7 @@ AGAIN = (ConnectionLostError, NotReadyError, OverloadedError)
 
 MAX_ATTEMPTS = 4
 FIRST_WAIT_S, MOST_WAIT_S = 0.05, 2.0
+SPREAD = 0.25  # of what the server asks for: those that it refused together do not come back together
 
 
 class RetryBudget:
@@ -31,10 +32,10 @@ class RetryBudget:
         self, share: float = 0.1, per_s: float = 1.0, window_s: float = 10.0, *, clock: Clock | None = None
     ) -> None:
         self._share, self._per_s = share, per_s
-        self._most = per_s * window_s
+        self._most = max(per_s * window_s, 1.0)  # what is saved must come to one at least
         self._monotonic = (clock or SystemClock()).monotonic
         self._lock = threading.Lock()
-        self._left = self._most
+        self._left = per_s * window_s
         self._seen_s = self._monotonic()
 
     def request(self) -> None:
@@ -75,7 +76,7 @@ class Attempts:
         self._done += 1
         wait_s = min(FIRST_WAIT_S * 2.0 ** (self._done - 1), MOST_WAIT_S) * (0.5 + self._random.random())
         if isinstance(error, OverloadedError):
-            wait_s = max(wait_s, error.retry_after_s)
+            wait_s = max(wait_s, error.retry_after_s * (1.0 + SPREAD * self._random.random()))
         can_help = isinstance(error, AGAIN) and self._done < MAX_ATTEMPTS and wait_s < self.left_s
         if not can_help or math.isinf(wait_s) or not self._budget.take():
             raise error

@@ -113,7 +113,7 @@ def infer_answer(body: bytes, headers: Mapping[str, str]) -> dict[str, Array]:
         head, behind = split_body(body, headers.get(HEADER))
         parts = BinaryParts(behind)
         return {output["name"]: _output(output, parts) for output in orjson.loads(head)["outputs"]}
-    except (RequestError, orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (RequestError, AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ServerFailedError("the reply must be tensors of the protocol, got another", detail=str(error)) from error
 
 
@@ -129,9 +129,12 @@ def predict_call(model: str, rows: Sequence[Mapping[str, Any]]) -> Call:
 def predict_answer(body: bytes) -> list[dict[str, Any]]:
     """The predictions in a reply to `predict_call`, one a row. Raises `ServerFailedError`."""
     try:
-        return list(orjson.loads(body)["predictions"])
+        predictions = orjson.loads(body)["predictions"]
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise ServerFailedError("the reply must be predictions, got another", detail=str(error)) from error
+    if type(predictions) is not list:
+        raise ServerFailedError("the reply must be a list of predictions, got another")
+    return predictions
 
 
 def metadata_answer(body: bytes) -> JsonObject:
@@ -165,7 +168,7 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> CorelaneEr
 
 def _tensor(name: str, given: Any) -> tuple[Array, str]:
     array = np.asarray(given)
-    if array.dtype.kind in "US" or array.dtype == object:
+    if array.ndim and (array.dtype.kind in "US" or array.dtype == object):
         return array.astype(object), "BYTES"
     datatype = _NAMES.get(array.dtype.newbyteorder("=").str)
     if datatype is None or array.ndim == 0:
