@@ -20,6 +20,17 @@ def _invoke(*arguments: str | Path) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+def test_the_command_that_is_installed_is_the_module() -> None:
+    """`corelane` beside the interpreter says what `python -m corelane` says."""
+    installed = Path(sys.executable).with_name("corelane")
+    told = [
+        subprocess.run([*command, "--help"], capture_output=True, text=True, check=True, timeout=60).stdout
+        for command in ([str(installed)], [sys.executable, "-m", "corelane"])
+    ]
+    assert told[0].replace("python -m ", "") == told[1].replace("python -m ", "")
+    assert "serve" in told[0]
+
+
 RUNS = [f"runs {command}" for command in ("list", "show", "compare", "lineage", "reindex")]
 
 CHECKPOINTS = [f"checkpoints {command}" for command in ("list", "verify", "prune")]

@@ -13,9 +13,15 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoeve
 
 from corelane.serve import worker_main
 
-if __name__ == "__main__":
+
+def main() -> None:
+    """The `corelane` command; a worker of a server goes past the command line and its library."""
     if sys.argv[1:2] == [worker_main.COMMAND]:
         sys.exit(worker_main.main(sys.argv[2:]))
-    from corelane.cli import main
+    from corelane.cli import main as command  # noqa: PLC0415 - which a worker does without
 
+    command()
+
+
+if __name__ == "__main__":
     main()
