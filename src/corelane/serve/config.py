@@ -20,10 +20,17 @@ MIB = 1 << 20
 
 
 AUTO = 0
+MAIN = "main"
 
 
 def _workers(value: object) -> object:
     return AUTO if value == "auto" else value
+
+
+def _management_port(value: object) -> object:
+    if value is not None and value != MAIN and (type(value) is not int or not 0 <= value <= 65535):
+        raise ValueError(f"must be main or a port from 0 to 65535, got {value!r}")
+    return value
 
 
 class ServeConfig(Section):
@@ -49,7 +56,7 @@ class ServeConfig(Section):
         description="What changes the models that are served: none, their aliases alone; explicit, calls to load and"
         " unload, and nothing else.",
     )
-    management_port: Annotated[int, Field(ge=0, le=65535)] | Literal["main"] | None = Field(
+    management_port: Annotated[int | Literal["main"] | None, BeforeValidator(_management_port)] = Field(
         None,
         description="Port of management, which the supervisor answers; 0 takes any free one; main: workers answer its"
         " calls on `port` and `grpc_port`, as Triton does; none: none, or any free one where `model_control` is"
@@ -180,7 +187,7 @@ class ServeConfig(Section):
         """The port of management, 0 for any; None where it has none of its own."""
         if self.management_port is None:
             return 0 if self.model_control == "explicit" else None
-        return None if self.management_port == "main" else self.management_port
+        return None if isinstance(self.management_port, str) else self.management_port
 
     @property
     def tls(self) -> Tls | None:
