@@ -132,8 +132,8 @@ class ManagementRoutes:
             if isinstance(answer, Answer) and answer.status == 200
         }
         silent = [worker for worker, answer in answers.items() if isinstance(answer, WorkerLostError)]
-        if not told and silent:
-            raise NotReadyError(f"a worker must answer, got silence from {', '.join(silent)}; try again in a moment")
+        if not any(isinstance(answer, Answer) for answer in answers.values()):
+            raise NotReadyError("a worker must be running and answer, got none that does; try again in a moment")
         if not told:
             raise NotFoundError(f"the model must be one that is served, got {name[:80]!r}")
         merged = [{**one, "worker": worker} for worker, reply in told.items() for one in reply["slowest"]]
