@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import httpcore
 
-from corelane.client.deadline_stream import DeadlineBackend, until
+from corelane.client.deadline_stream import MOST_S, DeadlineBackend, until
 from corelane.client.retry import Attempts, RetryBudget
 from corelane.client.wire import (
     Call,
@@ -36,7 +36,6 @@ from corelane.core.errors import ConfigError, ConnectionLostError, CorelaneError
 from corelane.core.types import Array, JsonObject
 
 MAX_CONNECTIONS = 64
-MOST_S = 1e6  # eleven days
 _LOST = (httpcore.NetworkError, httpcore.ProtocolError)
 
 

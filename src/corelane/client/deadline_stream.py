@@ -16,7 +16,7 @@ from typing import Any
 
 import httpcore
 
-MOST_S = 1e6
+MOST_S = 1e6  # eleven days, which any timer can count
 _DEADLINE: ContextVar[float] = ContextVar("deadline")
 
 
