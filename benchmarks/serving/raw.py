@@ -46,12 +46,12 @@ def made(case: RawCase, folder: Path) -> Made:
 
 
 def endpoint(one: Made) -> Endpoint:
-    """One worker that runs as its plan says."""
+    """A worker for each CPU, as `--workers auto` has it: the loop has all of them too."""
     name = one.package.parent.name
 
     def command(port: int) -> list[str]:
         serve = [sys.executable, "-m", "corelane", "serve", str(one.package), "--port", str(port)]
-        return [*serve, "--set", f"machine.cache={one.cache}"]
+        return [*serve, "--workers", "auto", "--set", f"machine.cache={one.cache}"]
 
     headers = {
         "Content-Type": "application/octet-stream",

@@ -46,6 +46,22 @@ def test_a_dumped_root_reads_back_equal(tmp_path: Path) -> None:
     assert parse_config(dump(root), RootConfig) == root
 
 
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"serve": {"host": "192.0.2.1"}}, r": serve\.host must be a loopback address"),
+        ({"serve": {"tls_key": "key.pem"}}, r": serve\.tls_certificate and tls_key must be given together"),
+        ({"serve": {"slo": "p99=soon"}}, r": serve\.slo must be like p99=20ms"),
+        ({"serve": {"management_port": 70000}}, r": serve\.management_port must be main or a port"),
+        ({"model": {"net": "mlp", "hidden": [0]}}, r": model\.hidden\.0 must be greater than or equal to 1"),
+    ],
+)
+def test_a_refused_value_is_named_with_its_section_and_once(section: dict[str, object], message: str) -> None:
+    """Whether it is refused alone, or by what its section checks as a whole."""
+    with pytest.raises(ConfigError, match=message):
+        from_values({"name": "a", **section}, base=Path())
+
+
 @pytest.mark.parametrize("name", ["", "Über", "../up", "a/b", "-a", "a" * 64])
 def test_names_that_cannot_be_folders_are_refused(name: str) -> None:
     """A name becomes a folder and a URL, so it is plain and bounded."""

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from corelane.core.errors import RequestError
 from corelane.model.package import ModelPackage
+from corelane.serve.again import MOST_FORMS
 from corelane.serve.oip import OipCodec
 from corelane.serve.request import Envelope, Request, Response
 from corelane.web.tensors import write_array
@@ -269,3 +270,72 @@ def test_over_the_wire(home: Path) -> None:
         refused = server.ask("POST", "/v1/models/wire:predict", body, headers)
         assert (refused.status, "must be JSON alone" in refused.json["error"]) == (400, True)
         assert "binary_tensor_data" in server.ask("GET", "/v2").json["extensions"]
+
+
+# --- requests whose JSON comes again ----------------------------------------------------------------------------------
+
+
+def facts(request: Request) -> tuple[Any, ...]:
+    """All that a request says, in a form that can be compared."""
+    columns = request.inputs if isinstance(request.inputs, dict) else {"": request.inputs}
+    arrays = [(name, values.dtype, values.shape, values.tobytes()) for name, values in columns.items()]  # type: ignore[union-attr]
+    rest = (request.num_rows, request.num_bytes, request.deadline_s, request.id, request.outputs)
+    return arrays, rest, request.in_bytes, request.wants_receipt
+
+
+ASKED = st.tuples(
+    st.sampled_from(["<f4", "<f8", "<f2", "<i8", "|u1"]),
+    st.integers(1, 3),
+    st.sampled_from(
+        [
+            {},
+            {"parameters": {"binary_data_output": True}},
+            {"outputs": [{"name": "probabilities", "parameters": {"binary_data": True}}]},
+            {"id": "7"},
+            {"parameters": {"timeout": 1000}},
+            {"parameters": {"receipt": True}},
+        ]
+    ),
+    st.booleans(),
+    st.floats(1, 100),
+)
+TYPE_NAMES = {"<f4": "FP32", "<f8": "FP64", "<f2": "FP16", "<i8": "INT64", "|u1": "UINT8"}
+
+
+@given(st.lists(ASKED, min_size=2, max_size=8))
+def test_a_request_means_the_same_when_its_words_come_again(
+    numeric: OipCodec, asked: list[tuple[str, int, dict[str, Any], bool, float]]
+) -> None:
+    """Whatever was asked before, as a codec says that sees such words for the first time."""
+    for number, (dtype, num_rows, options, wants_receipt, arrived_s) in enumerate(asked):
+        values = (np.arange(num_rows * 4) + number).astype(dtype).reshape(num_rows, 4)
+        body, said = packed(("features", TYPE_NAMES[dtype], [num_rows, 4], values.tobytes()), **options)
+        envelope = Envelope(arrived_s, arrived_s + 5, said.json_length, wants_receipt, arrived_s + 9)
+        fresh = OipCodec(numeric._model)
+        assert facts(numeric.parse(body, envelope)) == facts(fresh.parse(body, envelope))
+
+
+def test_words_that_come_again_with_other_bytes_are_judged_anew(numeric: OipCodec, picture: OipCodec) -> None:
+    """More or fewer bytes behind them are refused as before, and rows of pixels are the new ones."""
+    body, envelope = packed(("features", "FP32", [2, 4], ROWS.astype("<f4").tobytes()))
+    for _ in range(2):
+        numeric.parse(body, envelope)
+        for other in (body + b"x", body[:-1]):
+            with pytest.raises(RequestError, match=r"must end with its last tensor|up to the 31 left"):
+                numeric.parse(other, envelope)
+    (column,) = picture._columns.values()
+    for level in (3, 200):
+        pixels = np.full((2, *column.shape), level, dtype=np.uint8)
+        request = picture.parse(*packed((column.name, "UINT8", list(pixels.shape), pixels.tobytes())))
+        np.testing.assert_array_equal(request.inputs[column.name], pixels)  # type: ignore[call-overload]
+
+
+def test_only_so_many_forms_are_remembered(numeric: OipCodec) -> None:
+    """A client with ever new words costs no memory, and is answered as any other."""
+    for number in range(3 * MOST_FORMS):
+        for _ in range(2):
+            request = numeric.parse(
+                *packed(("features", "FP32", [2, 4], ROWS.astype("<f4").tobytes()), parameters={"mine": number})
+            )
+            np.testing.assert_array_equal(request.inputs, ROWS)  # type: ignore[arg-type]
+    assert len(numeric._forms._forms) <= MOST_FORMS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from corelane.serve.config import ServeConfig
 from corelane.serve.pace import Pace
 from corelane.serve.request import Response
 from corelane.serve.server import ModelServer
-from corelane.serve.ways import THREAD_HOP_S
+from corelane.serve.ways import ALONE_S, THREAD_HOP_S
 from tests.serve.packages import numeric_package
 from tests.serve.test_server import SLOW, count_runs, request_of, serving
 
@@ -131,6 +132,57 @@ def test_a_request_alone_gets_all_threads_and_several_the_better_way(
     assert "2 threads" in alone.receipt.plan
     plans = {response.receipt.plan for response in together}
     assert any("2 streams x 1 thread" in plan for plan in plans) == is_wide_better
+
+
+def watched(server: ModelServer, seconds: float = 0.0) -> list[int]:
+    """The threads in which runs take place from now on, each of which takes `seconds` more."""
+    threads: list[int] = []
+    predict = server.predictor.predict_matrix
+
+    def watch(values: Any) -> Any:
+        threads.append(threading.get_ident())
+        time.sleep(seconds)
+        return predict(values)
+
+    server.predictor.predict_matrix = watch  # type: ignore[method-assign]
+    return threads
+
+
+def test_a_worker_of_one_thread_runs_what_is_not_long_itself_and_gives_others_their_turn(package: Path) -> None:
+    """On the event loop's thread, a batch a turn: a health check waits for one run, not for all that wait."""
+    server = ModelServer(package, ServeConfig(batch_size=1))
+    server.pace = MEDIUM
+    threads = watched(server)
+
+    async def scenario() -> list[int]:
+        asked = [asyncio.create_task(server.infer(request_of(np.zeros(4)))) for _ in range(5)]
+        seen = []
+        while not all(task.done() for task in asked):
+            await asyncio.sleep(0)
+            seen.append(len(threads))
+        await asyncio.gather(*asked)
+        return seen
+
+    seen = serving(server, scenario)
+    server.close()
+    assert threads == [threading.get_ident()] * 5
+    assert {1, 2, 3, 4} <= set(seen)
+
+
+def test_a_worker_of_one_thread_hands_over_what_has_become_long(package: Path) -> None:
+    """A model that is slower than it was at load would hold up everybody."""
+    server = ModelServer(package, ServeConfig(batch_size=1))
+    server.pace = MEDIUM
+    threads = watched(server, 4 * ALONE_S)
+
+    async def scenario() -> None:
+        for _ in range(6):
+            await server.infer(request_of(np.zeros(4)))
+
+    serving(server, scenario)
+    server.close()
+    assert threads[0] == threading.get_ident()
+    assert threads[-1] != threading.get_ident()
 
 
 def test_admission_counts_all_threads(server: ModelServer) -> None:

@@ -174,6 +174,8 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 
 # --- explaining a refusal ---------------------------------------------------------------------------------------------
 
+_NAMES_ITS_KEY = re.compile(r"\w+( and \w+)? must ")  # a section's own check says which of its keys it is about
+
 
 def _explain(errors: Sequence[ErrorDetails], root: type[BaseModel], lines: Mapping[KeyPath, int], name: str) -> str:
     # A typo in a key often causes the other complaints, so an unknown key is told first.
@@ -194,9 +196,12 @@ def _explain(errors: Sequence[ErrorDetails], root: type[BaseModel], lines: Mappi
         key = context["discriminator"].strip("'")
         return f"{where}: {dotted}.{key} must be one of {context['expected_tags']}, got {context['tag']!r}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    verb = "" if message.startswith("must ") else "must be "
     got = "" if ", got " in message else f", got {_short(first['input'])}"
-    return f"{where}: {dotted or 'the configuration'} {verb}{message}{got}; see `corelane config schema`"
+    if _NAMES_ITS_KEY.match(message):
+        subject = f"{dotted}." if dotted else ""
+    else:
+        subject = f"{dotted or 'the configuration'} " + ("" if message.startswith("must ") else "must be ")
+    return f"{where}: {subject}{message}{got}; see `corelane config schema`"
 
 
 def _short(value: object) -> str:

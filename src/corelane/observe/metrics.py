@@ -65,6 +65,7 @@ class MetricsCollector:
         self._series: dict[str, set[tuple[str, ...]]] = {}
         self._readings: dict[tuple[str, tuple[str, ...]], _Reading] = {}
         self._meters: dict[tuple[str, str], RequestMeter] = {}
+        self._batch_meters: dict[str, BatchMeter] = {}
         self.gauge("corelane_system_up").set(1)
 
     # --- records ------------------------------------------------------------------------------------------------------
@@ -144,18 +145,23 @@ class MetricsCollector:
             return meter
 
     def batch_meter(self, model: str) -> BatchMeter:
-        """A meter for the batches of `model`; make it once, use it per batch."""
-        return BatchMeter(
-            self.histogram("corelane_inference_batch_rows", model).observe,
-            self.histogram("corelane_inference_compute_seconds", model).observe,
-        )
+        """The meter for the batches of `model`; ask once, use per batch."""
+        with self._lock:
+            meter = self._batch_meters.get(model)
+            if meter is None:
+                meter = self._batch_meters[model] = BatchMeter(
+                    self.histogram("corelane_inference_batch_rows", model),
+                    self.histogram("corelane_inference_compute_seconds", model),
+                )
+            return meter
 
     # --- exposition ---------------------------------------------------------------------------------------------------
 
     def render(self) -> bytes:
         """Everything in Prometheus' text format (UTF-8), after taking the watched readings. Serve as `CONTENT_TYPE`."""
         with self._lock:
-            readings, meters = list(self._readings.values()), list(self._meters.values())
+            readings = list(self._readings.values())
+            meters: list[RequestMeter | BatchMeter] = [*self._meters.values(), *self._batch_meters.values()]
         for meter in meters:
             meter.flush()
         values = [float(reading.read()) for reading in readings]  # without the lock: a reading may be slow

@@ -159,7 +159,7 @@ class ServeConfig(Section):
             try:
                 Slo.parse(text)
             except ConfigError as error:
-                raise ValueError(error.message) from error
+                raise ValueError(error.message.removeprefix("the SLO ")) from error
         return text
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ from corelane.core.types import JsonObject
 from corelane.data.schema import Column
 from corelane.model.package import ModelPackage
 from corelane.model.signature import TensorMeta
+from corelane.serve.again import Forms
 from corelane.serve.columns import check_names, column_values
 from corelane.serve.extensions import PLATFORM
 from corelane.serve.request import BARE, Envelope, Inputs, Request, Response
@@ -29,6 +30,7 @@ from corelane.web.tensors import (
     NOTHING_BEHIND,
     OCTETS,
     SIZE,
+    TIMEOUT,
     TYPES,
     WANTED,
     BinaryParts,
@@ -41,7 +43,6 @@ from corelane.web.tensors import (
 MAX_LENGTH = 1 << 31  # elements along one axis; a body cannot hold more
 MAX_ID = 1024  # characters of a request's id
 RECEIPT = "receipt"  # the parameter that asks for times with the answer
-TIMEOUT = "timeout"  # the parameter that says within how many microseconds a request must be answered
 
 
 class OipCodec:
@@ -55,6 +56,7 @@ class OipCodec:
         self._is_matrix_known = self._matrix is not None and list(self._columns) != [self._matrix.name]
         self.header = {"model_name": model.name, "model_version": str(model.version)}
         self._model = model
+        self._forms = Forms()
 
     # --- in -----------------------------------------------------------------------------------------------------------
 
@@ -65,7 +67,12 @@ class OipCodec:
         if envelope.json_length == "0":
             return self._read_raw(body, envelope)
         text, behind = split_body(body, envelope.json_length)
-        return self.parse_message(_object(text), BinaryParts(behind), envelope, len(body))
+        known = self._forms.request(text, behind, envelope)
+        if known is not None:
+            return known
+        request = self.parse_message(_object(text), BinaryParts(behind), envelope, len(body))
+        self._forms.remember(text, behind, request)
+        return request
 
     def parse_message(self, message: JsonObject, parts: BinaryParts, envelope: Envelope, num_bytes: int) -> Request:
         """The request in a JSON object, and the bytes of its tensors behind it; `num_bytes` is its size in all."""

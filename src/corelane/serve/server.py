@@ -34,7 +34,7 @@ from corelane.serve.request import Deliver, Receipt, Request, Response, Waiting
 from corelane.serve.slo import Slo
 from corelane.serve.slowest import Slowest, SlowRequest
 from corelane.serve.tail import QUANTILE
-from corelane.serve.ways import THREAD_HOP_S, Way, WayOpener
+from corelane.serve.ways import ALONE_S, THREAD_HOP_S, Way, WayOpener
 
 AHEAD_S = 0.01  # a run that is longer is not kept in line: who comes after it might have to be answered sooner
 CLOSE_LOOK_S = 0.01  # between two looks whether the runs of a way that is used no more have ended
@@ -90,7 +90,8 @@ class ModelServer:
         self._retired: list[Way] = []  # used no more, and still open
         # Where a length is free, the pace was measured at another one: such rows never stay on the event loop's thread.
         pipeline = self.model.pipeline
-        self._hop_s = -math.inf if isinstance(pipeline, TensorPipeline) and pipeline.free else THREAD_HOP_S
+        is_free = isinstance(pipeline, TensorPipeline) and bool(pipeline.free)
+        self._hop_s, self._alone_s = (-math.inf, -math.inf) if is_free else (THREAD_HOP_S, ALONE_S)
         self.request_queue = RequestQueue(config.queue_size, config.queue_bytes)
         self._monotonic = clock.monotonic
         self.batch_processor = BatchProcessor(config.batch_size, delay_s=config.batch_delay_s, clock=clock)
@@ -242,7 +243,7 @@ class ModelServer:
     def _drain_s(self, num_rows: int) -> float:
         """Seconds in which `num_rows` rows that wait are run, as many at a time as may be."""
         way = self._busy
-        is_inline = way.pace.expected_s(self.config.batch_size) <= self._hop_s
+        is_inline = self._is_inline(way, self.config.batch_size)
         return way.tail.drain_s(num_rows) / (1 if is_inline else way.candidate.streams)
 
     def _busy_s(self, now_s: float) -> float:
@@ -313,17 +314,26 @@ class ModelServer:
                 self._turn_at(decision.until_s, now_s)
                 return
             num_requests = in_time(queue.waiting, decision.num_requests, self.config.batch_size, way.tail, now_s)
-            if way.candidate.num_threads > 1 and way.pace.expected_s(queue.num_rows) > self._hop_s:
+            if way.candidate.num_threads > 1 and not self._is_inline(way, queue.num_rows):
                 num_requests = self._share(way, num_requests)
             batch = without_late(queue.take(num_requests), way.tail, now_s, is_last=not queue.waiting)
             if not batch:
                 continue
             num_rows = sum([request.num_rows for _, request, _ in batch])
-            if way.pace.expected_s(num_rows) > self._hop_s:
+            if not self._is_inline(way, num_rows):
                 self._process_batch(_Run(batch, way, num_rows, now_s))
-            else:
-                requests = [request for _, request, _ in batch]
-                self._send_responses(batch, self._computer.compute(requests, way), way, now_s)
+                continue
+            requests = [request for _, request, _ in batch]
+            self._send_responses(batch, self._computer.compute(requests, way), way, now_s)
+            if queue.waiting and way.pace.expected_s(num_rows) > self._hop_s:
+                self._see_to_a_turn()  # what else the event loop has to do comes first
+                return
+
+    def _is_inline(self, way: Way, num_rows: int) -> bool:
+        """Whether a run of `num_rows` rows stays on the event loop's thread."""
+        if way.pace.expected_s(num_rows) <= self._hop_s:
+            return True
+        return way.candidate.num_threads == 1 and way.tail.expected_s(num_rows) <= self._alone_s
 
     def _way(self) -> Way | None:
         """How the next batch is run: alone on all threads, beside others on one, or not now (None)."""

@@ -8,6 +8,7 @@ The source is Triton's extension_binary_data.md; what it leaves open is decided 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,9 @@ from corelane.core.types import Array
 HEADER = "inference-header-content-length"
 SIZE, WANTED, ALL_WANTED = "binary_data_size", "binary_data", "binary_data_output"
 """Parameters: the bytes of a tensor that are not in the JSON; that an output comes in bytes; that all of them do."""
+
+TIMEOUT = "timeout"
+"""The parameter of a request that says within how many microseconds it must be answered."""
 
 TIMEOUT_HEADER = "corelane-timeout-ms"
 """Within how many milliseconds after its arrival a request must be answered; then 504, and it is not run any more."""
@@ -32,6 +36,7 @@ FLOAT_TYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype(np.float32), "FP64": n
 _NATIVE = {**INTEGER_TYPES, **FLOAT_TYPES, "BOOL": np.dtype(np.bool_)}
 TYPES = {name: dtype.newbyteorder("<") for name, dtype in (_NATIVE | {"FP16": np.dtype(np.float16)}).items()}
 _PREFIX = np.dtype("<u4")
+_IS_LITTLE = sys.byteorder == "little"
 _MAX_DIGITS = 12  # of a length that fits a body
 
 
@@ -42,9 +47,11 @@ def split_body(body: bytes, length: str | None) -> tuple[bytes, memoryview]:
     """
     if length is None:
         return body, memoryview(b"")
-    if not (length.isascii() and length.isdecimal() and len(length) <= _MAX_DIGITS) or int(length) > len(body):
-        raise RequestError(f"the header {HEADER} must be at most the body's {len(body)} bytes, got {length[:20]!r}")
-    return body[: int(length)], memoryview(body)[int(length) :]
+    if length.isascii() and length.isdecimal() and len(length) <= _MAX_DIGITS:
+        num_bytes = int(length)
+        if num_bytes <= len(body):
+            return body[:num_bytes], memoryview(body)[num_bytes:]
+    raise RequestError(f"the header {HEADER} must be at most the body's {len(body)} bytes, got {length[:20]!r}")
 
 
 class BinaryParts:
@@ -110,4 +117,6 @@ def write_array(array: Array) -> bytes:
     if array.dtype.kind == "O":
         texts = [str(element).encode() for element in array.ravel()]
         return b"".join([len(text).to_bytes(4, "little") + text for text in texts])
-    return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+    if not array.dtype.isnative or not _IS_LITTLE:
+        array = array.astype(array.dtype.newbyteorder("<"))
+    return array.tobytes()
