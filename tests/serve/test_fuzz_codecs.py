@@ -52,7 +52,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Mode
 def answered(server: ModelServer, codec: Any, request: Request) -> None:
     """Run `request` and write its answer; whatever is refused on the way must be the caller's fault."""
     assert isinstance(request, Request)
-    result = server._computer.compute([request], server._narrow)[0]
+    result = server.runner.compute([request], server.runner.narrow)[0]
     if isinstance(result, Response):
         codec.render(result)
     else:
@@ -408,6 +408,6 @@ def test_a_corpus_entry_is_refused_where_it_must_be(servers: dict[str, ModelServ
 def outcome(server: ModelServer, body: bytes) -> Response | BaseException:
     """What comes of records: an answer, or why there is none."""
     try:
-        return server._computer.compute([RecordCodec(server).parse(body)], server._narrow)[0]
+        return server.runner.compute([RecordCodec(server).parse(body)], server.runner.narrow)[0]
     except RequestError as error:
         return error

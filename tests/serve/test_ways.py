@@ -106,7 +106,7 @@ def test_a_run_takes_no_more_rows_than_pay(server: ModelServer) -> None:
 
     serving(server, scenario)
     assert sizes == [1] * 5
-    way = server._narrow
+    way = server.runner.narrow
     way.pace = Pace(THREAD_HOP_S * 3, THREAD_HOP_S * 19)  # four fixed parts of 200 us in 4 rows of 3.8 ms
     assert way.paying_rows == 4
 
@@ -123,9 +123,9 @@ def test_a_request_alone_gets_all_threads_and_several_the_better_way(
 
     async def scenario() -> tuple[Response, list[Response]]:
         await server.adopt(Candidate("onnxruntime", "fp32", threads=2))
-        assert server._wide is not None
-        server._narrow.pace = Pace(0.0, 0.010)
-        server._wide.pace = Pace(0.0, 0.015 if is_wide_better else 0.025)
+        assert server.runner.wide is not None
+        server.runner.narrow.pace = Pace(0.0, 0.010)
+        server.runner.wide.pace = Pace(0.0, 0.015 if is_wide_better else 0.025)
         return await asked(), await asyncio.gather(*(asked() for _ in range(4)))
 
     alone, together = serving(server, scenario)
