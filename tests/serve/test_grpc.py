@@ -227,6 +227,34 @@ def test_watching_is_bounded_and_ends_with_the_server(packages: tuple[Path, Path
         assert [one.status for one in streams[0]] == [NOT_SERVING]
 
 
+def test_calls_under_way_are_bounded(packages: tuple[Path, Path]) -> None:
+    """One more than there may be is refused at once, and welcome when another has ended."""
+    with (
+        serving(packages[0], grpc_port=0, max_connections=3) as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
+    ):
+        watch = channel.unary_stream(
+            f"/{HEALTH_SERVICE}/Watch", response_deserializer=HEALTH_MESSAGES["HealthCheckResponse"].FromString
+        )
+        streams = [watch(b"") for _ in range(3)]
+        assert {next(stream).status for stream in streams} == {SERVING}
+        live = channel.unary_unary(
+            f"/{SERVICE}/ServerLive", response_deserializer=MESSAGES["ServerLiveResponse"].FromString
+        )
+        with pytest.raises(grpc.RpcError) as caught:
+            live(b"", timeout=10)
+        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        streams.pop().cancel()
+        until(lambda: is_answered(live))
+
+
+def is_answered(call: Callable[..., Any]) -> bool:
+    try:
+        return bool(call(b"", timeout=10).live)
+    except grpc.RpcError:
+        return False
+
+
 def one_more_is_let_in(watch: Callable[..., Any]) -> bool:
     stream = watch(b"")
     try:

@@ -116,7 +116,10 @@ class ServeConfig(Section):
         description="Most bytes of bodies that are still arriving, in each worker; more get 429.",
     )
     max_connections: int = Field(
-        2048, ge=1, le=65536, description="Most open connections per worker; more wait to be accepted."
+        2048,
+        ge=1,
+        le=65536,
+        description="Most open connections per worker, more wait to be accepted; and most calls of gRPC under way.",
     )
     header_timeout_s: float = Field(
         30.0, gt=0, le=3600, description="Longest time for a request's head, and that a kept connection may idle."

@@ -65,7 +65,11 @@ Answer = Callable[[Any, Context], Awaitable[Any]]
 
 
 class GrpcServer:
-    """Answers for `models` on an address that other workers may share. Belongs to one event loop."""
+    """Answers for `models` on an address that other workers may share. Belongs to one event loop.
+
+    Of messages more than `max_body` bytes long, and of calls beyond `max_calls` under way, the callers are told
+    RESOURCE_EXHAUSTED.
+    """
 
     def __init__(
         self,
@@ -75,6 +79,7 @@ class GrpcServer:
         metrics: MetricsCollector,
         report: Callable[[BaseException, Failure], None],
         max_body: int,
+        max_calls: int,
         request_timeout_s: float,
         control: ModelControl,
         has_reflection: bool = False,
@@ -95,7 +100,8 @@ class GrpcServer:
         self._request_timeout_s = request_timeout_s
         self._health = Health(models, lifecycle)
         options = [("grpc.so_reuseport", 1), ("grpc.max_receive_message_length", max_body)]
-        self._server = grpc.aio.server(options=[*options, ("grpc.max_send_message_length", -1)])
+        options.append(("grpc.max_send_message_length", -1))
+        self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=max_calls)
         reflection = Reflection().handlers() if has_reflection else []
         self._server.add_generic_rpc_handlers((self._inference(), self._health_check(), *reflection))
 

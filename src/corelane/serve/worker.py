@@ -286,6 +286,7 @@ async def _started_grpc(
         metrics=metrics,
         report=lifecycle.report,
         max_body=description.serve.max_body,
+        max_calls=description.serve.max_connections,
         request_timeout_s=description.serve.request_timeout_s,
         control=control,
         has_reflection=description.serve.grpc_reflection,
