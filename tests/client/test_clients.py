@@ -229,6 +229,30 @@ def test_a_call_is_over_at_its_deadline_whatever_comes(kind: Any, stall: str) ->
         is_over.set()
 
 
+def test_a_look_up_that_takes_for_ever_is_over_at_the_deadline_too(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name servers that do not answer: the C library asks them for a quarter of a minute and more."""
+    released = threading.Event()
+
+    def look_up(*_: Any, **__: Any) -> Any:
+        released.wait(30)
+        raise socket.gaierror("nobody told")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    began_s = time.monotonic()
+    with kind("http://models.example:8000", timeout_s=0.5) as client:
+        with pytest.raises(DeadlineError):
+            client.infer("m", {"features": ROWS})
+        assert time.monotonic() - began_s < 3
+        released.set()
+
+
+@pytest.mark.parametrize("host", ["nobody.invalid", "a" * 70 + ".example"])
+def test_a_name_that_nobody_has_is_told(kind: Any, host: str) -> None:
+    """At once, or when the deadline is over where there is no network to ask."""
+    with kind(f"http://{host}:8000", timeout_s=2) as client, pytest.raises((ConnectionLostError, DeadlineError)):
+        client.infer("m", {"features": ROWS})
+
+
 def test_a_large_request_is_over_at_its_deadline_too(kind: Any) -> None:
     """A server that takes a little of it now and then."""
     is_over = threading.Event()

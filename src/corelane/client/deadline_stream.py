@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any
 
 import httpcore
@@ -65,11 +67,27 @@ class DeadlineBackend(httpcore.NetworkBackend):
 
 
 def _addresses(host: str, port: int) -> list[str]:
+    """Of `host`, from a thread that nobody waits for beyond the deadline: the C library asks name servers for as long
+    as it likes. Raises `ConnectError`, and `ConnectTimeout` where they do not answer in time.
+    """
+    answers: SimpleQueue[list[str] | OSError | UnicodeError] = SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:  # the latter where a part of the name is too long for one
+            answers.put(error)
+        else:
+            answers.put([str(one[4][0]) for one in found])
+
+    Thread(target=look_up, name="look-up", daemon=True).start()
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise httpcore.ConnectError(str(error)) from error
-    return [str(one[4][0]) for one in found]
+        answer = answers.get(timeout=_left_s(httpcore.ConnectTimeout))
+    except Empty as error:
+        raise httpcore.ConnectTimeout(f"no name server told the address of {host} in time") from error
+    if not isinstance(answer, list):
+        raise httpcore.ConnectError(str(answer)) from answer
+    return answer
 
 
 class _DeadlineStream(httpcore.NetworkStream):

@@ -56,7 +56,9 @@ class ServeConfig(Section):
         description="What changes the models that are served: none, their aliases alone; explicit, calls to load and"
         " unload, and nothing else.",
     )
-    management_port: Annotated[int | Literal["main"] | None, BeforeValidator(_management_port)] = Field(
+    management_port: Annotated[
+        Annotated[int, Field(ge=0, le=65535)] | Literal["main"] | None, BeforeValidator(_management_port)
+    ] = Field(
         None,
         description="Port of management, which the supervisor answers; 0 takes any free one; main: workers answer its"
         " calls on `port` and `grpc_port`, as Triton does; none: none, or any free one where `model_control` is"
