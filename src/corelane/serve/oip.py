@@ -21,12 +21,22 @@ from corelane.serve.again import Forms
 from corelane.serve.columns import check_names, column_values
 from corelane.serve.extensions import PLATFORM
 from corelane.serve.request import BARE, Envelope, Inputs, Request, Response
-from corelane.serve.values import MAX_RANK, NUMBER_TYPES, check_integers, flat, numbers, short
+from corelane.serve.tensor_fields import (
+    binary_size,
+    check_number_type,
+    check_parameters,
+    check_shape,
+    name_of,
+    number_type,
+    shape_of,
+    timeout_s,
+    wrong_datatype,
+)
+from corelane.serve.values import flat, numbers, short
 from corelane.web.exchange import JSON, Headers
 from corelane.web.tensors import (
     ALL_WANTED,
     HEADER,
-    INTEGER_TYPES,
     NOTHING_BEHIND,
     OCTETS,
     SIZE,
@@ -40,7 +50,6 @@ from corelane.web.tensors import (
     write_array,
 )
 
-MAX_LENGTH = 1 << 31  # elements along one axis; a body cannot hold more
 MAX_ID = 1024  # characters of a request's id
 RECEIPT = "receipt"  # the parameter that asks for times with the answer
 
@@ -109,7 +118,7 @@ class OipCodec:
         return request
 
     def _read(self, tensors: list[Any], parts: BinaryParts) -> tuple[Inputs, int]:
-        names = [_name(tensor) for tensor in tensors]
+        names = [name_of(tensor) for tensor in tensors]
         if self._matrix is not None and self._is_matrix_known and names == [self._matrix.name]:
             return self._read_matrix(tensors[0], self._matrix, parts)
         check_names(names, self._columns, "the input")
@@ -126,22 +135,22 @@ class OipCodec:
         return columns, num_rows
 
     def _read_matrix(self, tensor: JsonObject, matrix: TensorMeta, parts: BinaryParts) -> tuple[Inputs, int]:
-        shape = _shape(tensor, matrix)
+        shape = shape_of(tensor, matrix)
         if len(shape) != 2 or shape[1] != matrix.shape[1]:
             raise RequestError(f"the shape of {matrix.name!r} must be {list(matrix.shape)}, got {shape}")
-        size = _binary_size(tensor)
+        size = binary_size(tensor)
         if size is not None:
             return read_numbers(
-                parts.take(size, matrix.name), _number_type(tensor, matrix.name), shape, matrix.name
+                parts.take(size, matrix.name), number_type(tensor, matrix.name), shape, matrix.name
             ), shape[0]
         elements = flat(tensor.get("data"), shape, matrix.name)
-        _check_number_type(tensor, elements, matrix.name)
+        check_number_type(tensor, elements, matrix.name)
         return numbers(elements, repr(matrix.name)).reshape(shape), shape[0]
 
     def _read_column(self, column: Column, tensor: JsonObject, parts: BinaryParts) -> tuple[list[int], Any]:
         meta = self._inputs[column.name]
-        shape = _shape(tensor, meta)
-        size = _binary_size(tensor)
+        shape = shape_of(tensor, meta)
+        size = binary_size(tensor)
         if size is not None:
             return self._read_binary(column, tensor, shape, parts.take(size, column.name))
         data = tensor.get("data")
@@ -149,7 +158,7 @@ class OipCodec:
         is_text = column.kind in ("categorical", "date")
         if datatype == "BYTES" or is_text:
             if datatype != "BYTES" or not (is_text or column.kind == "image"):
-                raise _wrong_datatype(column.name, meta.datatype, datatype)
+                raise wrong_datatype(column.name, meta.datatype, datatype)
             if shape[1:] not in ([], [1]):
                 raise RequestError(f"the shape of {column.name!r} must be [-1], got {shape}")
             shape = shape[:1]
@@ -159,14 +168,14 @@ class OipCodec:
             if shape[1:] not in ([], [1]):
                 raise RequestError(f"the shape of {column.name!r} must be [-1], got {shape}")
             data = flat(data, shape, repr(column.name))
-            _check_number_type(tensor, data, column.name)
+            check_number_type(tensor, data, column.name)
             shape = shape[:1]
         else:
             shape = _fit_image(column, shape) if column.kind == "image" else shape
-            _check_shape(column.name, meta, shape)
+            check_shape(column.name, meta, shape)
             data = flat(data, shape, repr(column.name))
             if datatype != "BOOL" or column.dtype != "bool":
-                _check_number_type(tensor, data, column.name)
+                check_number_type(tensor, data, column.name)
         return shape, column_values(column, data, shape)
 
     def _read_binary(
@@ -177,7 +186,7 @@ class OipCodec:
         is_text = column.kind in ("categorical", "date")
         if datatype == "BYTES" or is_text:
             if datatype != "BYTES" or not (is_text or column.kind == "image"):
-                raise _wrong_datatype(column.name, meta.datatype, datatype)
+                raise wrong_datatype(column.name, meta.datatype, datatype)
             if shape[1:] not in ([], [1]):
                 raise RequestError(f"the shape of {column.name!r} must be [-1], got {shape}")
             elements = read_bytes(content, shape[0], column.name)
@@ -188,8 +197,8 @@ class OipCodec:
             shape = shape[:1]
         else:
             shape = _fit_image(column, shape) if column.kind == "image" else shape
-            _check_shape(column.name, meta, shape)
-        kind = "BOOL" if datatype == "BOOL" and column.dtype == "bool" else _number_type(tensor, column.name)
+            check_shape(column.name, meta, shape)
+        kind = "BOOL" if datatype == "BOOL" and column.dtype == "bool" else number_type(tensor, column.name)
         values = read_numbers(content, kind, shape, column.name)
         return shape, values.astype(np.float64) if column.kind == "numeric" else values
 
@@ -197,10 +206,10 @@ class OipCodec:
         request.id = message.get("id")
         if "id" in message and (type(request.id) is not str or len(request.id) > MAX_ID):
             raise RequestError(f"id must be a string of at most {MAX_ID} characters, got {short(request.id)}")
-        _check_parameters(message, "the request")
+        check_parameters(message, "the request")
         parameters = message.get("parameters") or {}
         if TIMEOUT in parameters:
-            request.deadline_s = envelope.within(_timeout_s(parameters[TIMEOUT]))
+            request.deadline_s = envelope.within(timeout_s(parameters[TIMEOUT]))
         if parameters.get(RECEIPT) is True:
             request.wants_receipt = True
         is_all = parameters.get(ALL_WANTED) is True
@@ -212,7 +221,7 @@ class OipCodec:
         if type(wanted) is not list:
             raise RequestError(f"outputs must be a list of tensors, got {short(wanted)}")
         if wanted:
-            names = [_name(output) for output in wanted]
+            names = [name_of(output) for output in wanted]
             check_names([*names, *(name for name in self._outputs if name not in names)], self._outputs, "the output")
             request.outputs = tuple(names)
             flags = [(output.get("parameters") or {}).get(WANTED, is_all) for output in wanted]
@@ -291,82 +300,11 @@ def _object(body: bytes) -> JsonObject:
     return message
 
 
-def _name(tensor: Any) -> str:
-    if type(tensor) is not dict or type(tensor.get("name")) is not str:
-        raise RequestError(f"a tensor must be an object with a name, got {short(tensor)}")
-    if "parameters" in tensor:
-        _check_parameters(tensor, repr(tensor["name"][:80]))
-    return tensor["name"]  # type: ignore[no-any-return]
-
-
-def _check_parameters(holder: JsonObject, what: str) -> None:
-    """Unknown parameters are ignored, as the protocol has it; values of a type it does not know are refused."""
-    parameters = holder.get("parameters")
-    if parameters is None:
-        return
-    if type(parameters) is not dict or not all(type(one) in (str, int, float, bool) for one in parameters.values()):
-        raise RequestError(
-            f"the parameters of {what} must be strings, numbers or booleans by name, got {short(parameters)}"
-        )
-
-
-def _shape(tensor: JsonObject, meta: TensorMeta) -> list[int]:
-    shape = tensor.get("shape")
-    if type(shape) is list and 0 < len(shape) <= MAX_RANK:
-        for length in shape:
-            if type(length) is not int or not 0 < length < MAX_LENGTH:
-                break
-        else:
-            return shape
-    raise RequestError(
-        f"the shape of {meta.name!r} must be {list(meta.shape)} with at least one row, got {short(shape)}"
-    )
-
-
-def _timeout_s(microseconds: Any) -> float:
-    if type(microseconds) is not int or microseconds < 1:
-        raise RequestError(f"{TIMEOUT} must be a whole number of microseconds from 1 on, got {short(microseconds)}")
-    return microseconds / 1e6
-
-
-def _binary_size(tensor: JsonObject) -> Any:
-    """What a tensor says of its bytes; None where its elements are in the JSON, as they are unless it says so."""
-    size = (tensor.get("parameters") or {}).get(SIZE)
-    if size is not None and "data" in tensor:
-        raise RequestError(f"{tensor['name'][:80]!r} must have data or {SIZE}, got both")
-    return size
-
-
-def _number_type(tensor: JsonObject, name: str) -> str:
-    datatype = tensor.get("datatype")
-    if type(datatype) is not str or datatype not in TYPES or datatype == "BOOL":
-        raise _wrong_datatype(name, "a number such as FP64", datatype)
-    return datatype
-
-
 def _text(element: bytes, name: str) -> str:
     try:
         return element.decode()
     except UnicodeDecodeError as error:
         raise RequestError(f"{name!r} must hold texts in UTF-8, got other bytes") from error
-
-
-def _check_shape(name: str, meta: TensorMeta, shape: list[int]) -> None:
-    if len(shape) != len(meta.shape) or any(want not in (-1, got) for want, got in zip(meta.shape, shape, strict=True)):
-        raise RequestError(f"the shape of {name!r} must be {list(meta.shape)}, got {shape}")
-
-
-def _check_number_type(tensor: JsonObject, elements: list[Any], name: str) -> None:
-    datatype = tensor.get("datatype")
-    if datatype == "FP32" or datatype == "FP64":  # noqa: PLR1714 - a set would hash what may be unhashable
-        return
-    if type(datatype) is not str or datatype not in NUMBER_TYPES:
-        raise _wrong_datatype(name, "a number such as FP64", datatype)
-    check_integers(elements, repr(name), INTEGER_TYPES[datatype])
-
-
-def _wrong_datatype(name: str, wanted: str, got: Any) -> RequestError:
-    return RequestError(f"the datatype of {name!r} must be {wanted}, got {short(got)}")
 
 
 def _fit_image(column: Column, shape: list[int]) -> list[int]:
