@@ -90,7 +90,7 @@ def _beside_runtime(case: RawCase, num_rounds: int, duration_s: int) -> Row:
         def measure(engine: str) -> dict[str, float]:
             if engine == RAW_RUNTIME:
                 return {case.name: raw.loop_rate(one)}
-            with running(raw.endpoint(one), 0) as url:
+            with running(raw.endpoint(one, case.workers), 0) as url:
                 raw.served_rate(one, case, url, WARM_UP_S)
                 seen = raw.served_rate(one, case, url, duration_s)
             if seen.num_errors:

@@ -57,16 +57,22 @@ REQUESTS = Quantity("requests/s", is_higher_better=True)
 
 @dataclass(frozen=True, slots=True)
 class RawCase:
-    """Requests of `num_rows` rows of binary tensors for `net` over so many connections."""
+    """Requests of `num_rows` rows of binary tensors for `net` over so many connections, to `--workers` so many."""
 
     name: str
     net: str
     num_rows: int
     num_connections: int
+    workers: str = "auto"  # one for each CPU, as the bare loop has them all
 
 
 RAW_CASES: Mapping[str, RawCase] = {
-    case.name: case for case in (RawCase("cnn-rows32-c8", "cnn", 32, 8), RawCase("minilm-c8", "minilm", 1, 8))
+    case.name: case
+    for case in (
+        RawCase("cnn-rows32-c8", "cnn", 32, 8),
+        RawCase("cnn-rows32-c8-one-worker", "cnn", 32, 8, "1"),
+        RawCase("minilm-c8", "minilm", 1, 8),
+    )
 }
 
 

@@ -45,19 +45,19 @@ def made(case: RawCase, folder: Path) -> Made:
     return Made(Path(told["package"]), folder / "cache", Path(told["inputs"]), body, told["head_bytes"])
 
 
-def endpoint(one: Made) -> Endpoint:
-    """A worker for each CPU, as `--workers auto` has it: the loop has all of them too."""
+def endpoint(one: Made, workers: str) -> Endpoint:
+    """So many workers that run as its plan says."""
     name = one.package.parent.name
 
     def command(port: int) -> list[str]:
         serve = [sys.executable, "-m", "corelane", "serve", str(one.package), "--port", str(port)]
-        return [*serve, "--workers", "auto", "--set", f"machine.cache={one.cache}"]
+        return [*serve, "--workers", workers, "--set", f"machine.cache={one.cache}"]
 
-    headers = {
-        "Content-Type": "application/octet-stream",
-        "Inference-Header-Content-Length": str(one.head_bytes),
-    }
-    return Endpoint(f"/v2/models/{name}/infer", one.body, _any_answer, command, headers)
+    return Endpoint(f"/v2/models/{name}/infer", one.body, _any_answer, command, _headers(one))
+
+
+def _headers(one: Made) -> dict[str, str]:
+    return {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(one.head_bytes)}
 
 
 def _any_answer(reply: bytes) -> int:
@@ -74,9 +74,7 @@ def loop_rate(one: Made) -> float:
 
 def served_rate(one: Made, case: RawCase, url: str, duration_s: int) -> load.Load:
     """What wrk sees of our server."""
-    return load.run(
-        url, one.body, num_connections=case.num_connections, duration_s=duration_s, headers=endpoint(one).headers
-    )
+    return load.run(url, one.body, num_connections=case.num_connections, duration_s=duration_s, headers=_headers(one))
 
 
 # --- in processes of their own ----------------------------------------------------------------------------------------
