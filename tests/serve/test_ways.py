@@ -14,7 +14,7 @@ import pytest
 
 from corelane.core.errors import OverloadedError
 from corelane.model.candidate import Candidate
-from corelane.serve import ways
+from corelane.serve import runner, ways
 from corelane.serve.config import ServeConfig
 from corelane.serve.pace import Pace
 from corelane.serve.request import Response
@@ -148,8 +148,11 @@ def watched(server: ModelServer, seconds: float = 0.0) -> list[int]:
     return threads
 
 
-def test_a_worker_of_one_thread_runs_what_is_not_long_itself_and_gives_others_their_turn(package: Path) -> None:
+def test_a_worker_of_one_cpu_runs_what_is_not_long_itself_and_gives_others_their_turn(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On the event loop's thread, a batch a turn: a health check waits for one run, not for all that wait."""
+    monkeypatch.setattr(runner, "num_cpus", lambda: 1)
     server = ModelServer(package, ServeConfig(batch_size=1))
     server.pace = MEDIUM
     threads = watched(server)
@@ -169,8 +172,9 @@ def test_a_worker_of_one_thread_runs_what_is_not_long_itself_and_gives_others_th
     assert {1, 2, 3, 4} <= set(seen)
 
 
-def test_a_worker_of_one_thread_hands_over_what_has_become_long(package: Path) -> None:
+def test_a_worker_of_one_cpu_hands_over_what_has_become_long(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that is slower than it was at load would hold up everybody."""
+    monkeypatch.setattr(runner, "num_cpus", lambda: 1)
     server = ModelServer(package, ServeConfig(batch_size=1))
     server.pace = MEDIUM
     threads = watched(server, 4 * ALONE_S)

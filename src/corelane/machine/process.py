@@ -1,5 +1,5 @@
-"""What processes use: resident memory and CPU time, and whether one is stopped. Log lines, gauges and the watch over a
-trainer call these; nothing is cached.
+"""What processes use: resident memory, CPU time and CPUs, and whether one is stopped. Log lines, gauges, the server and
+the watch over a trainer call these; nothing is cached.
 """
 
 from __future__ import annotations
@@ -23,6 +23,11 @@ def resident_bytes() -> int:
 def cpu_seconds() -> float:
     """Seconds of CPU that all threads of this process have used since it started, user and system."""
     return time.process_time()
+
+
+def num_cpus() -> int:
+    """CPUs that this process may run on, as its affinity says."""
+    return len(os.sched_getaffinity(0))
 
 
 def tree_cpu_seconds(pid: int) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from corelane.core.clock import Clock
+from corelane.machine.process import num_cpus
 from corelane.model.candidate import Candidate
 from corelane.serve.batch import RequestQueue
 from corelane.serve.compute import BatchComputer, Results
@@ -63,7 +64,8 @@ class Runner:
         self._batch_size = batch_size
         self._on_end = on_end
         self._on_room = on_room
-        self._hop_s, self._alone_s = (THREAD_HOP_S, ALONE_S) if has_pace else (-math.inf, -math.inf)
+        self._hop_s = THREAD_HOP_S if has_pace else -math.inf
+        self._alone_s = ALONE_S if has_pace and num_cpus() == 1 else -math.inf
         self.narrow = narrow
         """How a batch is run that is alone."""
         self.wide: Way | None = None

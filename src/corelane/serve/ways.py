@@ -22,8 +22,8 @@ from corelane.serve.tail import TailModel
 THREAD_HOP_S = 200e-6
 
 ALONE_S = 5e-3
-"""Of a run in a worker that runs with one thread: so long it may stay on the event loop's thread, too. A thread of its
-own would bring no more runs about, and the two would interrupt each other at every request.
+"""Of a run in a worker that has one CPU: so long it may stay on the event loop's thread, too. A thread of its own would
+bring no more runs about, and the two would interrupt each other at every request.
 """
 
 WORTH = 0.9  # of what comes out of one at a time, that several must give by the first measurement to be kept beside it
