@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from corelane.core.errors import ForbiddenError
 from corelane.web.exchange import Exchange
 from corelane.web.head import MAX_HEADERS
 from corelane.web.http import Limits
@@ -149,6 +150,68 @@ def test_a_request_that_comes_again_is_read_as_the_first_time(case: str) -> None
         assert whole == cut
 
     run(scenario)
+
+
+def answering(text: bytes) -> Route:
+    return Route("POST", "/infer", lambda exchange, _: exchange.reply(text), lambda *_: None)
+
+
+def test_a_request_that_comes_again_finds_the_route_that_there_is_now() -> None:
+    """It is not looked for while none has changed; then it is, gone or another."""
+    first, second = answering(b"first"), answering(b"second")
+
+    async def main() -> list[bytes]:
+        async with listening([first], Seen()) as wire:
+            routes = wire.application._routes
+            reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+            replies = []
+
+            async def ask(times: int) -> None:
+                for _ in range(times):
+                    writer.write(post("/infer", b"{}"))
+                    reply = await read_reply(reader)
+                    replies.append(reply[9:12] + reply.partition(b"\r\n\r\n")[2][:6])
+
+            await ask(4)
+            routes.drop([first])
+            await ask(3)
+            routes.add([second])
+            await ask(4)
+            writer.close()
+            return replies
+
+    replies = asyncio.run(main())
+    assert replies == [b"200first"] * 4 + [b'404{"erro'] * 3 + [b"200second"] * 4
+
+
+class Turnstile:
+    """A guard that lets so many through."""
+
+    def __init__(self, num_allowed: int) -> None:
+        self.num_left = num_allowed
+
+    def check(self, authorization: str | None, scope: str) -> None:
+        del authorization, scope
+        self.num_left -= 1
+        if self.num_left < 0:
+            raise ForbiddenError("no more")
+
+
+def test_a_request_that_comes_again_is_asked_for_its_right_again() -> None:
+    """A token may have been taken back meanwhile."""
+
+    async def main() -> list[bytes]:
+        async with listening([answering(b"welcome")], Seen()) as wire:
+            wire.application._guard = Turnstile(3)
+            reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+            statuses = []
+            for _ in range(5):
+                writer.write(post("/infer", b"{}"))
+                statuses.append((await read_reply(reader))[9:12])
+            writer.close()
+            return statuses
+
+    assert asyncio.run(main()) == [b"200"] * 3 + [b"403"] * 2
 
 
 def test_a_wish_for_another_protocol_is_passed_over() -> None:

@@ -149,7 +149,7 @@ class ModelRoutes:
         return routes
 
     def _predicting(self, server: ModelServer, codec: Codec) -> Handler:
-        parse, render, submit, most_s = codec.parse, codec.render, server.submit, self._request_timeout_s
+        parse, render, enqueue, most_s = codec.parse, codec.render, server.enqueue, self._request_timeout_s
         check_room, default_s = server.check_room, server.default_timeout_s
 
         def predict(exchange: Exchange, body: bytes) -> None:
@@ -175,7 +175,7 @@ class ModelRoutes:
                 exchange.expire(request.deadline_s)
                 if exchange.is_late:
                     raise DeadlineError("the deadline passed while the request was read; send it again later")
-            submit(request, deliver)
+            enqueue(request, deliver)
             if not exchange.replied:
                 exchange.when_gone = request.give_up
 

@@ -163,9 +163,13 @@ class ModelServer:
 
     def submit(self, request: Request, deliver: Deliver) -> None:
         """Queue `request`; `deliver` gets its answer or error. Raises `OverloadedError` and `NotReadyError` at once."""
+        self.check_room()
+        self.enqueue(request, deliver)
+
+    def enqueue(self, request: Request, deliver: Deliver) -> None:
+        """As `submit`, of who has looked for room in the same turn of the event loop."""
         if self._loop is None:
             raise NotReadyError(f"the model {self.model.name} must be serving, got a request too soon or late; retry")
-        self.check_room()
         now_s = self._monotonic()
         if self.request_queue.waiting or not self.runner.is_idle:
             self._check_in_time(request, now_s)

@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import orjson
 
@@ -44,6 +44,18 @@ class Answerer(Protocol):
         """Answers an exchange, of which the body is complete."""
         ...
 
+    @property
+    def observe(self) -> Observe:
+        """Told of the reply."""
+        ...
+
+
+class Found(NamedTuple):
+    """Who answers a head that was found right, and how often routes had changed by then."""
+
+    route: Answerer
+    num_changes: int
+
 
 class Edge(Protocol):
     """What an exchange asks of the application it belongs to."""
@@ -64,8 +76,9 @@ class Edge(Protocol):
 class Exchange:
     """A request that waits for its reply. `arrived_s` is monotonic; `pieces` are those of its body that have come.
 
-    `route` is who answers it, None before that is known; `refusal` what it is answered instead, as soon as its body is
-    over. `when_gone`, if set, is called when the client closes the connection instead of waiting.
+    `route` is who answers it, None before that is known, and `found` who answered such a head before; `refusal` is what
+    it is answered instead, as soon as its body is over. `when_gone`, if set, is called when the client closes the
+    connection instead of waiting.
     """
 
     __slots__ = (
@@ -74,6 +87,7 @@ class Exchange:
         "_sender",
         "_timer",
         "arrived_s",
+        "found",
         "headers",
         "is_complete",
         "is_kept",
@@ -110,6 +124,7 @@ class Exchange:
         self.num_kept = 0  # of those, what is counted while more is to come
         self.is_complete = False
         self.route: Answerer | None = None
+        self.found: Found | None = None
         self.refusal: CorelaneError | None = None
         self.replied = False
         self.when_gone: Callable[[], None] | None = None

@@ -21,7 +21,7 @@ from corelane.core.errors import (
     SlowBodyError,
 )
 from corelane.web.body import check_headers, unpacked
-from corelane.web.exchange import JSON, Exchange, Observe, RequestHeaders
+from corelane.web.exchange import JSON, Exchange, Found, Observe, RequestHeaders
 from corelane.web.route import Routes
 from corelane.web.route import Scope as RouteScope
 from corelane.web.status import SHED, Failure
@@ -94,6 +94,12 @@ class HttpApplication:
     def begin(self, exchange: Exchange) -> None:
         """The head of `exchange` has come: find who answers it, or why nobody does."""
         self._open[exchange] = None
+        found = exchange.found
+        if found is not None and found.num_changes == self._routes.num_changes:
+            exchange.route = found.route
+            exchange.observe = found.route.observe
+            return
+        exchange.found = None
         try:
             route = self._routes.find(exchange.method, exchange.path)
             exchange.observe = route.observe
@@ -106,6 +112,12 @@ class HttpApplication:
             exchange.route = route
         except CorelaneError as error:
             exchange.refusal = error
+
+    def found(self, exchange: Exchange) -> Found | None:
+        """What need not be found again for a head like that of `exchange`; None where each is looked at anew."""
+        if exchange.route is None or self._guard is not None or self._admit is not None:
+            return None
+        return Found(exchange.route, self._routes.num_changes)
 
     def keep(self, exchange: Exchange) -> None:
         """More of the body of `exchange` is to come: count what has, and refuse it where that is too much."""

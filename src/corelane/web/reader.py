@@ -13,7 +13,7 @@ import httptools
 
 from corelane.core.errors import CorelaneError, MethodNotAllowedError, RequestError
 from corelane.web.body import FREE_PIECES, check_piece
-from corelane.web.exchange import Exchange, RequestHeaders, Sender
+from corelane.web.exchange import Exchange, Found, RequestHeaders, Sender
 from corelane.web.head import (
     MAX_HEAD_BYTES,
     MAX_HEADERS,
@@ -63,6 +63,7 @@ class _Again(NamedTuple):
     num_bytes: int
     path: str
     headers: RequestHeaders
+    found: Found | None
 
 
 class _OverError(Exception):
@@ -77,6 +78,7 @@ class RequestReader:
         "_application",
         "_fields",
         "_head_bytes",
+        "_last",
         "_last_head",
         "_last_headers",
         "_last_path",
@@ -102,6 +104,7 @@ class RequestReader:
         self._last_head: tuple[str, bytes, str, list[bytes]] | None = None
         self._again: _Again | None = None
         self._last_path = ""
+        self._last: Exchange | None = None  # that is over, of what is being read
         self._last_headers: RequestHeaders = {}
         self._num_requests = self._num_read = 0
         self.arriving: Exchange | None = None
@@ -129,12 +132,14 @@ class RequestReader:
         """As the parser would: a client that asks the same model again and again sends the same head each time."""
         application = self._application
         exchange = Exchange(self._taker, application, application.observe_unrouted, "POST", is_kept=True)
-        exchange.path, exchange.headers = again.path, again.headers
+        exchange.path, exchange.headers, exchange.found = again.path, again.headers, again.found
         exchange.pieces.append(data[len(again.head) :])
         exchange.num_bytes = again.num_bytes - len(again.head)
         exchange.is_complete = True
         self._num_requests += 1
         self._taker.take(exchange)
+        if exchange.found is not again.found:
+            self._again = None  # routes have changed: the next one is read, and found, as the first was
         self._taker.take_rest(exchange)
 
     def _parse(self, data: bytes) -> None:
@@ -151,12 +156,13 @@ class RequestReader:
             self._taker.see_to_rest(self.arriving)
         if self.arriving is former and num_requests == self._num_requests:
             self._count_other_bytes(former, num_bytes)
-        elif is_between and self._is_between and num_requests + 1 == self._num_requests:
-            self._remember(data)
+        elif is_between and self._is_between and num_requests + 1 == self._num_requests and self._last is not None:
+            self._remember(data, self._last)
+        self._last = None
 
-    def _remember(self, data: bytes) -> None:
-        """Know the request again that `data` was, the whole of it and nothing else, if all that its head asked for was
-        to read a body of that length.
+    def _remember(self, data: bytes, exchange: Exchange) -> None:
+        """Know `exchange` again, which was all of `data` and nothing else, if its head asked for no more than to read a
+        body of that length.
         """
         if self._last_head is None or self._taker.is_deaf:
             return
@@ -166,7 +172,8 @@ class RequestReader:
         if (method, version) == ("POST", "1.1") and length.isdecimal() and not _SPECIAL & headers.keys():
             end = data.find(b"\r\n\r\n") + 4
             is_whole = end + int(length) == len(data)  # else there is more than a head and its body
-            self._again = _Again(data[:end], len(data), self._last_path, headers) if is_whole else None
+            found = self._application.found(exchange)
+            self._again = _Again(data[:end], len(data), self._last_path, headers, found) if is_whole else None
 
     def _count_other_bytes(self, exchange: Exchange | None, num_bytes: int) -> None:
         """What came was a part of a head, or of `exchange` where that already had `num_bytes` of its body: without more
@@ -280,4 +287,5 @@ class RequestReader:
         if exchange is None:
             return
         exchange.is_complete = True
+        self._last = exchange
         self._taker.take_rest(exchange)

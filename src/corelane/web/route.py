@@ -48,15 +48,19 @@ class Routes:
         self._by_path: dict[str, dict[str, Route]] = {}
         self._explain = explain
         self._beyond = beyond
+        self.num_changes = 0
+        """How often routes came or went: who has found one need not look again while it is the same."""
         self.add(routes)
 
     def add(self, routes: Iterable[Route]) -> None:
         """Answer by `routes` too; one of the same method and path is replaced."""
+        self.num_changes += 1
         for route in routes:
             self._by_path.setdefault(route.path, {})[route.method] = route
 
     def drop(self, routes: Iterable[Route]) -> None:
         """Answer by `routes` no more. What has found one of them goes on with it."""
+        self.num_changes += 1
         for route in routes:
             methods = self._by_path.get(route.path, {})
             methods.pop(route.method, None)
