@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import pytest
 
+from corelane.machine import time_limit as time_limit_module
 from corelane.machine.time_limit import TimeLimitReached, time_limit
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -61,3 +62,17 @@ def test_an_exception_that_gets_lost_is_raised_again() -> None:
             spin(20.0)
         spin(20.0)
     assert time.monotonic() < began + 15.0
+
+
+def test_who_was_left_in_an_unusual_way_is_not_interrupted_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception that arrives before the first line of the way out leaves the context open: its caller is gone."""
+    monkeypatch.setattr(time_limit_module, "AGAIN_S", 0.01)
+
+    def leave() -> object:
+        context = time_limit(0.05)
+        context.__enter__()
+        return context
+
+    left = leave()
+    spin(0.3)
+    assert left is not None

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import math
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import FrameType
 
 AGAIN_S = 1.0
 """An exception that arrives in a callback of the collector, or where a library takes everything, is lost: it is raised
@@ -28,14 +30,16 @@ def time_limit(limit_s: float) -> Iterator[None]:
         yield
         return
     thread, lock = threading.get_ident(), threading.Lock()
+    caller = sys._getframe(2)
     is_inside = True
 
     def interrupt() -> None:
         wait_s = max(0.0, limit_s)
         while not is_over.wait(wait_s):
             with lock:
-                if is_inside:
-                    _raise_in(thread, TimeLimitReached)
+                if not is_inside or not _is_running(caller, thread):
+                    return  # left, if by an exception that arrived on the way out
+                _raise_in(thread, TimeLimitReached)
             wait_s = AGAIN_S
 
     is_over = threading.Event()
@@ -44,11 +48,22 @@ def time_limit(limit_s: float) -> Iterator[None]:
     try:
         yield
     finally:
-        with lock:
-            is_inside = False
-            _raise_in(thread, None)  # what was asked for in the last moment must not arrive outside
+        is_left = False
+        while not is_left:  # the exception may arrive here, too
+            with suppress(TimeLimitReached), lock:
+                is_inside = False
+                _raise_in(thread, None)  # what was asked for in the last moment must not arrive outside
+                is_left = True
         is_over.set()
         timer.join()
+
+
+def _is_running(frame: FrameType, thread: int) -> bool:
+    """Whether `frame` is among those that `thread` is in."""
+    current = sys._current_frames().get(thread)
+    while current is not None and current is not frame:
+        current = current.f_back
+    return current is frame
 
 
 def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
