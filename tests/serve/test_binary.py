@@ -330,6 +330,16 @@ def test_words_that_come_again_with_other_bytes_are_judged_anew(numeric: OipCode
         np.testing.assert_array_equal(request.inputs[column.name], pixels)  # type: ignore[call-overload]
 
 
+def test_a_deadline_that_is_spelled_with_escapes_counts_each_time(numeric: OipCodec) -> None:
+    """JSON may write any letter as its number."""
+    body, envelope = packed(("features", "FP32", [2, 4], ROWS.astype("<f4").tobytes()), parameters={"timeout": 1000})
+    length = int(envelope.json_length or 0)
+    head = body[:length].replace(b"timeout", b"\\u0074imeout")
+    for _ in range(3):
+        request = numeric.parse(head + body[length:], Envelope(5.0, 35.0, str(len(head)), latest_s=35.0))
+        assert request.deadline_s == pytest.approx(5.001)
+
+
 def test_only_so_many_forms_are_remembered(numeric: OipCodec) -> None:
     """A client with ever new words costs no memory, and is answered as any other."""
     for number in range(3 * MOST_FORMS):

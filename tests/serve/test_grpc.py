@@ -211,9 +211,7 @@ def test_watching_is_bounded_and_ends_with_the_server(packages: tuple[Path, Path
         serving(packages[0], grpc_port=0, drain_timeout_s=20) as server,
         grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
     ):
-        watch = channel.unary_stream(
-            f"/{HEALTH_SERVICE}/Watch", response_deserializer=HEALTH_MESSAGES["HealthCheckResponse"].FromString
-        )
+        watch = watching(channel)
         streams = [watch(b"") for _ in range(MAX_WATCHES)]
         assert {next(stream).status for stream in streams} == {SERVING}
         with pytest.raises(grpc.RpcError) as caught:
@@ -233,9 +231,7 @@ def test_calls_under_way_are_bounded(packages: tuple[Path, Path]) -> None:
         serving(packages[0], grpc_port=0, max_connections=3) as server,
         grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
     ):
-        watch = channel.unary_stream(
-            f"/{HEALTH_SERVICE}/Watch", response_deserializer=HEALTH_MESSAGES["HealthCheckResponse"].FromString
-        )
+        watch = watching(channel)
         streams = [watch(b"") for _ in range(3)]
         assert {next(stream).status for stream in streams} == {SERVING}
         live = channel.unary_unary(
@@ -246,6 +242,13 @@ def test_calls_under_way_are_bounded(packages: tuple[Path, Path]) -> None:
         assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         streams.pop().cancel()
         until(lambda: is_answered(live))
+
+
+def watching(channel: grpc.Channel) -> Callable[..., Any]:
+    """The call that opens a stream of the health check."""
+    return channel.unary_stream(  # type: ignore[no-any-return]
+        f"/{HEALTH_SERVICE}/Watch", response_deserializer=HEALTH_MESSAGES["HealthCheckResponse"].FromString
+    )
 
 
 def is_answered(call: Callable[..., Any]) -> bool:

@@ -73,7 +73,8 @@ class Forms:
         """Know `text` again, of which `request` was made, if all its tensors are what lies behind it, as it lies there,
         and nothing in it belongs to this one request: no id, no deadline, no receipt.
         """
-        is_common = request.id is None and not request.wants_receipt and TIMEOUT.encode() not in text
+        has_timeout = TIMEOUT.encode() in text or b"\\" in text  # which might spell it in another way
+        is_common = request.id is None and not request.wants_receipt and not has_timeout
         if len(text) > MOST_BYTES or not is_common:
             return
         views = _views(request.inputs, len(behind))
